@@ -1,0 +1,161 @@
+// Package replication owns the topology of a database: one primary that is written to, replicas that follow it. A
+// [Manager] configures a fresh set, seeds members that have no data, detects a primary that is dead, promotes a replica,
+// points the others to it, takes the old primary back as a replica, and says what was lost.
+//
+// # Decisions are data
+//
+// The Manager observes every member ([Observation]), a pure function turns the observations into a [Plan] of typed steps
+// with a reason each, and the [Engine] (memdb, mysql) makes the steps happen. The same function serves Manager.Plan, which
+// shows what would be done and does nothing.
+//
+// # Downtime or loss
+//
+// The trade-off is the caller's, as a [Policy]. [Availability] promotes the most advanced replica that can be reached and
+// reports what is missing. [Durability] lets the primary acknowledge a transaction only when a replica has it too
+// (semi-synchronous replication), and refuses to promote where an acknowledged transaction could be missing. Every
+// recovery ends in a [Verdict].
+package replication
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Member is one database server.
+type Member struct {
+	// ID is the member's stable name: a machine that replaces another one in its slot takes over the ID ("db-1").
+	ID string
+	// Addr is host:port.
+	Addr string
+	// Machine is the instance that it runs on now, in its provider's words. It changes when the machine is replaced.
+	Machine string
+	// Pool is where it is; promotion prefers the pool of the old primary.
+	Pool string
+	// Fence stops the machine through its provider and returns nil only when the machine does nothing any more. It is
+	// called for a primary that cannot be reached, before another one is promoted. Nil where there is no such means.
+	Fence func(context.Context) error `json:"-"`
+}
+
+// Position is how far a member's data goes, in the engine's notation (a GTID set). Empty means no data. Positions are
+// compared by Engine.Compare only.
+type Position string
+
+// Order is how two positions relate.
+type Order int
+
+// The relations of a position to another one.
+const (
+	Equal    Order = iota // the same transactions
+	Behind                // the first lacks transactions of the second
+	Ahead                 // the first has transactions that the second lacks
+	Diverged              // each has transactions that the other lacks
+)
+
+// Status is what a member says of itself: facts, without judgement.
+type Status struct {
+	Server   string        // the server's own identity (server_id or UUID), distinct for each member
+	Version  string        // of the software
+	Empty    bool          // it holds no data of users: it may be seeded, or become the primary of a fresh set
+	Writable bool          // it takes writes
+	Source   string        // Addr of the member that it follows; empty if it follows none
+	Receives bool          // it is connected to its source
+	Applies  bool          // it applies what it has received
+	Received Position      // what it has, applied or not
+	Applied  Position      // what a reader sees
+	Lag      time.Duration // how far what it applies is behind its source; meaningful if it Applies
+	Error    string        // why it does not receive or apply, in the server's words
+	SemiSync bool          // as a primary: every acknowledged transaction is on a replica too, now
+	Waiters  int           // as a primary: how many replicas acknowledge
+}
+
+// Observation is one look at a member.
+type Observation struct {
+	Member Member
+	At     time.Time // when the answer came, or the failure was known
+	Status Status    // meaningful if Err is nil
+	Err    error     // ErrUnreachable, ErrHung, ErrAccess or another one
+}
+
+// Errors that callers branch on.
+var (
+	// ErrUnreachable: nothing answers at the member's address (refused, no route, no reply to a connection).
+	ErrUnreachable = errors.New("unreachable")
+	// ErrHung: the server takes connections or has one, and does not answer in time.
+	ErrHung = errors.New("does not answer in time")
+	// ErrAccess: the credentials are wrong or lack a privilege. The message says which.
+	ErrAccess = errors.New("access denied")
+	// ErrDiverged: the member has transactions that its new primary lacks, so it cannot follow as it is.
+	ErrDiverged = errors.New("diverged")
+	// ErrUnsafe: the policy refuses a promotion, since an acknowledged transaction could be missing or two members could
+	// be writable.
+	ErrUnsafe = errors.New("refused as unsafe")
+	// ErrNoPrimary: there is no primary now.
+	ErrNoPrimary = errors.New("no primary")
+)
+
+// Engine is what a database software can do. Each method acts on one member, is idempotent, is bounded by its context, and
+// leaves the member as it was or as it shall be when it fails. Implementations pass replicationtest.Run and are safe for
+// concurrent use; the Manager never runs two changing methods on one member at once.
+type Engine interface {
+	// Observe asks the member for its status, in as few round trips as it can.
+	Observe(ctx context.Context, m Member) (Status, error)
+
+	// Compare says how a relates to b. It is pure.
+	Compare(a, b Position) Order
+
+	// Count says how many transactions a has that b lacks, and whether that is exact; otherwise it is at least so many.
+	// It is pure.
+	Count(a, b Position) (n uint64, exact bool)
+
+	// Fence makes the member refuse writes and ends the sessions of applications, as far as it can be reached.
+	Fence(ctx context.Context, m Member) error
+
+	// Drain makes the member stop receiving and apply all that it has received, and returns its position then. Received
+	// transactions are never dropped, whatever state the member was in.
+	Drain(ctx context.Context, m Member) (Position, error)
+
+	// Promote makes a drained (or empty) member a writable primary that follows nobody. With semisync, writes are
+	// acknowledged when a replica has them too, and wait for ever for one; without, they never wait.
+	Promote(ctx context.Context, m Member, semisync bool) error
+
+	// SetSemiSync switches semi-synchronous acknowledgement on a primary on or off.
+	SetSemiSync(ctx context.Context, m Member, on bool) error
+
+	// Follow makes the member a read-only replica of the primary, whatever it was before. ErrDiverged if it has
+	// transactions that the primary lacks and that the engine cannot take back.
+	Follow(ctx context.Context, m, primary Member) error
+
+	// Seed replaces the data of the member by a consistent copy of the source's and returns the position of the copy;
+	// Follow comes next. The source is only read. The member's own transactions are lost: the planner says why it may.
+	Seed(ctx context.Context, m, source Member, progress func(Progress)) (Position, error)
+
+	// Close ends the connections that the engine holds to the member.
+	Close(m Member) error
+}
+
+// Progress says how far a long step is.
+type Progress struct {
+	Done, Total int64  // in Unit; Total is 0 where it is not known
+	Unit        string // "rows", "bytes"
+	What        string // what is under way: a table, a file
+}
+
+// Policy is what to give up when the primary is lost.
+type Policy int
+
+const (
+	// Availability promotes the most advanced replica that can be reached, and reports what is lost.
+	Availability Policy = iota
+	// Durability loses no acknowledged transaction: writes wait for a replica, and nothing is promoted that could lack
+	// one.
+	Durability
+)
+
+// String gives the policy's name, as flags and specs spell it.
+func (p Policy) String() string {
+	if p == Durability {
+		return "durability"
+	}
+	return "availability"
+}
