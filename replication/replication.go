@@ -25,13 +25,14 @@ import (
 // Member is one database server.
 type Member struct {
 	// ID is the member's stable name: a machine that replaces another one in its slot takes over the ID ("db-1").
-	ID string
+	ID string `json:"id"`
 	// Addr is host:port.
-	Addr string
-	// Machine is the instance that it runs on now, in its provider's words. It changes when the machine is replaced.
-	Machine string
+	Addr string `json:"addr"`
+	// Machine is the instance that it runs on now, in its provider's words. It changes when the machine is replaced: the
+	// same ID with another Machine or Addr is another server.
+	Machine string `json:"machine,omitempty"`
 	// Pool is where it is; promotion prefers the pool of the old primary.
-	Pool string
+	Pool string `json:"pool,omitempty"`
 	// Fence stops the machine through its provider and returns nil only when the machine does nothing any more. It is
 	// called for a primary that cannot be reached, before another one is promoted. Nil where there is no such means.
 	Fence func(context.Context) error `json:"-"`
@@ -58,8 +59,8 @@ type Status struct {
 	Version  string        // of the software
 	Empty    bool          // it holds no data of users: it may be seeded, or become the primary of a fresh set
 	Writable bool          // it takes writes
-	Source   string        // Addr of the member that it follows; empty if it follows none
-	Receives bool          // it is connected to its source
+	Source   string        // Addr of the member that it follows, also when drained or stopped; empty if it follows none
+	Receives bool          // it is connected to its source and hears it: a source that lets heartbeats fail is not heard
 	Applies  bool          // it applies what it has received
 	Received Position      // what it has, applied or not
 	Applied  Position      // what a reader sees
@@ -67,6 +68,8 @@ type Status struct {
 	Error    string        // why it does not receive or apply, in the server's words
 	SemiSync bool          // as a primary: every acknowledged transaction is on a replica too, now
 	Waiters  int           // as a primary: how many replicas acknowledge
+	Acked    bool          // as a replica: its source has asked it to acknowledge transactions, and it has, since it started
+	Uptime   time.Duration // how long the server process has run, rounded down; 0 where it is not known
 }
 
 // Observation is one look at a member.
@@ -81,6 +84,9 @@ type Observation struct {
 var (
 	// ErrUnreachable: nothing answers at the member's address (refused, no route, no reply to a connection).
 	ErrUnreachable = errors.New("unreachable")
+	// ErrRefused is ErrUnreachable by a positive answer: the machine is there and nobody listens, so the server process
+	// does not run. It is acted on without fencing, since a server that starts again takes no writes by itself.
+	ErrRefused error = refused{}
 	// ErrHung: the server takes connections or has one, and does not answer in time.
 	ErrHung = errors.New("does not answer in time")
 	// ErrAccess: the credentials are wrong or lack a privilege. The message says which.
@@ -94,9 +100,18 @@ var (
 	ErrNoPrimary = errors.New("no primary")
 )
 
+type refused struct{}
+
+func (refused) Error() string        { return "connection refused" }
+func (refused) Is(target error) bool { return target == ErrUnreachable }
+
 // Engine is what a database software can do. Each method acts on one member, is idempotent, is bounded by its context, and
 // leaves the member as it was or as it shall be when it fails. Implementations pass replicationtest.Run and are safe for
 // concurrent use; the Manager never runs two changing methods on one member at once.
+//
+// The servers' own state is the only record: a Manager that starts anew learns from Observe who takes writes, who follows
+// whom and how far everybody is. So a server that starts again, by itself or after a crash, takes no writes until it is
+// promoted, and follows whom it followed.
 type Engine interface {
 	// Observe asks the member for its status, in as few round trips as it can.
 	Observe(ctx context.Context, m Member) (Status, error)
@@ -116,18 +131,21 @@ type Engine interface {
 	Drain(ctx context.Context, m Member) (Position, error)
 
 	// Promote makes a drained (or empty) member a writable primary that follows nobody. With semisync, writes are
-	// acknowledged when a replica has them too, and wait for ever for one; without, they never wait.
+	// acknowledged when a replica has them too, and wait for ever for one; without, they never wait. If it breaks off, the
+	// member is still a replica or already writable: what it follows is the last thing that it forgets.
 	Promote(ctx context.Context, m Member, semisync bool) error
 
 	// SetSemiSync switches semi-synchronous acknowledgement on a primary on or off.
 	SetSemiSync(ctx context.Context, m Member, on bool) error
 
-	// Follow makes the member a read-only replica of the primary, whatever it was before. ErrDiverged if it has
-	// transactions that the primary lacks and that the engine cannot take back.
+	// Follow makes the member a read-only replica of the primary, whatever it was before, and returns when it has told
+	// the member so; whether it receives is seen by Observe. An empty primary may be followed before it is promoted.
+	// ErrDiverged if the member has transactions that the primary lacks and that the engine cannot take back.
 	Follow(ctx context.Context, m, primary Member) error
 
 	// Seed replaces the data of the member by a consistent copy of the source's and returns the position of the copy;
 	// Follow comes next. The source is only read. The member's own transactions are lost: the planner says why it may.
+	// While it is under way, and after it has broken off, the member is Empty and follows nobody.
 	Seed(ctx context.Context, m, source Member, progress func(Progress)) (Position, error)
 
 	// Close ends the connections that the engine holds to the member.
