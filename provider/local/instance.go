@@ -1,0 +1,437 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/provider"
+)
+
+// patience bounds what is cleaned up after the caller's context has ended.
+const patience = 10 * time.Second
+
+// Launch starts an instance. It prepares the machine and starts its program within the call. A launch that fails leaves
+// nothing but its volumes. One that was interrupted by the death of its program is resumed by the same Launch again.
+//
+// It fails with ErrInvalid for an unknown image, for a volume that another instance has, and for what does not exist here
+// (see the package), with ErrQuota beyond Options.Quota, and with ErrCapacity if no address is free.
+func (c *Cloud) Launch(ctx context.Context, l provider.Launch) (provider.Instance, error) {
+	const op = "Launch"
+	if err := c.checkLaunch(l); err != nil {
+		return provider.Instance{}, err
+	}
+	var r instance
+	var unlock func()
+	err := c.store.locked(ctx, func() error {
+		all, err := list[instance](c.store, kindInstance)
+		if err != nil {
+			return err
+		}
+		if err := c.forget(all); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(r instance) bool { return r.Launch.Token == l.Token && !r.expired() })
+		if i >= 0 {
+			r = all[i]
+			return sameLaunch(r, l)
+		}
+		r, unlock, err = c.intend(l, all)
+		return err
+	})
+	if err != nil {
+		return provider.Instance{}, fail(op, l.Token, err)
+	}
+	if unlock == nil { // the token's instance exists: nothing to do unless whoever launched it has died on the way
+		if c.observe(ctx, &r) != interrupted {
+			return c.show(ctx, r), nil
+		}
+		var ok bool
+		if unlock, ok = c.store.tryLock(r.ID); !ok {
+			return c.show(ctx, r), nil
+		}
+	}
+	defer unlock()
+	c.step("intended")
+	if err := c.boot(ctx, op, &r); err != nil {
+		return c.giveUp(ctx, r, err)
+	}
+	return c.show(ctx, r), nil
+}
+
+// checkLaunch reports what can be known to be wrong before anything is touched.
+func (c *Cloud) checkLaunch(l provider.Launch) error {
+	const op = "Launch"
+	if err := l.Check(); err != nil {
+		return err
+	}
+	bad := func(format string, args ...any) error {
+		return provider.Errorf(op, l.Token, provider.ErrInvalid, format, args...)
+	}
+	if _, ok := c.opts.Images[l.Image]; !ok {
+		return bad("Image is %q, want one of %q", l.Image, slices.Sorted(maps.Keys(c.opts.Images)))
+	}
+	switch {
+	case l.Placement != "" && l.Placement != Placement:
+		return bad("Placement is %q, want %q or none", l.Placement, Placement)
+	case l.Network != "":
+		return bad("Network is %q, want none: this provider has no networks", l.Network)
+	case len(l.SecurityGroups) > 0:
+		return bad("SecurityGroups is %q, want none: this provider filters no packets", l.SecurityGroups)
+	case l.KeyPair != "":
+		return bad("KeyPair is %q, want none: this provider installs no keys", l.KeyPair)
+	case l.Spot:
+		return bad("Spot is true, want false: this provider has no spot capacity")
+	}
+	return nil
+}
+
+// sameLaunch is ErrInvalid if the token was used for another launch.
+func sameLaunch(r instance, l provider.Launch) error {
+	was, is := r.Launch.Launch, l
+	was.UserData, is.UserData = provider.Secret(r.UserSum), provider.Secret(userSum(r.ID, l.UserData))
+	if field := provider.Differs(was, is); field != "" {
+		return provider.Errorf("Launch", l.Token, provider.ErrInvalid, "Token was used for %s with another %s", r.ID, field)
+	}
+	return nil
+}
+
+// intend records that l is to be launched, and holds the lock of the new instance from before anybody can see it.
+func (c *Cloud) intend(l provider.Launch, all []instance) (instance, func(), error) {
+	const op = "Launch"
+	living := 0
+	for _, r := range all {
+		if r.Phase != phaseTerminated {
+			living++
+		}
+	}
+	if c.opts.Quota > 0 && living >= c.opts.Quota {
+		return instance{}, nil, provider.Errorf(op, l.Token, provider.ErrQuota, "there are %d instances, Options.Quota is %d", living, c.opts.Quota)
+	}
+	for _, id := range l.Volumes {
+		v, err := get[volume](c.store, id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return instance{}, nil, provider.Errorf(op, l.Token, provider.ErrNotFound, "Volumes has %q, which does not exist", id)
+		}
+		if err != nil {
+			return instance{}, nil, err
+		}
+		if owner := ownerOf(id, all); owner != "" {
+			return instance{}, nil, provider.Errorf(op, l.Token, provider.ErrInvalid, "Volumes has %q, which %s has", id, owner)
+		}
+		if !v.Ready {
+			return instance{}, nil, provider.Errorf(op, l.Token, nil, "volume %s is not ready yet", id)
+		}
+	}
+	addr, ok := c.freeAddr(all)
+	if !ok {
+		return instance{}, nil, provider.Errorf(op, l.Token, provider.ErrCapacity, "all addresses of %s are taken", c.opts.Prefix)
+	}
+	im := c.opts.Images[l.Image]
+	r := instance{
+		ID: newID(kindInstance), Launch: launch{Launch: l, UserData: l.UserData}, Addr: addr, Volumes: l.Volumes,
+		Launched: time.Now(), Port: im.Port, Grace: im.Grace, Phase: phaseOn,
+	}
+	r.UserSum = userSum(r.ID, l.UserData)
+	unlock, ok := c.store.tryLock(r.ID)
+	if !ok {
+		return instance{}, nil, fmt.Errorf("lock of the new instance %s is taken", r.ID)
+	}
+	if err := c.store.put(r); err != nil {
+		unlock()
+		return instance{}, nil, err
+	}
+	return r, unlock, nil
+}
+
+// giveUp takes back a launch that failed, whatever has become of the context. The caller holds the instance's lock.
+func (c *Cloud) giveUp(ctx context.Context, r instance, cause error) (provider.Instance, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if errors.Is(cause, errGone) { // somebody has terminated it, or switched it off, while it was being launched
+		if now, err := get[instance](c.store, r.ID); err == nil {
+			if now.Phase == phaseTerminating {
+				if err := c.bury(ctx, r.ID); err != nil {
+					return provider.Instance{}, fail("Launch", r.Launch.Token, err)
+				}
+				now.Phase = phaseTerminated
+			}
+			return c.show(ctx, now), nil
+		}
+	}
+	err := killTree(ctx, instanceMark(r.ID))
+	if err == nil {
+		err = os.RemoveAll(c.Dir(r.ID))
+	}
+	if err == nil {
+		err = c.store.locked(ctx, func() error { return c.store.remove(r.ID) })
+	}
+	if err != nil {
+		cause = fmt.Errorf("%w (and %s is left: %w)", cause, r.ID, err)
+	}
+	return provider.Instance{}, fail("Launch", r.Launch.Token, cause)
+}
+
+// Instances lists the instances, terminated ones for an hour. It completes terminations that somebody began and did not
+// live to complete.
+func (c *Cloud) Instances(ctx context.Context, tags map[string]string) ([]provider.Instance, error) {
+	const op = "Instances"
+	if err := ctx.Err(); err != nil {
+		return nil, fail(op, "", err)
+	}
+	all, err := list[instance](c.store, kindInstance)
+	if err != nil {
+		return nil, fail(op, "", err)
+	}
+	shown := []provider.Instance{}
+	for _, r := range all {
+		if r.expired() || !provider.Matches(r.Launch.Tags, tags) {
+			continue
+		}
+		if r.Phase == phaseTerminating {
+			if unlock, ok := c.store.tryLock(r.ID); ok {
+				if c.bury(ctx, r.ID) == nil {
+					r.Phase = phaseTerminated
+				}
+				unlock()
+			}
+		}
+		shown = append(shown, c.show(ctx, r))
+	}
+	return shown, nil
+}
+
+// Terminate kills every process of the instance and removes its directory. It returns when both are done: the error of a
+// Terminate whose context ends before means that it was accepted and is to be repeated; Instances completes it as well.
+func (c *Cloud) Terminate(ctx context.Context, id string) error {
+	const op = "Terminate"
+	var r instance
+	err := c.store.locked(ctx, func() (err error) {
+		if r, err = get[instance](c.store, id); err != nil || r.Phase == phaseTerminated || r.Phase == phaseTerminating {
+			return err
+		}
+		if r.Phase == phaseOff {
+			r.Grace = 0
+		}
+		r.Phase = phaseTerminating
+		return c.store.put(r)
+	})
+	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Phase == phaseTerminated {
+		return nil
+	}
+	if err != nil {
+		return fail(op, id, err)
+	}
+	mark := instanceMark(id)
+	if r.Grace > 0 {
+		endTree(ctx, mark, r.Grace)
+	}
+	// Killing needs no lock: whoever is starting the instance sees its phase before the program runs.
+	if err := killTree(ctx, mark); err != nil {
+		return fail(op, id, err)
+	}
+	unlock, err := c.store.lock(ctx, id)
+	if err != nil {
+		return fail(op, id, err)
+	}
+	defer unlock()
+	return fail(op, id, c.bury(ctx, id))
+}
+
+// bury completes a termination. The caller holds the instance's lock.
+func (c *Cloud) bury(ctx context.Context, id string) error {
+	if err := killTree(ctx, instanceMark(id)); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(c.Dir(id)); err != nil {
+		return err
+	}
+	return c.store.locked(ctx, func() error {
+		r, err := get[instance](c.store, id)
+		if errors.Is(err, fs.ErrNotExist) || r.Phase == phaseTerminated {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r.Phase, r.Ended, r.Volumes, r.Launch.UserData = phaseTerminated, time.Now(), nil, nil
+		return c.store.put(r)
+	})
+}
+
+func (r instance) expired() bool { return r.Phase == phaseTerminated && time.Since(r.Ended) > keep }
+
+// forget drops the records of instances that were terminated long ago. The caller holds the lock of the store.
+func (c *Cloud) forget(all []instance) error {
+	for _, r := range all {
+		if r.expired() {
+			if err := c.store.remove(r.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// condition is what an instance is found to be.
+type condition int
+
+const (
+	off         condition = iota
+	booting               // somebody is at work on it
+	interrupted           // whoever was launching it died before its program ran
+	up                    // its processes live
+	ended                 // its program has ended by itself
+)
+
+// observe finds out what has become of an instance, and notes in r, and for others, when it is ready.
+func (c *Cloud) observe(ctx context.Context, r *instance) condition {
+	if r.Phase != phaseOn {
+		return off
+	}
+	if !r.Proc.alive() {
+		exit := c.exit(r.ID)
+		switch {
+		case exit == "interrupted", exit == "" && r.Proc == procID{}:
+			unlock, ok := c.store.tryLock(r.ID)
+			if !ok {
+				return booting
+			}
+			unlock()
+			return interrupted
+		case exit != "":
+			return ended
+		}
+		// The supervisor was killed. Its program may live on without it.
+		if pids, err := members(instanceMark(r.ID)); err != nil || len(pids) == 0 {
+			return ended
+		}
+	}
+	if r.Port > 0 && !r.Ready && accepts(ctx, net.JoinHostPort(r.Addr.String(), strconv.Itoa(r.Port))) {
+		r.Ready = true
+		c.store.locked(ctx, func() error {
+			now, err := get[instance](c.store, r.ID)
+			if err != nil || now.Boot != r.Boot {
+				return err
+			}
+			now.Ready = true
+			return c.store.put(now)
+		}) // if it fails, the next one to look finds out again
+	}
+	return up
+}
+
+func accepts(ctx context.Context, addr string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// show gives r as the interface has it.
+func (c *Cloud) show(ctx context.Context, r instance) provider.Instance {
+	i := provider.Instance{
+		ID: r.ID, Name: r.Launch.Name, Image: r.Launch.Image, Size: r.Launch.Size, Placement: Placement,
+		Private: r.Addr, Public: r.Addr, Launched: r.Launched, Tags: maps.Clone(r.Launch.Tags),
+	}
+	switch r.Phase {
+	case phaseTerminating:
+		i.State = provider.Terminating
+		return i
+	case phaseTerminated:
+		i.State = provider.Terminated
+		return i
+	case phaseOff:
+		i.State = provider.Stopped
+		return i
+	}
+	switch c.observe(ctx, &r) {
+	case booting:
+		i.State = provider.Pending
+	case interrupted:
+		i.State, i.Reason = provider.Failed, "the program that launched it ended before it had started"
+	case ended:
+		i.State, i.Reason = provider.Failed, c.reason(r)
+	case up:
+		i.State = provider.Running
+		if r.Port > 0 && !r.Ready {
+			i.State = provider.Pending
+		}
+	}
+	return i
+}
+
+// exit is what the supervisor wrote when the program had ended: its exit status as a shell gives it.
+func (c *Cloud) exit(id string) string {
+	data, _ := os.ReadFile(c.store.file(id, ".exit"))
+	return strings.TrimSpace(string(data))
+}
+
+// reason says how the program ended.
+func (c *Cloud) reason(r instance) string {
+	status, err := strconv.Atoi(c.exit(r.ID))
+	switch {
+	case err != nil && !r.Proc.thisBoot():
+		return "this machine has been restarted"
+	case err != nil:
+		return "its supervisor was killed, and its exit status is unknown"
+	case status > 128 && status <= 128+64:
+		return fmt.Sprintf("killed by signal %d", status-128)
+	}
+	reason := fmt.Sprintf("exit status %d", status)
+	if line := lastLine(filepath.Join(c.Dir(r.ID), outputFile)); line != "" {
+		reason += ": " + line
+	}
+	return reason
+}
+
+// lastLine is the last line of a file that is not empty, cut to 200 bytes.
+func lastLine(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Size() > 4096 {
+		f.Seek(-4096, 2)
+	}
+	b := make([]byte, 4096)
+	n, _ := f.Read(b)
+	lines := strings.Split(strings.TrimSpace(string(b[:n])), "\n")
+	line := strings.TrimSpace(lines[len(lines)-1])
+	return strings.ToValidUTF8(line[:min(len(line), 200)], "")
+}
+
+// ownerOf is the instance that has the volume, or "".
+func ownerOf(volume string, all []instance) string {
+	for _, r := range all {
+		if r.Phase != phaseTerminated && slices.Contains(r.Volumes, volume) {
+			return r.ID
+		}
+	}
+	return ""
+}
+
+// fail wraps err unless it is nil or wrapped already.
+func fail(op, id string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*provider.Error](err); ok {
+		return err
+	}
+	return &provider.Error{Op: op, ID: id, Err: err}
+}

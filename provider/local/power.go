@@ -1,0 +1,129 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/scalr-go/scalr/provider"
+)
+
+// Stop kills every process of the instance, and returns nil only when a search has found none. Volumes and the directory
+// stay.
+func (c *Cloud) Stop(ctx context.Context, id string) error {
+	const op = "Stop"
+	gone, err := c.setPhase(ctx, id, phaseOff)
+	if gone || err != nil {
+		return fail(op, id, err)
+	}
+	// First without the lock, since who fences cannot wait for a launch or a snapshot. Then with it, so that a Start that
+	// was under way is over.
+	mark := instanceMark(id)
+	if err := killTree(ctx, mark); err != nil {
+		return fail(op, id, err)
+	}
+	unlock, err := c.store.lock(ctx, id)
+	if err != nil {
+		return fail(op, id, err)
+	}
+	defer unlock()
+	if gone, err := c.setPhase(ctx, id, phaseOff); gone || err != nil {
+		return fail(op, id, err)
+	}
+	return fail(op, id, killTree(ctx, mark))
+}
+
+// setPhase says what the instance is meant to be, unless it is gone or about to be.
+func (c *Cloud) setPhase(ctx context.Context, id string, p phase) (gone bool, err error) {
+	err = c.store.locked(ctx, func() error {
+		r, err := get[instance](c.store, id)
+		if errors.Is(err, fs.ErrNotExist) || r.Phase == phaseTerminated || r.Phase == phaseTerminating {
+			gone = true
+			return nil
+		}
+		if err != nil || r.Phase == p {
+			return err
+		}
+		r.Phase = p
+		return c.store.put(r)
+	})
+	return gone, err
+}
+
+// Start runs the instance's program again, in the same directory, at the same address, with the same volumes. It also
+// starts an instance that is Failed. The image must be known here.
+func (c *Cloud) Start(ctx context.Context, id string) error {
+	return c.restart(ctx, "Start", id, false)
+}
+
+// Reboot kills every process of the instance and runs its program again.
+func (c *Cloud) Reboot(ctx context.Context, id string) error {
+	return c.restart(ctx, "Reboot", id, true)
+}
+
+func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
+	unlock, err := c.store.lock(ctx, id)
+	if err != nil {
+		return fail(op, id, err)
+	}
+	defer unlock()
+	r, err := get[instance](c.store, id)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (r.Phase == phaseTerminating || r.Phase == phaseTerminated) {
+		return provider.Errorf(op, id, provider.ErrNotFound, "there is no such instance, or it is terminated")
+	}
+	if err != nil {
+		return fail(op, id, err)
+	}
+	if _, ok := c.opts.Images[r.Launch.Image]; !ok {
+		return provider.Errorf(op, id, provider.ErrInvalid, "Image is %q, which this program does not have", r.Launch.Image)
+	}
+	if !force && c.observe(ctx, &r) == up {
+		return nil
+	}
+	if gone, err := c.setPhase(ctx, id, phaseOn); err != nil {
+		return fail(op, id, err)
+	} else if gone {
+		return provider.Errorf(op, id, provider.ErrNotFound, "it is terminated")
+	}
+	r.Phase = phaseOn
+	err = c.boot(ctx, op, &r)
+	if err == nil {
+		return nil
+	}
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	_, off := c.setPhase(clean, id, phaseOff)
+	return fail(op, id, errors.Join(err, off, killTree(clean, instanceMark(id))))
+}
+
+// Signal sends a signal to every process of the instance but the supervisor: SIGKILL is a crash, SIGSTOP a machine that
+// hangs, SIGCONT one that goes on. It is meant for drills, and is no part of a cloud.
+func (c *Cloud) Signal(ctx context.Context, id string, sig os.Signal) error {
+	const op = "Signal"
+	if err := ctx.Err(); err != nil {
+		return fail(op, id, err)
+	}
+	r, err := get[instance](c.store, id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return provider.Errorf(op, id, provider.ErrNotFound, "there is no such instance")
+	}
+	if err != nil {
+		return fail(op, id, err)
+	}
+	mark := instanceMark(id)
+	pids, err := members(mark)
+	if err != nil {
+		return fail(op, id, err)
+	}
+	sent := false
+	for _, pid := range pids {
+		if pid != r.Proc.PID {
+			sent = mark.signal(pid, sig) == nil || sent
+		}
+	}
+	if !sent {
+		return provider.Errorf(op, id, nil, "it has no process that could be signalled")
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/provider"
+)
+
+// keep is how long the record of a terminated instance is kept and listed, and its token remembered.
+const keep = time.Hour
+
+// phase is what an instance is meant to be. What it is, is for the processes to show.
+type phase string
+
+const (
+	phaseOn          phase = "on"
+	phaseOff         phase = "off"
+	phaseTerminating phase = "terminating"
+	phaseTerminated  phase = "terminated"
+)
+
+// instance is the record of an instance. It alone says which volumes the instance has, so that a volume cannot be half
+// attached.
+type instance struct {
+	ID       string
+	Launch   launch
+	UserSum  string // tells one UserData from another after it has been dropped
+	Addr     netip.Addr
+	Volumes  []string // volume IDs
+	Launched time.Time
+	Ended    time.Time // when it was terminated
+	Port     int       // of its image
+	Grace    time.Duration
+	Phase    phase
+	Prepared bool   // Image.Prepare has succeeded
+	Boot     int    // counts the starts
+	Proc     procID // its supervisor, as of the last start
+	Ready    bool   // its port has accepted since the last start
+}
+
+// launch is a provider.Launch that keeps its user data in JSON: it is in a file of mode 0600 until the instance ends.
+type launch struct {
+	provider.Launch
+	UserData []byte
+}
+
+// volume is the record of a volume. It is Ready once its directory is complete.
+type volume struct {
+	ID      string
+	Spec    provider.VolumeSpec
+	SizeGB  int
+	Created time.Time
+	Ready   bool
+}
+
+// snapshot is the record of a snapshot. It is Ready once its directory is complete.
+type snapshot struct {
+	ID      string
+	Spec    provider.SnapshotSpec
+	SizeGB  int
+	Created time.Time
+	Ready   bool
+}
+
+func (r instance) key() string { return r.ID }
+func (r volume) key() string   { return r.ID }
+func (r snapshot) key() string { return r.ID }
+
+// Kinds of records, as the first letter of an ID.
+const (
+	kindInstance = "i-"
+	kindVolume   = "v-"
+	kindSnapshot = "s-"
+)
+
+// store keeps records as JSON files in one directory. A record is read without a lock, since it is replaced as a whole; it
+// is changed under the lock only.
+type store struct{ dir string }
+
+func (s store) file(id, ext string) string { return filepath.Join(s.dir, id+ext) }
+
+// locked runs f while nobody else changes records. f must not wait for anything.
+func (s store) locked(ctx context.Context, f func() error) error {
+	unlock, err := lockFile(ctx, s.file("all", ".lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return f()
+}
+
+// lock is held over the long operations on one thing: booting an instance, copying a volume.
+func (s store) lock(ctx context.Context, id string) (unlock func(), err error) {
+	return lockFile(ctx, s.file(id, ".lock"))
+}
+
+// tryLock is lock without waiting.
+func (s store) tryLock(id string) (unlock func(), ok bool) {
+	unlock, err := tryLockFile(s.file(id, ".lock"))
+	return unlock, err == nil
+}
+
+// get reads a record, or gives an error that is fs.ErrNotExist.
+func get[T any](s store, id string) (r T, err error) {
+	if id == "" || strings.ContainsAny(id, "/\x00") {
+		return r, fs.ErrNotExist
+	}
+	data, err := os.ReadFile(s.file(id, ".json"))
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, fmt.Errorf("record %s is damaged: %w", s.file(id, ".json"), err)
+	}
+	return r, nil
+}
+
+// list reads all records of a kind, sorted by ID.
+func list[T any](s store, kind string) ([]T, error) {
+	files, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []T
+	for _, f := range files {
+		id, ok := strings.CutSuffix(f.Name(), ".json")
+		if !ok || !strings.HasPrefix(id, kind) {
+			continue
+		}
+		r, err := get[T](s, id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since the directory was read
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// put writes a record so that a reader, or a machine that loses its power, sees the old one or the new one.
+func (s store) put(r interface{ key() string }) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return writeFile(s.file(r.key(), ".json"), data)
+}
+
+// remove drops a record and all that belongs to it.
+func (s store) remove(id string) error {
+	for _, ext := range []string{".json", ".json.tmp", ".exit", ".exit.tmp", ".lock"} {
+		if err := os.Remove(s.file(id, ext)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFile replaces a file of mode 0600 atomically and durably. Nobody else may write the same path meanwhile.
+func writeFile(path string, data []byte) error {
+	temp := path + ".tmp"
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		os.Remove(temp)
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// newID gives an ID that no other Dir has either.
+func newID(kind string) string {
+	var b [6]byte
+	rand.Read(b[:])
+	return kind + hex.EncodeToString(b[:])
+}
+
+// userSum tells user data apart without keeping it. The ID salts it.
+func userSum(id string, data []byte) string {
+	sum := sha256.Sum256(append([]byte(id+"\x00"), data...))
+	return hex.EncodeToString(sum[:])
+}
