@@ -1,0 +1,225 @@
+package memdb
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/scalr-go/scalr/replication"
+)
+
+// call is enter for the Engine's methods, with the hook around it.
+func (c *Cluster) call(ctx context.Context, op, addr string, f func(s *server, now time.Time) (time.Time, bool, error)) error {
+	if hook := c.options.Hook; hook != nil {
+		if err := hook(ctx, Call{Op: op, Addr: addr}); err != nil {
+			return err
+		}
+		if err := c.enter(ctx, Manager, addr, f); err != nil {
+			return err
+		}
+		return hook(ctx, Call{Op: op, Addr: addr, Done: true})
+	}
+	return c.enter(ctx, Manager, addr, f)
+}
+
+// alter is call for what changes the server at once.
+func (c *Cluster) alter(ctx context.Context, op, addr string, f func(s *server, now time.Time) error) error {
+	return c.call(ctx, op, addr, func(s *server, now time.Time) (time.Time, bool, error) {
+		err := f(s, now)
+		c.touch(now)
+		return time.Time{}, true, err
+	})
+}
+
+// touch is for changes under the lock: see change.
+func (c *Cluster) touch(now time.Time) {
+	c.link(now)
+	c.advance(now)
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// Observe implements replication.Engine.
+func (c *Cluster) Observe(ctx context.Context, m replication.Member) (replication.Status, error) {
+	var st replication.Status
+	err := c.call(ctx, "Observe", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+		st = replication.Status{
+			Server:   s.name,
+			Version:  "memdb",
+			Empty:    len(s.log) == 0,
+			Writable: s.writable,
+			Source:   s.source,
+			Receives: s.source != "" && s.receiving && (!s.linked.IsZero() || s.silent && now.Sub(s.heard) < c.options.Heartbeat),
+			Applies:  s.source != "",
+			Received: position(s.log),
+			Applied:  position(s.log[:s.applied]),
+			Error:    s.trouble,
+			Acked:    s.hasAcked,
+			Uptime:   now.Sub(s.started),
+		}
+		if s.writable && s.semisync {
+			st.SemiSync = true
+		}
+		for _, r := range c.servers {
+			if s.writable && r.source == s.addr && !r.linked.IsZero() {
+				st.Waiters++
+			}
+		}
+		if ahead := c.ahead(s); len(ahead) > s.applied {
+			st.Lag = now.Sub(ahead[s.applied].born)
+		}
+		return time.Time{}, true, nil
+	})
+	if err != nil {
+		return replication.Status{}, err
+	}
+	return st, nil
+}
+
+// ahead is the log that s should have applied, as far as s can know.
+func (c *Cluster) ahead(s *server) []txn {
+	if src := c.servers[s.source]; src != nil && !s.linked.IsZero() {
+		return src.log
+	}
+	return s.log
+}
+
+// Fence implements replication.Engine.
+func (c *Cluster) Fence(ctx context.Context, m replication.Member) error {
+	return c.alter(ctx, "Fence", m.Addr, func(s *server, now time.Time) error {
+		s.writable = false
+		s.session++
+		return nil
+	})
+}
+
+// Drain implements replication.Engine.
+func (c *Cluster) Drain(ctx context.Context, m replication.Member) (replication.Position, error) {
+	var p replication.Position
+	first := true
+	err := c.call(ctx, "Drain", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+		if first {
+			first, s.receiving = false, false
+			c.touch(now)
+		}
+		p = position(s.log)
+		if s.applied < len(s.log) {
+			return c.appliesNext(s), false, nil
+		}
+		return time.Time{}, true, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return p, nil
+}
+
+// Promote implements replication.Engine.
+func (c *Cluster) Promote(ctx context.Context, m replication.Member, semisync bool) error {
+	return c.alter(ctx, "Promote", m.Addr, func(s *server, now time.Time) error {
+		if s.source != "" {
+			s.truncate(s.applied)
+		}
+		if !s.writable {
+			s.acked = len(s.log)
+		}
+		s.writable, s.source, s.receiving = true, "", false
+		s.setSemiSync(semisync)
+		return nil
+	})
+}
+
+// SetSemiSync implements replication.Engine.
+func (c *Cluster) SetSemiSync(ctx context.Context, m replication.Member, on bool) error {
+	return c.alter(ctx, "SetSemiSync", m.Addr, func(s *server, now time.Time) error {
+		if s.writable {
+			s.setSemiSync(on)
+		}
+		return nil
+	})
+}
+
+func (s *server) setSemiSync(on bool) {
+	if s.semisync = on; !on {
+		s.acked = len(s.log)
+	}
+}
+
+// Follow implements replication.Engine.
+func (c *Cluster) Follow(ctx context.Context, m, primary replication.Member) error {
+	return c.alter(ctx, "Follow", m.Addr, func(s *server, now time.Time) error {
+		if m.Addr == primary.Addr {
+			return errors.New("a server cannot follow itself")
+		}
+		keep := s.log
+		if c.options.RelayLogsLost && s.source != primary.Addr {
+			keep = s.log[:s.applied]
+		}
+		p := c.servers[primary.Addr]
+		if p != nil && p.up && !p.hung && !c.cuts[pair(m.Addr, primary.Addr)] && !follows(keep, p.log) {
+			return replication.ErrDiverged
+		}
+		if s.writable {
+			s.writable = false
+			s.session++
+		}
+		if s.source != primary.Addr {
+			s.truncate(len(keep))
+			s.linked, s.silent = time.Time{}, false
+		}
+		s.semisync, s.source, s.receiving = false, primary.Addr, true
+		return nil
+	})
+}
+
+// Seed implements replication.Engine.
+func (c *Cluster) Seed(ctx context.Context, m, source replication.Member, progress func(replication.Progress)) (replication.Position, error) {
+	var copied []txn
+	err := c.enter(ctx, Manager, source.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+		copied = append(copied, s.log[:s.applied]...)
+		return time.Time{}, true, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	total := int64(len(copied))
+	report := func(done int64) {
+		if progress != nil {
+			progress(replication.Progress{Done: done, Total: total, Unit: "rows", What: "transactions"})
+		}
+	}
+	report(0)
+	var ready time.Time
+	var name string
+	err = c.call(ctx, "Seed", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+		switch src := c.servers[source.Addr]; {
+		case ready.IsZero():
+			c.erase(s)
+			s.session++
+			ready, name = now.Add(c.options.Copy), s.name
+			c.touch(now)
+		case s.name != name:
+			return time.Time{}, true, errors.New("another seed has begun")
+		case src == nil || !src.up:
+			return time.Time{}, true, errors.New("the source of the seed went away")
+		}
+		if now.Before(ready) {
+			return ready, false, nil
+		}
+		s.log = copied
+		for i := range s.log {
+			s.log[i].at = now
+		}
+		s.applied = len(s.log)
+		c.touch(now)
+		return time.Time{}, true, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	report(total)
+	return position(copied), nil
+}
+
+// Close implements replication.Engine.
+func (c *Cluster) Close(replication.Member) error { return nil }
