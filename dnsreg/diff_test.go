@@ -297,3 +297,15 @@ func TestMarksAreShort(t *testing.T) {
 		}
 	}
 }
+
+func TestOwned(t *testing.T) {
+	have := parse(t, `www A 20 192.0.2.1 192.0.2.2 192.0.2.3
+		_scalr.www TXT 300 v=scalr1 owner=shop type=A ttl=60 value=192.0.2.1
+		_scalr.www TXT 300 v=scalr1 owner=shop type=A ttl=60 value=192.0.2.4
+		_scalr.www TXT 300 v=scalr1 owner=blog type=A ttl=20 value=192.0.2.2
+		* TXT 60 a "b"
+		_scalr-any TXT 300 v=scalr1 owner=shop type=TXT ttl=60 sha256=34838019aa8c62fc1e516dc70842c1cf60be9f8d3fde2191c628ce257ce2115b`)
+	require.Equal(t, parse(t, "* TXT 60 a \"b\"\nwww A 60 192.0.2.1"), dnsreg.Owned("Example.com", "shop", have))
+	require.Empty(t, dnsreg.Owned(zone, "mall", have))
+	require.Empty(t, dnsreg.Owned("notexample.com.", "shop", have))
+}

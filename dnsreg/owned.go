@@ -10,6 +10,10 @@ import (
 // lists. An owner that cannot say now what a name should hold passes what it has there to [Diff] again, and the name stays
 // as it is.
 func Owned(zone, owner string, have []RRset) []RRset {
+	zone, err := canonicalZone(zone)
+	if err != nil {
+		return nil
+	}
 	names := make(map[string]*state)
 	gather(zone, owner, have, names)
 	var owned []RRset
@@ -22,6 +26,7 @@ func Owned(zone, owner string, have []RRset) []RRset {
 					if m.owner == owner {
 						mine.Values = append(mine.Values, v)
 						mine.TTL = m.ttl
+						break
 					}
 				}
 			}

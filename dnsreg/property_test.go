@@ -224,6 +224,23 @@ func TestOwnersConvergeAndNeverHarmOthers(t *testing.T) {
 		expect := maps.Clone(w.person)
 		for _, owner := range owners {
 			_, refused := w.diff(owner)
+			owned := dnsreg.Owned(zone, owner, w.records())
+			count := 0
+			for _, r := range owned {
+				for _, text := range r.Values {
+					require.True(t, marks[value{r.Name, r.Type, text}][owner], "%s owns %v without a mark", owner, r)
+					count++
+				}
+			}
+			for v := range marks {
+				if marks[v][owner] {
+					count--
+				}
+			}
+			require.Zero(t, count, "%s has marked more than it owns: %v", owner, owned)
+			same, err := dnsreg.Diff(zone, owner, w.records(), owned)
+			require.NoError(t, err)
+			require.Empty(t, same, "what %s owns differs from what it has", owner)
 			for v := range marks {
 				require.True(t, !marks[v][owner] || !w.person[v], "%s has marked the person's %v", owner, v)
 				if refused[v.name] && marks[v][owner] {
