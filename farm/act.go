@@ -1,0 +1,419 @@
+package farm
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/replication"
+)
+
+// act does the steps of a plan: the phases one after another, the steps of a phase side by side. A step that fails keeps
+// no other from being tried; the next pass decides anew from the facts.
+func (f *Farm) act(ctx context.Context, p *Plan) error {
+	for _, phase := range phases {
+		g := f.group()
+		for i := range p.Steps {
+			s := &p.Steps[i]
+			if !contains(phase, s.Action) {
+				continue
+			}
+			g.add(func() {
+				if err := f.do(ctx, s); err != nil {
+					s.Err = err.Error()
+				}
+			})
+		}
+		g.wait()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+func contains(phase []Action, a Action) bool {
+	for _, b := range phase {
+		if a == b {
+			return true
+		}
+	}
+	return false
+}
+
+// do does one step and tells of it.
+func (f *Farm) do(ctx context.Context, s *Step) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
+	defer cancel()
+	err := f.call(ctx, s)
+	e := scalr.Event{Time: time.Now(), Kind: scalr.Kind(s.Action), Farm: f.spec.Name, Role: s.Role, Index: s.Index,
+		Subject: s.Subject, Message: s.Reason, Attrs: map[string]string{}}
+	for k, v := range map[string]string{"pool": s.Pool, "instance": s.Instance, "size": s.Size} {
+		if v != "" {
+			e.Attrs[k] = v
+		}
+	}
+	for i, c := range s.Changes {
+		e.Attrs["change-"+strconv.Itoa(i+1)] = c.String()
+	}
+	if err != nil {
+		e.Kind, e.Message, e.Err = StepFailed, string(s.Action)+" failed", err.Error()
+	}
+	f.emit(e)
+	return err
+}
+
+func (f *Farm) call(ctx context.Context, s *Step) error {
+	switch s.Action {
+	case ChangeNames:
+		return f.config.DNS.Apply(ctx, f.spec.Zone, s.Changes)
+	case Switchover:
+		// The manager needs a Run to do it; its own time-outs bound it.
+		return f.config.Databases[s.Role].Switchover(ctx, "")
+	}
+	pool := f.config.pool(s.Pool)
+	if pool == nil {
+		return fmt.Errorf("there is no pool %q", s.Pool)
+	}
+	switch s.Action {
+	case LaunchInstance:
+		return f.launch(ctx, s, pool)
+	case TerminateInstance:
+		err := pool.Provider.Terminate(ctx, s.Subject)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if m, ok := f.history.machines[s.Subject]; ok && err == nil {
+			m.ended = time.Now()
+			f.history.machines[s.Subject] = m
+		}
+		return err
+	case CreateVolume, AttachVolume, DetachVolume, DeleteVolume:
+		return f.callVolume(ctx, s, pool)
+	case AllocateAddress, AssociateAddress, DisassociateAddress, ReleaseAddress:
+		return f.callAddress(ctx, s, pool)
+	default:
+		return f.callBalancer(ctx, s, pool)
+	}
+}
+
+// launch starts a machine. What is about to be tried is noted first, so that whatever becomes of the call the next try is
+// the same one until the outcome is known.
+func (f *Farm) launch(ctx context.Context, s *Step, pool *Pool) error {
+	at := slot{s.Role, s.Index}
+	r := f.role(s.Role)
+	data := []byte(r.UserData)
+	if f.config.UserData != nil {
+		var err error
+		if data, err = f.config.UserData(Machine{f.spec.Name, s.Role, at.name(), s.Pool, s.Index}); err != nil {
+			return fmt.Errorf("user data: %w", err)
+		}
+	}
+	// A token whose instance has been terminated since gives that instance back: the generation is used up. That happens
+	// only after a restart, when nobody remembers it.
+	for range 16 {
+		in, err := f.launchOnce(ctx, s, pool, r, data)
+		switch {
+		case err != nil:
+			return err
+		case !in.State.Gone():
+			s.Subject = in.ID
+			return nil
+		}
+		s.Generation++
+	}
+	return fmt.Errorf("the last 16 generations of slot %s have been terminated already", at.name())
+}
+
+func (f *Farm) launchOnce(ctx context.Context, s *Step, pool *Pool, r *Role, data []byte) (provider.Instance, error) {
+	at, o := slot{s.Role, s.Index}, offer{s.Pool, s.Size}
+	l := provider.Launch{Name: f.spec.Name + "-" + at.name(), Image: s.Image, Size: s.Size, Placement: pool.Placement,
+		Network: pool.Network, SecurityGroups: pool.SecurityGroups, KeyPair: pool.KeyPair, Spot: r.Spot, UserData: data,
+		Volumes: s.Volumes, Tags: tagsOf(f.spec.Name, at, s.Pool)}
+	l.Tags[TagGeneration] = strconv.Itoa(s.Generation)
+	l.Token = token(l, data)
+	now := time.Now()
+	f.remember(at, func(m *slotMemory) {
+		m.generation, m.unresolved, m.offer, m.tried = s.Generation, true, o, now
+	})
+	in, err := pool.Provider.Launch(ctx, l)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	mem := f.history.slots[at]
+	switch {
+	case err == nil:
+		mem.unresolved = false
+		if !in.State.Gone() {
+			f.launched(in, at, s)
+		}
+	case definite(err):
+		// Nothing was launched: the next try may take the same generation with another offer.
+		mem.unresolved, mem.generation = false, s.Generation-1
+		f.avoid(o, err)
+	}
+	f.history.slots[at] = mem
+	return in, err
+}
+
+// launched notes a machine that no list shows yet.
+func (f *Farm) launched(in provider.Instance, at slot, s *Step) {
+	if _, known := f.history.machines[in.ID]; known {
+		return
+	}
+	m := machine{id: in.ID, slot: at, generation: s.Generation, pool: s.Pool, image: in.Image, size: s.Size,
+		state: in.State, private: in.Private, public: in.Public, launched: in.Launched}
+	for _, c := range f.config.clouds() {
+		for _, p := range c.pools {
+			if p.Name == s.Pool {
+				m.cloud = c.id
+			}
+		}
+	}
+	f.history.machines[in.ID] = m
+	f.history.made["volume/"+at.name()] = used(f.history.made["volume/"+at.name()])
+}
+
+// used notes that a volume is not fresh any more.
+func used(m made) made {
+	m.fresh = ""
+	return m
+}
+
+// avoid backs off from an offer that was refused.
+func (f *Farm) avoid(o offer, err error) {
+	b, now := f.history.offers[o], time.Now()
+	if e, ok := errors.AsType[*provider.Error](err); ok && errors.Is(err, provider.ErrThrottled) {
+		b.until, b.reason = now.Add(max(e.RetryAfter, time.Second)), "throttled"
+	} else {
+		b = b.after(now, f.config.Backoff, reasonOf(err))
+	}
+	f.history.offers[o] = b
+}
+
+// definite reports whether an error says that nothing was created.
+func definite(err error) bool {
+	if errors.Is(err, provider.ErrAmbiguous) {
+		return false
+	}
+	for _, kind := range kinds {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+var kinds = []error{provider.ErrCapacity, provider.ErrQuota, provider.ErrThrottled, provider.ErrAuth, provider.ErrInvalid,
+	provider.ErrNotFound}
+
+// reasonOf gives an error's kind in words, or its text.
+func reasonOf(err error) string {
+	for _, kind := range kinds {
+		if errors.Is(err, kind) {
+			return kind.Error()
+		}
+	}
+	return err.Error()
+}
+
+// token derives the idempotency token from everything that a request says, so that another request takes another token.
+func token(request any, secrets ...[]byte) string {
+	h := sha256.New()
+	// Maps are marshalled in the order of their keys.
+	if err := json.NewEncoder(h).Encode(request); err != nil {
+		panic(err) // the requests are plain data
+	}
+	for _, s := range secrets {
+		sum := sha256.Sum256(s)
+		h.Write(sum[:])
+	}
+	return "scalr-" + hex.EncodeToString(h.Sum(nil)[:20])
+}
+
+// remember changes what is remembered of a slot.
+func (f *Farm) remember(at slot, change func(*slotMemory)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.history.slots[at]
+	change(&m)
+	f.history.slots[at] = m
+	f.history.created = time.Now()
+}
+
+// create notes that something is about to be created under a token that comes of key and request, creates it, and notes
+// whether it may exist now. While it may, no other pool is tried.
+func (f *Farm) create(key, pool string, call func(try int) error) error {
+	f.mu.Lock()
+	m := f.history.made[key]
+	m.pool, m.at, m.again = pool, time.Now(), false
+	f.history.made[key], f.history.created = m, m.at
+	f.mu.Unlock()
+	err := call(m.try)
+	if err == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m = f.history.made[key]
+	if definite(err) {
+		m.at = time.Time{}
+	} else {
+		m.again = true
+	}
+	f.history.made[key] = m
+	return err
+}
+
+func (f *Farm) callVolume(ctx context.Context, s *Step, pool *Pool) error {
+	volumes, _ := provider.As[provider.Volumes](pool.Provider)
+	switch s.Action {
+	case AttachVolume:
+		f.mu.Lock()
+		key := "volume/" + slot{s.Role, s.Index}.name()
+		f.history.made[key] = used(f.history.made[key])
+		f.mu.Unlock()
+		return volumes.AttachVolume(ctx, s.Subject, s.Instance)
+	case DetachVolume:
+		return volumes.DetachVolume(ctx, s.Subject)
+	case DeleteVolume:
+		return volumes.DeleteVolume(ctx, s.Subject)
+	}
+	at := slot{s.Role, s.Index}
+	v := f.role(s.Role).Volume
+	key := "volume/" + at.name()
+	return f.create(key, s.Pool, func(try int) error {
+		spec := provider.VolumeSpec{Name: f.spec.Name + "-" + at.name(), SizeGB: v.SizeGB, Type: v.Type,
+			Placement: pool.Placement, Tags: tagsOf(f.spec.Name, at, s.Pool)}
+		spec.Token = token(struct {
+			provider.VolumeSpec
+			Try int
+		}{spec, try})
+		got, err := volumes.CreateVolume(ctx, spec)
+		if s.Subject = got.ID; err == nil && got.Instance == "" && time.Since(got.Created) < f.config.ListLag {
+			f.mu.Lock()
+			m := f.history.made[key]
+			m.fresh = got.ID
+			f.history.made[key] = m
+			f.mu.Unlock()
+		}
+		return err
+	})
+}
+
+func (f *Farm) callAddress(ctx context.Context, s *Step, pool *Pool) error {
+	addresses, _ := provider.As[provider.Addresses](pool.Provider)
+	switch s.Action {
+	case AssociateAddress:
+		return addresses.AssociateAddress(ctx, s.Subject, s.Instance)
+	case DisassociateAddress:
+		return addresses.DisassociateAddress(ctx, s.Subject)
+	case ReleaseAddress:
+		return addresses.ReleaseAddress(ctx, s.Subject)
+	}
+	at := slot{s.Role, s.Index}
+	return f.create("address/"+at.name()+"/"+s.Pool, s.Pool, func(try int) error {
+		spec := provider.AddressSpec{Name: f.spec.Name + "-" + at.name(), Tags: tagsOf(f.spec.Name, at, s.Pool)}
+		spec.Token = token(struct {
+			provider.AddressSpec
+			Try int
+		}{spec, try})
+		got, err := addresses.AllocateAddress(ctx, spec)
+		s.Subject = got.ID
+		return err
+	})
+}
+
+func (f *Farm) callBalancer(ctx context.Context, s *Step, pool *Pool) error {
+	balancers, _ := provider.As[provider.Balancers](pool.Provider)
+	switch s.Action {
+	case RegisterTarget:
+		return balancers.RegisterTarget(ctx, s.Subject, s.Instance)
+	case DeregisterTarget:
+		return balancers.DeregisterTarget(ctx, s.Subject, s.Instance)
+	case DeleteBalancer:
+		return balancers.DeleteBalancer(ctx, s.Subject)
+	case CreateBalancer:
+	default:
+		return fmt.Errorf("there is no action %q", s.Action)
+	}
+	r := f.role(s.Role)
+	return f.create("balancer/"+s.Role+"/"+s.Pool, s.Pool, func(try int) error {
+		spec := provider.BalancerSpec{Name: f.spec.Name + "-" + s.Role + "-" + s.Pool, Protocol: r.Balancer.Protocol,
+			Port: r.Balancer.Port, TargetPort: r.Port, HealthPath: r.Balancer.HealthPath, Drain: r.Balancer.Drain,
+			Tags: map[string]string{TagFarm: f.spec.Name, TagRole: s.Role, TagPool: s.Pool}}
+		if pool.Network != "" {
+			spec.Networks = []string{pool.Network}
+		}
+		spec.Token = token(struct {
+			provider.BalancerSpec
+			Try int
+		}{spec, try})
+		got, err := balancers.CreateBalancer(ctx, spec)
+		s.Subject = got.ID
+		return err
+	})
+}
+
+// follow tells databases and caches who their servers are.
+func (f *Farm) follow(p *Plan) error {
+	var errs []error
+	for _, role := range sortedKeys(p.members) {
+		members := p.members[role]
+		for i := range members {
+			members[i].Fence = f.fence(members[i])
+		}
+		f.config.Databases[role].SetMembers(members, f.role(role).Min)
+	}
+	for _, role := range sortedKeys(p.caches) {
+		if follower := f.config.Caches[role]; !isNil(follower) && len(p.caches[role]) > 0 {
+			if err := follower.SetServers(p.caches[role]); err != nil {
+				errs = append(errs, fmt.Errorf("servers of cache %s: %w", role, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// fence gives the means to stop a member's machine through its provider.
+func (f *Farm) fence(m replication.Member) func(context.Context) error {
+	pool := f.config.pool(m.Pool)
+	if pool == nil {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		if power, ok := provider.As[provider.Power](pool.Provider); ok {
+			return power.Stop(ctx, m.Machine)
+		}
+		// Without a switch, the machine is ended, and is known to do nothing only when a list says so.
+		if err := pool.Provider.Terminate(ctx, m.Machine); err != nil {
+			return err
+		}
+		for {
+			list, err := pool.Provider.Instances(ctx, map[string]string{TagFarm: f.spec.Name})
+			if err != nil {
+				return err
+			}
+			gone := true
+			for _, in := range list {
+				gone = gone && (in.ID != m.Machine || in.State == provider.Terminated)
+			}
+			if gone {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}

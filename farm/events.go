@@ -1,0 +1,22 @@
+package farm
+
+import "github.com/scalr-go/scalr"
+
+// The kinds of a farm's events. A step that was done is told by the kind of its action's name, a step that failed by
+// StepFailed.
+const (
+	HostUp         scalr.Kind = "host-up"         // a machine serves for the first time
+	HostUnhealthy  scalr.Kind = "host-unhealthy"  // a machine that served does not serve now
+	HostCrash      scalr.Kind = "host-crash"      // a machine ended by itself
+	HostDown       scalr.Kind = "host-down"       // a machine is gone
+	Quarantined    scalr.Kind = "quarantined"     // a machine that no slot wants is kept for the grace period
+	ScaleUp        scalr.Kind = "scale-up"        // a policy wants more machines
+	ScaleDown      scalr.Kind = "scale-down"      // a policy wants fewer
+	ViewDistrusted scalr.Kind = "view-distrusted" // too many machines vanished from a list at once
+	ViewTrusted    scalr.Kind = "view-trusted"    // they are back, or have been gone for long enough
+	StepFailed     scalr.Kind = "step-failed"
+	PassFailed     scalr.Kind = "pass-failed"     // facts of a pass could not be had
+	LeaseHeld      scalr.Kind = "lease-held"      // this program runs the farm now
+	LeaseLost      scalr.Kind = "lease-lost"      // it does not any more
+	Terminated     scalr.Kind = "farm-terminated" // nothing is left of the farm
+)

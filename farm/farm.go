@@ -1,0 +1,226 @@
+// Package farm runs farms: named sets of roles whose machines are launched, named, scaled, replaced and ended as a [Spec]
+// says, on the pools, name servers, databases and caches of a [Config].
+//
+// # One pass
+//
+// [Farm.Reconcile] makes one pass: it observes (lists what the providers hold under the farm's tags, asks the health
+// checks, the sensors, the database managers and the zone), decides, and acts. To decide is a pure function of the spec,
+// the facts, what the farm remembers, and the time: [Farm.Plan] shows its result and does nothing. Each step and each
+// thing that waits carries its reason in words. [Farm.Run] makes passes until it is told to stop.
+//
+// # The tags are the record
+//
+// Everything that a farm creates bears its name, role, index and pool. The program may die at any instruction and start
+// again anywhere: the next pass finds what is there. A launch takes a token that is derived from what it asks for, so that
+// a launch whose answer was lost meets the same machine again. What bears the farm's tags and no slot wants is kept for a
+// grace period and then ended. What does not bear them is not even listed.
+//
+// # Facts are distrusted
+//
+// A list that failed is no empty list. A machine that one list lacks is missing, not dead. A metric that is missing is
+// missing, not zero. When many machines vanish from a list at once nothing is ended and nothing replaced there, and the
+// plan says so. While nobody serves a name, the name keeps what it has.
+//
+// # Databases
+//
+// A role that serves a database is bound to a replication.Manager, which decides who the primary is, in a loop of its own
+// that is faster than the farm's. The farm tells the manager who the members are and how to stop their machines, runs it
+// (in Run), moves the names when it says that the primary has changed, and never ends the primary before a replica has
+// taken over.
+package farm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/scalr-go/scalr"
+)
+
+// ErrEnded: the farm has been terminated, or is about to be.
+var ErrEnded = errors.New("the farm is terminated")
+
+// Farm is a farm that is kept as its spec says. Its methods are safe for concurrent use; passes are made one at a time.
+type Farm struct {
+	spec   Spec
+	config Config
+
+	turn    chan struct{}   // held for the length of a pass, with what follows up to mu
+	last    observation     // of the last pass
+	told    map[string]bool // the missing facts that have been told of
+	history history         // while steps are done, side by side, also guarded by mu
+
+	mu      sync.Mutex // guards what follows, never held across a call
+	servers []Server
+	ending  *TerminateOptions
+	running *running
+
+	telling sync.Mutex // makes events come one after another
+}
+
+// New checks the spec and the config and makes a Farm. It makes no calls. The error lists every fault of both, each with
+// its field, its value and the rule.
+func New(spec Spec, config Config) (*Farm, error) {
+	if err := check(spec, config); err != nil {
+		return nil, fmt.Errorf("farm %q:\n%w", spec.Name, err)
+	}
+	config.Pools = slices.Clone(config.Pools)
+	f := &Farm{spec: spec.withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1)}
+	f.history = f.history.next()
+	return f, nil
+}
+
+// Spec gives the farm's spec, with the defaults written out.
+func (f *Farm) Spec() Spec { return f.spec }
+
+// role gives the role of that name, or nil.
+func (f *Farm) role(name string) *Role {
+	for i := range f.spec.Roles {
+		if f.spec.Roles[i].Name == name {
+			return &f.spec.Roles[i]
+		}
+	}
+	return nil
+}
+
+// emit tells of an event, one after another.
+func (f *Farm) emit(e scalr.Event) {
+	if f.config.Events == nil {
+		return
+	}
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	f.config.Events(e)
+}
+
+// take waits for the turn to make a pass.
+func (f *Farm) take(ctx context.Context) error {
+	select {
+	case f.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (f *Farm) give() { <-f.turn }
+
+// Plan says what a pass would do now. It observes, and does nothing.
+func (f *Farm) Plan(ctx context.Context) (Plan, error) {
+	if err := f.take(ctx); err != nil {
+		return Plan{}, err
+	}
+	defer f.give()
+	return f.plan(ctx, f.ends())
+}
+
+// plan observes and decides.
+func (f *Farm) plan(ctx context.Context, end *TerminateOptions) (Plan, error) {
+	o := f.observe(ctx, end != nil)
+	if ctx.Err() != nil {
+		return Plan{}, context.Cause(ctx) // what was seen then is no fact
+	}
+	p, _, _ := decide(f.spec, &f.config, end, o, f.history)
+	return p, errors.Join(o.errs...)
+}
+
+// ends says how the farm is to end; nil while it is not.
+func (f *Farm) ends() *TerminateOptions {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ending
+}
+
+// Reconcile makes one pass and returns its plan, with the error of each step that failed. The error joins these and the
+// facts that could not be had. It is for programs that have a loop of their own: they run the managers of their databases
+// themselves and make sure that no other program runs the farm.
+func (f *Farm) Reconcile(ctx context.Context) (Plan, error) {
+	if f.ends() != nil {
+		return Plan{}, ErrEnded
+	}
+	return f.pass(ctx)
+}
+
+// pass observes, decides and acts.
+func (f *Farm) pass(ctx context.Context) (Plan, error) {
+	if err := f.take(ctx); err != nil {
+		return Plan{}, err
+	}
+	defer f.give()
+	end := f.ends()
+	o := f.observe(ctx, end != nil)
+	if ctx.Err() != nil {
+		return Plan{}, context.Cause(ctx) // what was seen then is no fact
+	}
+	f.last = o
+	p := f.settle(o, end)
+	f.tellFaults(o.errs)
+	err := f.follow(&p)
+	if cause := f.act(ctx, &p); cause != nil {
+		return p, cause
+	}
+	errs := append(o.errs, err)
+	for _, s := range p.Steps {
+		if s.Err != "" {
+			errs = append(errs, fmt.Errorf("%s %s-%d: %s", s.Action, s.Role, s.Index, s.Err))
+		}
+	}
+	return p, errors.Join(errs...)
+}
+
+// settle decides and takes over what was decided.
+func (f *Farm) settle(o observation, end *TerminateOptions) Plan {
+	p, next, events := decide(f.spec, &f.config, end, o, f.history)
+	f.mu.Lock()
+	f.history, f.servers = next, p.servers
+	f.mu.Unlock()
+	for _, e := range events {
+		f.emit(e)
+	}
+	return p
+}
+
+// publish moves the names after a change of primary, from the facts of the last pass: nothing is listed and nothing else is
+// done, so that it takes as long as the registrar takes.
+func (f *Farm) publish(ctx context.Context) error {
+	if err := f.take(ctx); err != nil {
+		return err
+	}
+	defer f.give()
+	if f.spec.Zone == "" || f.last.at.IsZero() {
+		return nil
+	}
+	o := f.last
+	o.at = time.Now()
+	o.sets = f.sets()
+	if o.zone, o.zoneErr = f.readZone(ctx); o.zoneErr != nil {
+		return o.zoneErr
+	}
+	p, _, _ := decide(f.spec, &f.config, f.ends(), o, f.history)
+	p.Steps = slices.DeleteFunc(p.Steps, func(s Step) bool { return s.Action != ChangeNames })
+	return f.act(ctx, &p)
+}
+
+// tellFaults tells of facts that could not be had: once, until they can be had again.
+func (f *Farm) tellFaults(errs []error) {
+	now := map[string]bool{}
+	for _, err := range errs {
+		text := err.Error()
+		now[text] = true
+		if !f.told[text] {
+			f.emit(scalr.Event{Time: time.Now(), Kind: PassFailed, Farm: f.spec.Name, Message: "a fact is missing in this pass", Err: text})
+		}
+	}
+	f.told = now
+}
+
+// Servers gives the machines that hold a slot of the role, as the last pass saw them, sorted by index; of all roles if the
+// name is empty.
+func (f *Farm) Servers(role string) []Server {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(f.servers), func(s Server) bool { return role != "" && s.Role != role })
+}

@@ -1,0 +1,409 @@
+package farm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/cache"
+	"github.com/scalr-go/scalr/cronlock"
+	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/farm/scale"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/memcloud"
+)
+
+// record keeps the events of a farm.
+func record(c *Config) *[]scalr.Event {
+	events := new([]scalr.Event)
+	c.Events = func(e scalr.Event) { *events = append(*events, e) }
+	return events
+}
+
+func kindsOf(events []scalr.Event) (list []string) {
+	for _, e := range events {
+		list = append(list, string(e.Kind))
+	}
+	return list
+}
+
+// values gives what a name holds.
+func values(t *testing.T, c Config, zone, name, kind string) []string {
+	t.Helper()
+	records, err := c.DNS.Records(t.Context(), zone)
+	require.NoError(t, err)
+	for _, r := range records {
+		if r.Name == name && r.Type == kind {
+			return r.Values
+		}
+	}
+	return nil
+}
+
+func web(min, max int) Spec {
+	return Spec{Name: "shop", Zone: "shop.example.", TTL: time.Second, Roles: []Role{
+		{Name: "www", Serves: Web, Image: "web", Min: min, Max: max, Main: true, Aliases: []string{"shop"}}}}
+}
+
+func TestNamesFollowTheMachines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: 10 * time.Second})
+		spec, config := testSpec(), testConfig(cloud, testZone())
+		spec.Roles[0].Balancer = nil
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		servers := f.Servers("www")
+		require.Len(t, servers, 2)
+		var public, private []string
+		for _, s := range servers {
+			require.True(t, s.Ready)
+			require.NotEqual(t, s.Public, s.Private)
+			public, private = append(public, s.Public.String()), append(private, s.Private.String())
+			require.Equal(t, []string{s.Public.String()}, values(t, config, spec.Zone, s.Name+".shop.example.", "A"))
+		}
+		slices.Sort(public)
+		slices.Sort(private)
+		require.Equal(t, public, values(t, config, spec.Zone, "www.shop.example.", "A"))
+		require.Equal(t, public, values(t, config, spec.Zone, "shop.example.", "A"))
+		require.Equal(t, private, values(t, config, spec.Zone, "int-www.shop.example.", "A"))
+
+		// The index owns the address: its next machine has the same name at the same address.
+		before := servers[0]
+		require.NoError(t, cloud.Kill(before.ID, "reclaimed"))
+		require.NoError(t, passes(t.Context(), f, 100, 20))
+		after := f.Servers("www")[0]
+		require.NotEqual(t, before.ID, after.ID)
+		require.Equal(t, before.Public, after.Public)
+		require.Equal(t, before.Index, after.Index)
+
+		// While nobody serves, the names of the service keep what they have.
+		for _, s := range f.Servers("www") {
+			require.NoError(t, cloud.Fail(s.ID, "hardware"))
+		}
+		cloud.SetCapacity("", "", 0)
+		for range 5 {
+			_, _ = f.Reconcile(t.Context())
+			time.Sleep(5 * time.Second)
+		}
+		require.Equal(t, public, values(t, config, spec.Zone, "www.shop.example.", "A"))
+	})
+}
+
+func TestBalancerGetsTheMachines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: 10 * time.Second, ReadyTime: 5 * time.Second})
+		spec, config := testSpec(), testConfig(cloud, testZone())
+		spec.Roles[0].Scale = &Scale{Custom: "mine"}
+		want := 3
+		config.Policies = map[string]scale.Policy{"mine": scale.Func(func(scale.Input) scale.Decision { return scale.Decision{Desired: want} })}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		balancers := cloud.World(map[string]string{TagFarm: "shop"}).Balancers
+		require.Len(t, balancers, 1)
+		require.Len(t, balancers[0].Targets, 3)
+		records, err := config.DNS.Records(t.Context(), spec.Zone)
+		require.NoError(t, err)
+		require.True(t, slices.ContainsFunc(records, func(r dnsreg.RRset) bool {
+			return r.Name == "www.shop.example." && slices.ContainsFunc(r.Values, func(v string) bool { return strings.TrimSuffix(v, ".") == balancers[0].Host })
+		}), "%v %v", records, balancers[0].Host)
+
+		want = 2
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Len(t, cloud.World(map[string]string{TagFarm: "shop"}).Balancers[0].Targets, 2)
+		var order []string
+		for _, c := range cloud.Changes() {
+			if c.Method == "DeregisterTarget" || c.Method == "Terminate" {
+				order = append(order, c.Method)
+			}
+		}
+		require.Equal(t, []string{"DeregisterTarget", "Terminate"}, order)
+	})
+}
+
+func TestAbsenceIsNotDeath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		blind := &blinder{Cloud: cloud}
+		config := testConfig(blind, testZone())
+		events := record(&config)
+		f, err := New(web(10, 10), config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		ids := world(cloud)
+
+		// A failed list is no empty list, and half a list is not believed, for a long time.
+		for _, hide := range []func(int) bool{nil, func(i int) bool { return i%2 == 0 }, func(int) bool { return true }} {
+			blind.hide, blind.err = hide, errors.New("503")
+			if hide != nil {
+				blind.err = nil
+			}
+			for range 60 {
+				p, _ := f.Reconcile(t.Context())
+				require.True(t, p.Empty(), "%s", p)
+				time.Sleep(5 * time.Second)
+			}
+			blind.hide, blind.err = nil, nil
+			_, err = f.Reconcile(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, ids, world(cloud))
+		}
+		require.Contains(t, kindsOf(*events), string(ViewDistrusted))
+		require.Contains(t, kindsOf(*events), string(ViewTrusted))
+
+		// One machine that vanishes for good is replaced after a while, half of them after a longer while.
+		blind.hide = func(i int) bool { return i == 0 }
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Len(t, world(cloud), 11)
+	})
+}
+
+// blinder hides instances from lists.
+type blinder struct {
+	*memcloud.Cloud
+	hide func(i int) bool
+	err  error
+}
+
+func (b *blinder) Instances(ctx context.Context, tags map[string]string) ([]provider.Instance, error) {
+	list, err := b.Cloud.Instances(ctx, tags)
+	if b.err != nil {
+		return nil, b.err
+	}
+	kept := list[:0]
+	for i, in := range list {
+		if b.hide == nil || !b.hide(i) {
+			kept = append(kept, in)
+		}
+	}
+	return kept, err
+}
+
+func world(c *memcloud.Cloud) (ids []string) {
+	for _, in := range c.World(map[string]string{TagFarm: "shop"}).Instances {
+		ids = append(ids, in.ID)
+	}
+	return ids
+}
+
+func TestScalingFollowsTheMetric(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: 20 * time.Second})
+		spec, config := web(2, 10), testConfig(cloud, testZone())
+		spec.Roles[0].Scale = &Scale{Target: &scale.Target{Metric: "rps", Value: 100, Total: true, Window: time.Minute}}
+		load, missing := 150.0, false
+		config.Sensors = map[string]Sensor{"rps": SensorFunc(func(context.Context, string, []Server) ([]scale.Sample, error) {
+			if missing {
+				return nil, errors.New("no answer")
+			}
+			return []scale.Sample{{Value: load, At: time.Now()}}, nil
+		})}
+		events := record(&config)
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		ready := func() int {
+			n := 0
+			for _, s := range f.Servers("www") {
+				if s.Ready {
+					n++
+				}
+			}
+			return n
+		}
+		run := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(5 * time.Second) {
+				_, _ = f.Reconcile(t.Context())
+			}
+		}
+		run(2 * time.Minute)
+		require.Equal(t, 2, ready())
+		load = 750
+		run(2 * time.Minute)
+		require.Equal(t, 8, ready())
+		missing = true // a metric that is missing is not zero
+		run(10 * time.Minute)
+		require.Equal(t, 8, ready())
+		missing, load = false, 5000
+		run(2 * time.Minute)
+		require.Equal(t, 10, ready())
+		load = 10
+		run(5 * time.Minute)
+		require.Equal(t, 2, ready())
+		for _, k := range []scalr.Kind{ScaleUp, ScaleDown, HostUp, HostDown, PassFailed} {
+			require.Contains(t, kindsOf(*events), string(k))
+		}
+		// What stays are the lowest slots.
+		require.Equal(t, []string{"www-1", "www-2"}, []string{f.Servers("www")[0].Name, f.Servers("www")[1].Name})
+	})
+}
+
+func TestFallbackAndReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{Capacity: map[memcloud.Offering]int{{Placement: "a", Size: "large"}: 1, {Placement: "b", Size: "large"}: 1}})
+		spec, config := web(3, 5), testConfig(cloud, testZone())
+		spec.Roles[0].Size, spec.Roles[0].Fallback = "large", []string{"small"}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		where := map[string]int{}
+		for _, in := range cloud.World(map[string]string{TagFarm: "shop"}).Instances {
+			where[in.Size+" in "+in.Placement]++
+		}
+		require.Equal(t, map[string]int{"large in a": 1, "large in b": 1, "small in a": 1}, where, "next placement, then next size")
+
+		// The back-off ends: when there is room again, a new machine takes the first choice.
+		cloud.SetCapacity("a", "large", 5)
+		time.Sleep(2 * time.Minute)
+		for _, in := range cloud.World(map[string]string{TagFarm: "shop"}).Instances {
+			if in.Size == "small" {
+				require.NoError(t, cloud.Fail(in.ID, "hardware"))
+			}
+		}
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		where = map[string]int{}
+		for _, in := range cloud.World(map[string]string{TagFarm: "shop"}).Instances {
+			where[in.Size+" in "+in.Placement]++
+		}
+		require.Equal(t, map[string]int{"large in a": 2, "large in b": 1}, where)
+	})
+}
+
+func TestStuckMachineBlocksNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: time.Second})
+		spec, config := web(4, 4), testConfig(cloud, testZone())
+		spec.Roles[0].Health = &Health{Custom: "check", Failures: 3}
+		spec.Roles[0].LaunchTimeout = time.Minute
+		stuck := ""
+		config.Checks = map[string]func(context.Context, Server) error{"check": func(_ context.Context, s Server) error {
+			if s.ID == stuck || stuck == "" {
+				stuck = s.ID
+				return errors.New("still installing")
+			}
+			return nil
+		}}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		for range 10 {
+			_, _ = f.Reconcile(t.Context())
+			time.Sleep(2 * time.Second)
+		}
+		require.Len(t, values(t, config, spec.Zone, "www.shop.example.", "A"), 3, "the others serve")
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.NotContains(t, world(cloud), stuck)
+
+		// One that has served and fails its check is out of the names at once, and replaced after some failures.
+		stuck = f.Servers("www")[2].ID
+		_, _ = f.Reconcile(t.Context())
+		require.Len(t, values(t, config, spec.Zone, "www.shop.example.", "A"), 3)
+		require.Contains(t, world(cloud), stuck)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.NotContains(t, world(cloud), stuck)
+		require.Len(t, world(cloud), 4)
+	})
+}
+
+func TestRunHoldsTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud, zone := testCloud(memcloud.Options{BootTime: time.Second}), testZone()
+		var locker cronlock.Memory
+		var mu sync.Mutex
+		holders := []string{}
+		start := func(name string) (*Farm, context.CancelFunc, chan error) {
+			config := testConfig(cloud, zone)
+			config.Locker = &locker
+			config.Events = func(e scalr.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				if e.Kind == LeaseHeld {
+					holders = append(holders, name)
+				}
+			}
+			f, err := New(web(3, 3), config)
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- f.Run(ctx) }()
+			return f, cancel, done
+		}
+		_, stop, done := start("first")
+		synctest.Wait()
+		second, _, ended := start("second")
+		time.Sleep(time.Minute)
+		require.Len(t, world(cloud), 3)
+		require.Equal(t, []string{"first"}, holders)
+		stop()
+		require.ErrorIs(t, <-done, context.Canceled)
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"first", "second"}, holders)
+		require.Len(t, world(cloud), 3)
+		require.ErrorContains(t, second.Run(t.Context()), "runs already")
+
+		require.NoError(t, second.Terminate(t.Context(), TerminateOptions{}))
+		require.NoError(t, <-ended)
+		require.Empty(t, world(cloud))
+		require.ErrorIs(t, second.Run(t.Context()), ErrEnded)
+		_, err := second.Reconcile(t.Context())
+		require.ErrorIs(t, err, ErrEnded)
+	})
+}
+
+func TestCacheFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: time.Second})
+		follower := new(followed)
+		config := testConfig(cloud, nil)
+		config.DNS = nil
+		config.Caches = map[string]cache.Follower{"cache": follower}
+		f, err := New(Spec{Name: "shop", Roles: []Role{{Name: "cache", Serves: Cache, Image: "memcached", Min: 3, Max: 3}}}, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		before := follower.servers
+		require.Len(t, before, 3)
+		require.Equal(t, "cache-1", before[0].Slot)
+		require.NoError(t, cloud.Fail(f.Servers("cache")[1].ID, "hardware"))
+		_, err = f.Reconcile(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, before, follower.servers, "a slot keeps its keys while its machine is replaced")
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Len(t, follower.servers, 3)
+		require.Equal(t, before[0], follower.servers[0])
+		require.Equal(t, before[1].Slot, follower.servers[1].Slot)
+		require.NotEqual(t, before[1].Addr, follower.servers[1].Addr)
+	})
+}
+
+type followed struct{ servers []cache.Server }
+
+func (f *followed) SetServers(s []cache.Server) error { f.servers = s; return nil }
+
+// TestOneListingCallAPass counts the calls of a farm at rest.
+func TestOneListingCallAPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		f, err := New(web(50, 50), testConfig(cloud, testZone()))
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		before := cloud.Calls()
+		_, err = f.Reconcile(t.Context())
+		require.NoError(t, err)
+		calls := 0
+		for method, n := range cloud.Calls() {
+			if n -= before[method]; n > 0 {
+				calls += n
+				require.Equal(t, "Instances", method)
+			}
+		}
+		require.Equal(t, 1, calls, fmt.Sprint(cloud.Calls(), before))
+	})
+}

@@ -1,0 +1,148 @@
+package farm
+
+import (
+	"maps"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/scalr-go/scalr/farm/scale"
+	"github.com/scalr-go/scalr/provider"
+)
+
+// The tags on everything that a farm creates. They are the record: a host program that knows nothing finds its farm
+// again by them.
+const (
+	TagFarm       = "scalr-farm"
+	TagRole       = "scalr-role"
+	TagIndex      = "scalr-index"
+	TagGeneration = "scalr-generation"
+	TagPool       = "scalr-pool"
+)
+
+// slot is an index of a role. It owns the volume, the address and the names.
+type slot struct {
+	role  string
+	index int
+}
+
+func (s slot) name() string { return s.role + "-" + strconv.Itoa(s.index) }
+
+// slotOf reads the slot from tags; ok is false if they name none.
+func slotOf(tags map[string]string) (s slot, ok bool) {
+	index, err := strconv.Atoi(tags[TagIndex])
+	return slot{tags[TagRole], index}, err == nil && index > 0 && tags[TagRole] != ""
+}
+
+// history is what a farm remembers from pass to pass. All of it can be lost: what matters is in the tags, and the rest
+// only makes decisions steadier. It is a value: next gives a copy for the next pass to change.
+type history struct {
+	started  time.Time // the first pass
+	created  time.Time // the last attempt to create something
+	machines map[string]machine
+	slots    map[slot]slotMemory
+	offers   map[offer]backoff
+	roles    map[string]roleMemory
+	clouds   map[int]cloudMemory  // by place in Config.Pools of the cloud's first pool
+	made     map[string]made      // volumes, addresses, balancers that were created and may not be listed yet
+	extras   map[string]time.Time // addresses that nobody wants: since when
+}
+
+// machine is an instance of the farm.
+type machine struct {
+	id         string
+	slot       slot
+	generation int
+	cloud      int
+	pool       string
+	image      string // in the provider's terms, like size
+	size       string
+	state      provider.State
+	reason     string
+	private    netip.Addr
+	public     netip.Addr
+	launched   time.Time
+
+	missing  time.Time // since when complete lists lack it; zero while they have it
+	readyAt  time.Time // when it first served; zero before
+	ready    bool      // it serves now
+	down     time.Time // since when it does not serve; zero while it does
+	failures int       // health checks that failed in a row
+	why      string    // why it does not serve
+	draining time.Time // since when it is on its way out; zero if it is not
+	surplus  time.Time // since when no slot wants it; zero if one does
+	ended    time.Time // when its end was accepted; lists may still show it as it was
+}
+
+// slotMemory is about launches into a slot.
+type slotMemory struct {
+	generation int        // the highest that was tried
+	unresolved bool       // the last try may have taken effect: only the same one may be repeated
+	tried      time.Time  // when
+	offer      offer      // what the last try took
+	retry      backoff    // after machines that failed to come up
+	addr       netip.Addr // where the slot last served
+}
+
+// made is something that was created and is to turn up in a list. If it does not, its token belongs to something that is
+// gone, and the next try takes another token.
+type made struct {
+	at    time.Time // when the cloud said that it was there, or may be; zero if a list has shown it since
+	again bool      // the outcome is not known: the same may be repeated
+	pool  string    // where
+	try   int       // how many tokens have been found to be used up
+	fresh string    // the ID of a volume that no machine has been seen to have
+}
+
+// offer is a size in a pool.
+type offer struct {
+	pool, size string
+}
+
+// backoff says how long something is avoided.
+type backoff struct {
+	until    time.Time
+	failures int
+	reason   string
+}
+
+// after gives the back-off after one more failure.
+func (b backoff) after(now time.Time, first time.Duration, reason string) backoff {
+	b.failures++
+	b.until = now.Add(first << min(b.failures-1, 4))
+	b.reason = reason
+	return b
+}
+
+type roleMemory struct {
+	launched bool // its launch order has been kept: it has had machines
+	desired  int  // what was decided last; 0 before
+	lastUp   time.Time
+	lastDown time.Time
+	advice   []scale.Advice
+}
+
+type cloudMemory struct {
+	listed   bool      // a complete list has been seen
+	distrust time.Time // since when its view is not believed; zero if it is
+}
+
+// next gives a copy to change.
+func (h history) next() history {
+	h.machines = clone(h.machines)
+	h.slots = clone(h.slots)
+	h.offers = clone(h.offers)
+	h.roles = clone(h.roles)
+	h.clouds = clone(h.clouds)
+	h.made = clone(h.made)
+	h.extras = clone(h.extras)
+	return h
+}
+
+// clone is maps.Clone that never gives nil.
+func clone[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return maps.Clone(m)
+}

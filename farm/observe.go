@@ -1,0 +1,263 @@
+package farm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/farm/scale"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/replication"
+)
+
+// observation is the facts of one pass. What could not be had is an error beside the facts, never an empty list.
+type observation struct {
+	at      time.Time
+	clouds  []cloud
+	health  map[string]error // by instance: nil if it passed; not there if it was not checked
+	sets    map[string]replication.Topology
+	zone    []dnsreg.RRset
+	zoneErr error
+	samples map[string][]scale.Sample // by role
+	errs    []error                   // what the caller should hear of
+}
+
+// cloud is one provider: the pools that share it, and what it holds of the farm.
+type cloud struct {
+	id        int // place of its first pool in Config.Pools
+	provider  provider.Provider
+	pools     []*Pool
+	instances listing[provider.Instance]
+	volumes   listing[provider.Volume]
+	addresses listing[provider.Address]
+	balancers listing[provider.Balancer]
+}
+
+// listing is a list or the reason why there is none.
+type listing[T any] struct {
+	items []T
+	err   error
+}
+
+// clouds groups the pools by their provider.
+func (c *Config) clouds() []cloud {
+	var clouds []cloud
+	for i := range c.Pools {
+		p := &c.Pools[i]
+		at := slices.IndexFunc(clouds, func(c cloud) bool { return same(c.provider, p.Provider) })
+		if at < 0 {
+			at = len(clouds)
+			clouds = append(clouds, cloud{id: i, provider: p.Provider})
+		}
+		clouds[at].pools = append(clouds[at].pools, p)
+	}
+	return clouds
+}
+
+// same reports whether two providers are one. Types that cannot be compared are never the same.
+func same(a, b provider.Provider) (is bool) {
+	defer func() { _ = recover() }()
+	return a == b
+}
+
+// observe gathers the facts. It makes one listing call for each kind of thing that the spec wants and provider; for the
+// whole, of each kind.
+func (f *Farm) observe(ctx context.Context, whole bool) observation {
+	o := observation{clouds: f.config.clouds(), health: map[string]error{}, sets: f.sets(), samples: map[string][]scale.Sample{}}
+	var wants struct{ volumes, addresses, balancers bool }
+	for i := range f.spec.Roles {
+		r := &f.spec.Roles[i]
+		wants.volumes = wants.volumes || r.Volume != nil
+		wants.addresses = wants.addresses || r.Address
+		wants.balancers = wants.balancers || r.Balancer != nil
+	}
+	// What an earlier spec made must be seen as well, once after a start and for the end.
+	if whole || f.history.started.IsZero() {
+		wants.volumes, wants.addresses, wants.balancers = true, true, true
+	}
+	tags := map[string]string{TagFarm: f.spec.Name}
+	g := f.group()
+	for i := range o.clouds {
+		c := &o.clouds[i]
+		g.add(func() { c.instances = list(ctx, f, c, "instances", c.provider.Instances, tags) })
+		if v, ok := provider.As[provider.Volumes](c.provider); ok && wants.volumes {
+			g.add(func() { c.volumes = list(ctx, f, c, "volumes", v.Volumes, tags) })
+		}
+		if a, ok := provider.As[provider.Addresses](c.provider); ok && wants.addresses {
+			g.add(func() { c.addresses = list(ctx, f, c, "addresses", a.Addresses, tags) })
+		}
+		if b, ok := provider.As[provider.Balancers](c.provider); ok && wants.balancers {
+			g.add(func() { c.balancers = list(ctx, f, c, "balancers", b.Balancers, tags) })
+		}
+	}
+	g.wait()
+	o.at = time.Now()
+	for i := range o.clouds {
+		c := &o.clouds[i]
+		o.errs = append(o.errs, c.instances.err, c.volumes.err, c.addresses.err, c.balancers.err)
+	}
+	f.look(ctx, &o)
+	o.errs = slices.DeleteFunc(o.errs, func(err error) bool { return err == nil })
+	return o
+}
+
+// list makes one listing call within the call's time-out.
+func list[T any](ctx context.Context, f *Farm, c *cloud, what string, call func(context.Context, map[string]string) ([]T, error), tags map[string]string) listing[T] {
+	ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
+	defer cancel()
+	items, err := call(ctx, tags)
+	if err != nil {
+		err = fmt.Errorf("list %s of pool %s: %w", what, c.pools[0].Name, err)
+	}
+	return listing[T]{items, err}
+}
+
+// look checks the machines' health, reads the sensors and the zone, side by side and each within a time-out: a slow one
+// delays nothing but itself.
+func (f *Farm) look(ctx context.Context, o *observation) {
+	servers := map[string][]Server{}
+	for _, c := range o.clouds {
+		for _, in := range c.instances.items {
+			s, ok := slotOf(in.Tags)
+			r := f.role(s.role)
+			if !ok || r == nil || in.State != provider.Running {
+				continue
+			}
+			servers[s.role] = append(servers[s.role], Server{ID: in.ID, Name: s.name(), Role: s.role, Index: s.index,
+				Pool: in.Tags[TagPool], State: in.State, Ready: f.history.machines[in.ID].ready, Private: in.Private,
+				Public: publicOf(in.Private, in.Public), Port: r.Port})
+		}
+	}
+	var mu sync.Mutex
+	g := f.group()
+	for i := range f.spec.Roles {
+		r := &f.spec.Roles[i]
+		slices.SortFunc(servers[r.Name], func(a, b Server) int { return cmp.Or(a.Index-b.Index, cmp.Compare(a.ID, b.ID)) })
+		if r.Health != nil {
+			for _, s := range servers[r.Name] {
+				g.add(func() {
+					err := f.checkHealth(ctx, r, s)
+					mu.Lock()
+					defer mu.Unlock()
+					o.health[s.ID] = err
+				})
+			}
+		}
+		if _, metric := r.policy(f.config.Policies); metric != "" {
+			ready := slices.DeleteFunc(slices.Clone(servers[r.Name]), func(s Server) bool { return !s.Ready })
+			g.add(func() {
+				ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
+				defer cancel()
+				samples, err := f.config.Sensors[metric].Read(ctx, r.Name, ready)
+				mu.Lock()
+				defer mu.Unlock()
+				o.samples[r.Name] = samples
+				if err != nil {
+					o.errs = append(o.errs, fmt.Errorf("sensor %s of role %s: %w", metric, r.Name, err))
+				}
+			})
+		}
+	}
+	if f.spec.Zone != "" {
+		g.add(func() {
+			zone, err := f.readZone(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			o.zone, o.zoneErr = zone, err
+			o.errs = append(o.errs, err)
+		})
+	}
+	g.wait()
+}
+
+// sets asks the database managers, which know without asking anybody.
+func (f *Farm) sets() map[string]replication.Topology {
+	sets := map[string]replication.Topology{}
+	for name, m := range f.config.Databases {
+		sets[name], _ = m.Topology()
+	}
+	return sets
+}
+
+func (f *Farm) readZone(ctx context.Context) ([]dnsreg.RRset, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
+	defer cancel()
+	records, err := f.config.DNS.Records(ctx, f.spec.Zone)
+	if err != nil {
+		return nil, fmt.Errorf("read zone %s: %w", f.spec.Zone, err)
+	}
+	return records, nil
+}
+
+// checkHealth makes one check; nil means that the server serves.
+func (f *Farm) checkHealth(ctx context.Context, r *Role, s Server) error {
+	ctx, cancel := context.WithTimeout(ctx, r.Health.Timeout)
+	defer cancel()
+	if r.Health.Custom != "" {
+		return f.config.Checks[r.Health.Custom](ctx, s)
+	}
+	if !s.Private.IsValid() {
+		return errors.New("has no address")
+	}
+	hostport := net.JoinHostPort(s.Private.String(), strconv.Itoa(s.Port))
+	if r.Health.Path == "" {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", hostport)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+hostport+r.Health.Path, nil)
+	if err != nil {
+		return err
+	}
+	// A connection for each check: a kept one could outlive the machine behind it and answer for it.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 399 {
+		return fmt.Errorf("GET %s answered %s", r.Health.Path, resp.Status)
+	}
+	return nil
+}
+
+// group runs functions side by side, at most Config.Parallel at once.
+type group struct {
+	slots chan struct{}
+	wg    sync.WaitGroup
+}
+
+func (f *Farm) group() *group { return &group{slots: make(chan struct{}, f.config.Parallel)} }
+
+func (g *group) add(do func()) {
+	g.slots <- struct{}{}
+	g.wg.Go(func() {
+		defer func() { <-g.slots }()
+		do()
+	})
+}
+
+func (g *group) wait() { g.wg.Wait() }
+
+func publicOf(private, public netip.Addr) netip.Addr {
+	if public.IsValid() {
+		return public
+	}
+	return private
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

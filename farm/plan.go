@@ -1,0 +1,161 @@
+package farm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/cache"
+	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/replication"
+)
+
+// Action is what a step does.
+type Action string
+
+// The actions, in the order in which a pass does them: what makes room and what makes things comes before what connects
+// them, names follow, and what ends things is last.
+const (
+	CreateVolume        Action = "create-volume"
+	AllocateAddress     Action = "allocate-address"
+	CreateBalancer      Action = "create-balancer"
+	DetachVolume        Action = "detach-volume"
+	LaunchInstance      Action = "launch-instance"
+	AttachVolume        Action = "attach-volume"
+	AssociateAddress    Action = "associate-address"
+	RegisterTarget      Action = "register-target"
+	ChangeNames         Action = "change-names"
+	DeregisterTarget    Action = "deregister-target"
+	Switchover          Action = "switchover"
+	TerminateInstance   Action = "terminate-instance"
+	DisassociateAddress Action = "disassociate-address"
+	ReleaseAddress      Action = "release-address"
+	DeleteBalancer      Action = "delete-balancer"
+	DeleteVolume        Action = "delete-volume"
+)
+
+// phases are the actions that may run side by side; each phase waits for the one before.
+var phases = [][]Action{
+	{CreateVolume, AllocateAddress, CreateBalancer, DetachVolume},
+	{LaunchInstance},
+	{AttachVolume, AssociateAddress, RegisterTarget},
+	{ChangeNames, DeregisterTarget, Switchover},
+	{TerminateInstance, DisassociateAddress},
+	{ReleaseAddress, DeleteBalancer, DeleteVolume},
+}
+
+// Step is one thing to do, with the reason for it.
+type Step struct {
+	Action Action `json:"action"`
+	Role   string `json:"role,omitempty"`
+	Index  int    `json:"index,omitempty"`
+	Pool   string `json:"pool,omitempty"`
+	// Subject is the ID of what the step acts on (an instance, a volume, an address, a balancer); empty for what is yet to
+	// be created. For a switchover it is the member that stops being the primary.
+	Subject string `json:"subject,omitempty"`
+	// Instance is the ID of the instance that the subject is connected to or parted from.
+	Instance string `json:"instance,omitempty"`
+	// Image, Size, Generation and Volumes are what a launch takes.
+	Image      string   `json:"image,omitempty"`
+	Size       string   `json:"size,omitempty"`
+	Generation int      `json:"generation,omitempty"`
+	Volumes    []string `json:"volumes,omitempty"`
+	// Changes are the changes of names.
+	Changes []dnsreg.Change `json:"changes,omitempty"`
+	// Reason says why, in words.
+	Reason string `json:"reason"`
+	// Err says why the step failed, after it was tried.
+	Err string `json:"error,omitempty"`
+}
+
+// String gives the step as one line.
+func (s Step) String() string {
+	var b strings.Builder
+	b.WriteString(string(s.Action))
+	if s.Role != "" {
+		fmt.Fprintf(&b, " %s", s.Role)
+		if s.Index > 0 {
+			fmt.Fprintf(&b, "-%d", s.Index)
+		}
+	}
+	for _, part := range []string{s.Subject, s.Instance, s.Size} {
+		if part != "" {
+			b.WriteString(" " + part)
+		}
+	}
+	if s.Pool != "" {
+		b.WriteString(" in " + s.Pool)
+	}
+	b.WriteString(": " + s.Reason)
+	if s.Err != "" {
+		b.WriteString(" (failed: " + s.Err + ")")
+	}
+	for _, c := range s.Changes {
+		for line := range strings.SplitSeq(strings.TrimRight(c.String(), "\n"), "\n") {
+			b.WriteString("\n    " + line)
+		}
+	}
+	return b.String()
+}
+
+// Wait is something that is not done now, and why.
+type Wait struct {
+	Role   string `json:"role,omitempty"`
+	Index  int    `json:"index,omitempty"`
+	Reason string `json:"reason"`
+}
+
+// Plan is what one pass decided. It holds no secrets.
+type Plan struct {
+	Time  time.Time `json:"time"`
+	Steps []Step    `json:"steps"`
+	// Waits are what the farm would do but for a reason: a launch order, a back-off, a view that is not to be trusted.
+	Waits []Wait `json:"waits,omitempty"`
+	// Desired is how many machines each role should have, and why.
+	Desired map[string]Desired `json:"desired"`
+
+	members map[string][]replication.Member // of each database role; Fence is not set
+	caches  map[string][]cache.Server       // of each cache role
+	servers []Server                        // sorted by role and index
+	left    bool                            // something of the farm exists or may exist
+}
+
+// Desired is how many machines a role should have.
+type Desired struct {
+	Count  int    `json:"count"`
+	Reason string `json:"reason"`
+}
+
+// Empty reports whether there is nothing to do.
+func (p Plan) Empty() bool { return len(p.Steps) == 0 }
+
+// String gives the plan as lines for a person: each step, then what waits.
+func (p Plan) String() string {
+	var b strings.Builder
+	for _, s := range p.Steps {
+		fmt.Fprintln(&b, s)
+	}
+	for _, w := range p.Waits {
+		name := w.Role
+		if w.Index > 0 {
+			name += fmt.Sprintf("-%d", w.Index)
+		}
+		fmt.Fprintln(&b, strings.TrimSpace("wait "+name)+": "+w.Reason)
+	}
+	if b.Len() == 0 {
+		return "nothing to do\n"
+	}
+	return b.String()
+}
+
+// sort puts the steps into the order of their actions, then by role and index.
+func (p *Plan) sort() {
+	order := map[Action]int{}
+	for _, phase := range phases {
+		for _, a := range phase {
+			order[a] = len(order)
+		}
+	}
+	slices.SortStableFunc(p.Steps, func(a, b Step) int { return order[a.Action] - order[b.Action] })
+}

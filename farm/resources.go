@@ -1,0 +1,323 @@
+package farm
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/scalr-go/scalr/provider"
+)
+
+// disk finds the volume of a slot. Not ok means that no machine may be launched into the slot now; a nil volume that is
+// ok is one that the role does not want or that is yet to be created.
+func (d *decision) disk(r *Role, s slot) (v *provider.Volume, ok bool) {
+	if r.Volume == nil {
+		return nil, true
+	}
+	for _, c := range d.o.clouds {
+		if c.volumes.err != nil {
+			d.wait(r.Name, s.index, "the volumes of pool %s cannot be listed", c.pools[0].Name)
+			return nil, false
+		}
+	}
+	v = d.volumeOf(s)
+	if v == nil {
+		return nil, true
+	}
+	holder := d.h.machines[v.Instance]
+	switch {
+	case !v.Ready:
+		d.wait(r.Name, s.index, "volume %s is not ready", v.ID)
+	case v.Instance == "":
+		return v, true
+	case holder.id != "":
+		d.wait(r.Name, s.index, "volume %s is still with %s", v.ID, v.Instance)
+	default:
+		d.step(Step{Action: DetachVolume, Role: r.Name, Index: s.index, Pool: v.Tags[TagPool], Subject: v.ID, Instance: v.Instance,
+			Reason: "its machine is gone"})
+	}
+	return nil, false
+}
+
+// volumeOf gives the volume of a slot: of several the one that is in use, then the oldest.
+func (d *decision) volumeOf(s slot) *provider.Volume {
+	var found []*provider.Volume
+	for _, c := range d.o.clouds {
+		for i := range c.volumes.items {
+			if at, ok := slotOf(c.volumes.items[i].Tags); ok && at == s {
+				found = append(found, &c.volumes.items[i])
+			}
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	slices.SortFunc(found, func(a, b *provider.Volume) int {
+		return cmp.Or(trueFirst(a.Instance != "", b.Instance != ""), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	for _, v := range found[1:] {
+		// Data is never deleted on a suspicion: a person, or the end of the farm, does that.
+		d.wait(s.role, s.index, "volume %s belongs to the slot too; %s is used", v.ID, found[0].ID)
+	}
+	key := "volume/" + s.name()
+	d.listed(key)
+	if m := d.h.made[key]; found[0].Instance != "" && m.fresh != "" {
+		m.fresh = ""
+		d.h.made[key] = m
+	}
+	return found[0]
+}
+
+// creating asks whether something may be created now: not if it has been and is still to turn up. After a try whose
+// outcome is not known only the same may be repeated: pool says where that was.
+func (d *decision) creating(key string) (pool string, ok bool) {
+	m := d.h.made[key]
+	switch {
+	case m.at.IsZero():
+		return "", true
+	case d.now.Sub(m.at) < d.config.ListLag:
+		return m.pool, m.again
+	}
+	m.at, m.again, m.try = time.Time{}, false, m.try+1
+	d.h.made[key] = m
+	return "", true
+}
+
+// listed notes that a list shows what was created.
+func (d *decision) listed(key string) {
+	if m, ok := d.h.made[key]; ok && !m.at.IsZero() {
+		m.at = time.Time{}
+		d.h.made[key] = m
+	}
+}
+
+func (d *decision) createVolume(r *Role, s slot, pool string) {
+	at, ok := d.creating("volume/" + s.name())
+	if !ok {
+		d.wait(r.Name, s.index, "its volume in pool %s is being created", at)
+		return
+	}
+	d.step(Step{Action: CreateVolume, Role: r.Name, Index: s.index, Pool: or(at, pool),
+		Reason: fmt.Sprintf("slot %s wants a volume of %d GB", s.name(), r.Volume.SizeGB)})
+}
+
+// moveVolume lets a slot fall back to another pool although its volume cannot leave its own: a volume that this program
+// has created itself and that no machine has ever had is empty, and is deleted.
+func (d *decision) moveVolume(r *Role, s slot, v *provider.Volume) {
+	if v == nil || v.Instance != "" || d.h.made["volume/"+s.name()].fresh != v.ID {
+		return
+	}
+	if o, _ := d.offer(r, s, nil); o.pool != "" {
+		d.step(Step{Action: DeleteVolume, Role: r.Name, Index: s.index, Pool: v.Tags[TagPool], Subject: v.ID,
+			Reason: fmt.Sprintf("it has never been used, and pool %s has room for its machine", o.pool)})
+	}
+}
+
+// attach gives the slot's volume to its machine where the launch has not.
+func (d *decision) attach(r *Role, m *machine) {
+	if r.Volume == nil {
+		return
+	}
+	v := d.volumeOf(m.slot)
+	switch {
+	case v == nil || !v.Ready || v.Instance == m.id:
+	case v.Instance == "":
+		d.step(Step{Action: AttachVolume, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: v.ID, Instance: m.id,
+			Reason: "the slot's machine does not have it yet"})
+	case d.h.machines[v.Instance].id == "":
+		d.step(Step{Action: DetachVolume, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: v.ID, Instance: v.Instance,
+			Reason: "its machine is gone"})
+	}
+}
+
+// address gives the slot's public address to its machine, allocating it first.
+func (d *decision) address(r *Role, m *machine) {
+	if !r.Address {
+		return
+	}
+	c := d.cloudOf(m)
+	if c == nil || c.addresses.err != nil {
+		return
+	}
+	a := addressOf(c, m.slot)
+	key := "address/" + m.slot.name() + "/" + m.pool
+	switch {
+	case a == nil:
+		if _, ok := d.creating(key); !ok {
+			d.wait(r.Name, m.slot.index, "its address is being allocated")
+			return
+		}
+		d.step(Step{Action: AllocateAddress, Role: r.Name, Index: m.slot.index, Pool: m.pool,
+			Reason: fmt.Sprintf("slot %s wants an address", m.slot.name())})
+	case a.Instance != m.id:
+		d.listed(key)
+		d.step(Step{Action: AssociateAddress, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: a.ID, Instance: m.id,
+			Reason: fmt.Sprintf("%s is the address of slot %s", a.Addr, m.slot.name())})
+	default:
+		d.listed(key)
+	}
+}
+
+// addressOf gives the address of a slot in a cloud: of several the one in use, then the first.
+func addressOf(c *cloud, s slot) *provider.Address {
+	var found *provider.Address
+	for i := range c.addresses.items {
+		a := &c.addresses.items[i]
+		if at, ok := slotOf(a.Tags); ok && at == s && (found == nil || found.Instance == "" && a.Instance != "") {
+			found = a
+		}
+	}
+	return found
+}
+
+func (d *decision) cloudOf(m *machine) *cloud {
+	for i := range d.o.clouds {
+		if d.o.clouds[i].id == m.cloud {
+			return &d.o.clouds[i]
+		}
+	}
+	return nil
+}
+
+// balancerOf gives the balancer of a role in a pool.
+func (d *decision) balancerOf(role, pool string) *provider.Balancer {
+	for _, c := range d.o.clouds {
+		for i := range c.balancers.items {
+			if b := &c.balancers.items[i]; b.Tags[TagRole] == role && b.Tags[TagPool] == pool {
+				d.listed("balancer/" + role + "/" + pool)
+				return b
+			}
+		}
+	}
+	return nil
+}
+
+// register puts a machine that serves behind its pool's balancer.
+func (d *decision) register(r *Role, m *machine) {
+	c := d.cloudOf(m)
+	if r.Balancer == nil || c == nil || c.balancers.err != nil {
+		return
+	}
+	b := d.balancerOf(r.Name, m.pool)
+	if b == nil || !b.Ready {
+		return
+	}
+	for _, t := range b.Targets {
+		if t.Instance == m.id && t.State != provider.TargetDraining {
+			return
+		}
+	}
+	d.step(Step{Action: RegisterTarget, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: b.ID, Instance: m.id, Reason: "it serves"})
+}
+
+// deregister lets the balancer drain a machine.
+func (d *decision) deregister(r *Role, m *machine, why string) {
+	b := d.balancerOf(r.Name, m.pool)
+	if b == nil {
+		return
+	}
+	for _, t := range b.Targets {
+		if t.Instance == m.id && t.State != provider.TargetDraining {
+			d.step(Step{Action: DeregisterTarget, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: b.ID, Instance: m.id, Reason: why})
+		}
+	}
+}
+
+// resources creates the balancers that are missing, and releases and deletes what nobody wants any more.
+func (d *decision) resources() {
+	needed := map[[2]string]bool{}
+	for i := range d.spec.Roles {
+		r := &d.spec.Roles[i]
+		if r.Balancer == nil || d.end != nil {
+			continue
+		}
+		for _, p := range d.config.poolsOf(r) {
+			if !slices.ContainsFunc(d.byRole[r.Name], func(m *machine) bool { return m.pool == p.Name && d.wanted[m.slot] }) {
+				continue
+			}
+			needed[[2]string{r.Name, p.Name}] = true
+			if d.balancerOf(r.Name, p.Name) != nil || d.poolErr(p.Name, func(c cloud) error { return c.balancers.err }) {
+				continue
+			}
+			if _, ok := d.creating("balancer/" + r.Name + "/" + p.Name); !ok {
+				d.wait(r.Name, 0, "its balancer in pool %s is being created", p.Name)
+				continue
+			}
+			d.step(Step{Action: CreateBalancer, Role: r.Name, Pool: p.Name, Reason: "the role has machines in the pool"})
+		}
+	}
+	for _, c := range d.o.clouds {
+		for _, b := range c.balancers.items {
+			role, pool := b.Tags[TagRole], b.Tags[TagPool]
+			d.plan.left = true
+			inUse := slices.ContainsFunc(d.byRole[role], func(m *machine) bool { return m.pool == pool })
+			if !needed[[2]string{role, pool}] && (d.end != nil || !inUse) {
+				d.step(Step{Action: DeleteBalancer, Role: role, Pool: pool, Subject: b.ID, Reason: "the role has no machine in the pool"})
+			}
+		}
+		d.releaseAddresses(c)
+		for _, v := range c.volumes.items {
+			if d.end != nil && d.end.DeleteVolumes {
+				d.plan.left = true
+				if v.Instance == "" {
+					s, _ := slotOf(v.Tags)
+					d.step(Step{Action: DeleteVolume, Role: s.role, Index: s.index, Pool: c.poolNamed(v.Tags[TagPool]), Subject: v.ID, Reason: "the farm is to end, and its volumes with it"})
+				} else if d.h.machines[v.Instance].id == "" {
+					d.step(Step{Action: DetachVolume, Pool: c.poolNamed(v.Tags[TagPool]), Subject: v.ID, Instance: v.Instance, Reason: "its machine is gone"})
+				}
+			}
+		}
+	}
+}
+
+// releaseAddresses gives back the addresses of slots that have gone, and after the grace period those that a slot has
+// twice.
+func (d *decision) releaseAddresses(c cloud) {
+	for i := range c.addresses.items {
+		a := &c.addresses.items[i]
+		keep := d.end != nil && d.end.KeepAddresses
+		d.plan.left = d.plan.left || !keep
+		s, _ := slotOf(a.Tags)
+		r := d.roleOf(s.role)
+		step := Step{Action: ReleaseAddress, Role: s.role, Index: s.index, Pool: c.poolNamed(a.Tags[TagPool]), Subject: a.ID}
+		since, noted := d.h.extras[a.ID]
+		gone := d.holders[s] == nil && !d.wanted[s]
+		switch {
+		case keep:
+		case gone && (d.end != nil || r == nil || !r.Address || d.h.clouds[c.id].listed):
+			step.Reason = "its slot is gone"
+			d.step(step)
+		case addressOf(&c, s).ID == a.ID && r != nil && r.Address:
+			delete(d.h.extras, a.ID)
+		case !noted:
+			d.h.extras[a.ID] = d.now
+		case d.now.Sub(since) >= d.config.Grace:
+			step.Reason = fmt.Sprintf("nobody has wanted it for %v", d.config.Grace)
+			d.step(step)
+		}
+	}
+}
+
+// poolErr reports whether a listing of the pool's cloud failed.
+func (d *decision) poolErr(pool string, of func(cloud) error) bool {
+	for _, c := range d.o.clouds {
+		for _, p := range c.pools {
+			if p.Name == pool {
+				return of(c) != nil
+			}
+		}
+	}
+	return true
+}
+
+// poolNamed gives the name if it is a pool of the cloud, or else its first pool: things may bear the name of a pool that
+// the configuration no longer has.
+func (c *cloud) poolNamed(name string) string {
+	for _, p := range c.pools {
+		if p.Name == name {
+			return name
+		}
+	}
+	return c.pools[0].Name
+}

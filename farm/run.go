@@ -1,0 +1,143 @@
+package farm
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/cronlock"
+	"github.com/scalr-go/scalr/provider"
+)
+
+// running is a Run that is under way.
+type running struct {
+	stop context.CancelCauseFunc
+	done chan struct{}
+}
+
+// Run keeps the farm as its spec says until the context ends, and returns the context's cause; or nil after Terminate. It
+// runs the managers of the farm's databases, makes a pass each Interval, and makes one earlier when the last one changed
+// something or a database has a new primary. What fails is told as an event and tried again: Run does not end for it.
+//
+// With a Locker, Run waits for the lock "farm/<name>", acts only while it holds it, and waits for it again when it is
+// lost. A second Run of one Farm is an error.
+func (f *Farm) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &running{stop: cancel, done: make(chan struct{})}
+	f.mu.Lock()
+	switch {
+	case f.ending != nil:
+		f.mu.Unlock()
+		return ErrEnded
+	case f.running != nil:
+		f.mu.Unlock()
+		return errors.New("the farm runs already")
+	}
+	f.running = r
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.running = nil
+		f.mu.Unlock()
+		close(r.done)
+	}()
+	for ctx.Err() == nil {
+		err := f.hold(ctx, f.loop)
+		if ctx.Err() == nil && err != nil {
+			f.emit(scalr.Event{Time: time.Now(), Kind: LeaseLost, Farm: f.spec.Name, Message: "waits for the lease again", Err: err.Error()})
+			sleep(ctx, f.config.Interval)
+		}
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, ErrEnded) {
+		return cause
+	}
+	return nil
+}
+
+// hold runs work while the farm's lease is held.
+func (f *Farm) hold(ctx context.Context, work func(context.Context) error) error {
+	if isNil(f.config.Locker) {
+		return work(ctx)
+	}
+	return f.config.Locker.Hold(ctx, "farm/"+f.spec.Name, func(ctx context.Context, l cronlock.Lease) error {
+		f.emit(scalr.Event{Time: time.Now(), Kind: LeaseHeld, Farm: f.spec.Name, Subject: l.Name, Message: "this program runs the farm"})
+		return work(ctx)
+	})
+}
+
+// loop runs the managers and makes passes until the context ends.
+func (f *Farm) loop(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for _, m := range f.config.Databases {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if err := m.Run(ctx); err != nil && ctx.Err() == nil {
+					f.emit(scalr.Event{Time: time.Now(), Kind: PassFailed, Farm: f.spec.Name, Message: "a database manager ended", Err: err.Error()})
+					sleep(ctx, f.config.Interval)
+				}
+			}
+		})
+	}
+	changed := make(chan struct{}, 1)
+	for _, m := range f.config.Databases {
+		wg.Go(func() {
+			for {
+				_, next := m.Topology()
+				select {
+				case <-next:
+				case <-ctx.Done():
+					return
+				}
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	for ctx.Err() == nil {
+		p, err := f.pass(ctx)
+		timer := time.NewTimer(f.pause(p, err))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-changed:
+			timer.Stop()
+			if err := f.publish(ctx); err != nil && ctx.Err() == nil {
+				f.emit(scalr.Event{Time: time.Now(), Kind: StepFailed, Farm: f.spec.Name, Message: "names could not follow the primary", Err: err.Error()})
+			}
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// pause says how long to wait for the next pass: a tenth of the interval while things are under way.
+func (f *Farm) pause(p Plan, err error) time.Duration {
+	if errors.Is(err, provider.ErrThrottled) {
+		return f.config.Interval
+	}
+	for _, s := range p.Steps {
+		if s.Err == "" {
+			return f.config.Interval / 10
+		}
+	}
+	for _, s := range p.servers {
+		if !s.Ready && s.State != provider.Stopped && s.State != provider.Failed {
+			return f.config.Interval / 10
+		}
+	}
+	return f.config.Interval
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

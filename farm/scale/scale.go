@@ -1,0 +1,90 @@
+// Package scale holds the policies that say how many instances a role should have.
+//
+// A [Policy] is a pure function from what is known now to a number and the reason for it in words. It never does
+// anything: the farm clamps the number to the role's Min and Max and acts. The plain policies ([Target], [Threshold])
+// are data, so that they stand in a spec; anything else is a [Func].
+//
+// A metric that is missing is missing, never zero: a policy that lacks its metric holds the role as it is.
+package scale
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Policy says how many instances a role should have. It must be pure: the farm also calls it for dry runs.
+type Policy interface {
+	Desired(Input) Decision
+}
+
+// Func is a function as a [Policy].
+type Func func(Input) Decision
+
+// Desired calls f.
+func (f Func) Desired(in Input) Decision { return f(in) }
+
+// Sample is one value of a metric.
+type Sample struct {
+	Instance string    // whom it is about; empty for a value of the role as a whole
+	Value    float64   // in the metric's own unit
+	At       time.Time // when it was true
+}
+
+// Input is what a policy knows.
+type Input struct {
+	Now      time.Time
+	Min, Max int
+	Count    int       // instances that there are or that are on their way: pending ones count
+	Ready    int       // those of them that serve
+	Samples  []Sample  // the metric that the policy named; only samples that are recent enough
+	Past     []Advice  // what the policy advised at earlier passes, oldest first, as far back as it asked for
+	LastUp   time.Time // when the role last grew or shrank by a decision of the policy; zero if never
+	LastDown time.Time
+}
+
+// Advice is what a policy wanted at an earlier time.
+type Advice struct {
+	At      time.Time
+	Desired int // before anything held it back
+}
+
+// Decision is what a policy wants.
+type Decision struct {
+	Desired int    // how many instances
+	Raw     int    // what it would be without regard for the past; it is what Input.Past shows later
+	Reason  string // why, in words and figures
+}
+
+// Hold is the decision to leave the role as it is.
+func (in Input) Hold(format string, args ...any) Decision {
+	return Decision{Desired: in.Count, Raw: in.Count, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Mean is the mean of the samples. It is not ok if there are none, or if fewer than half of the instances that serve
+// have given one and no sample is of the role as a whole.
+func (in Input) Mean() (mean float64, ok bool) {
+	n, whole := 0, false
+	for _, s := range in.Samples {
+		if math.IsNaN(s.Value) || math.IsInf(s.Value, 0) {
+			continue
+		}
+		mean += s.Value
+		n++
+		whole = whole || s.Instance == ""
+	}
+	if n == 0 || !whole && 2*n < in.Ready {
+		return 0, false
+	}
+	return mean / float64(n), true
+}
+
+// highest gives the most that was advised within the window that ends now, and now itself.
+func (in Input) highest(window time.Duration, now int) int {
+	for _, a := range in.Past {
+		if in.Now.Sub(a.At) <= window {
+			now = max(now, a.Desired)
+		}
+	}
+	return now
+}

@@ -1,0 +1,64 @@
+package scale
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Threshold is Scalr's rule of 2010: one more above High, one less below Low, never while an instance is on its way, and
+// not again before the cool-down has passed.
+type Threshold struct {
+	// Metric is the name of a sensor in the farm's Config.
+	Metric string `json:"metric"`
+	// Low and High are the band in which nothing happens; Low is less than High.
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+	// CoolDown is how long after a change nothing more happens; default 3 minutes.
+	CoolDown time.Duration `json:"cool_down,omitempty"`
+}
+
+// Check reports every fault of the policy's fields.
+func (t Threshold) Check() error {
+	var errs []error
+	if t.Metric == "" {
+		errs = append(errs, errors.New("metric is empty, want the name of a sensor"))
+	}
+	if !(t.Low < t.High) {
+		errs = append(errs, fmt.Errorf("low is %v and high is %v, want low less than high", t.Low, t.High))
+	}
+	if t.CoolDown < 0 {
+		errs = append(errs, fmt.Errorf("cool_down is %v, want 0 or more", t.CoolDown))
+	}
+	return errors.Join(errs...)
+}
+
+// Desired implements [Policy].
+func (t Threshold) Desired(in Input) Decision {
+	mean, ok := in.Mean()
+	if !ok {
+		return in.Hold("%s is missing: hold at %d", t.Metric, in.Count)
+	}
+	step, why := 0, fmt.Sprintf("%s is %.3g, within %.3g to %.3g: stay at %d", t.Metric, mean, t.Low, t.High, in.Count)
+	switch {
+	case mean > t.High && in.Count < in.Max:
+		step, why = 1, fmt.Sprintf("%s is %.3g, above %.3g: grow from %d to %d", t.Metric, mean, t.High, in.Count, in.Count+1)
+	case mean < t.Low && in.Count > in.Min:
+		step, why = -1, fmt.Sprintf("%s is %.3g, below %.3g: shrink from %d to %d", t.Metric, mean, t.Low, in.Count, in.Count-1)
+	}
+	if step == 0 {
+		return Decision{in.Count, in.Count, why}
+	}
+	if in.Ready < in.Count {
+		return in.Hold("%s is %.3g, but %d are on their way: hold at %d", t.Metric, mean, in.Count-in.Ready, in.Count)
+	}
+	last := in.LastUp
+	if in.LastDown.After(last) {
+		last = in.LastDown
+	}
+	if cool := defaultTo(t.CoolDown, 3*time.Minute); !last.IsZero() && in.Now.Sub(last) < cool {
+		left := (cool - in.Now.Sub(last)).Round(time.Second)
+		return in.Hold("%s is %.3g, but the cool-down has %v to go: hold at %d", t.Metric, mean, left, in.Count)
+	}
+	return Decision{in.Count + step, in.Count + step, why}
+}

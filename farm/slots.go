@@ -1,0 +1,386 @@
+package farm
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/cache"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/replication"
+)
+
+// role decides for one role: how many machines, in which slots, what to launch, to mend and to end.
+func (d *decision) role(r *Role) {
+	machines := d.byRole[r.Name]
+	var held []*machine
+	for _, m := range machines {
+		if d.holders[m.slot] == m {
+			held = append(held, m)
+		}
+	}
+	mem := d.h.roles[r.Name]
+	if len(machines) > 0 {
+		mem.launched = true
+		d.h.roles[r.Name] = mem
+	}
+	if unseen := d.unseen(r); unseen != "" {
+		d.wait(r.Name, 0, "pool %s has not been listed yet: what is there is not known", unseen)
+		for _, m := range held {
+			d.wanted[m.slot] = true
+		}
+	} else {
+		staying := 0
+		for _, m := range held {
+			if m.draining.IsZero() {
+				staying++
+			}
+		}
+		want := d.desired(r, staying, d.ready[r.Name])
+		d.plan.Desired[r.Name] = want
+		d.choose(r, held, want.Count)
+		for _, m := range held {
+			if d.wanted[m.slot] {
+				d.keep(r, m, held)
+			} else {
+				d.retire(r, m, want)
+			}
+		}
+		for i := 1; d.end == nil && i <= r.Max+len(held); i++ {
+			if s := (slot{r.Name, i}); d.wanted[s] && d.holders[s] == nil {
+				d.launch(r, s)
+			}
+		}
+	}
+	d.connect(r, held)
+}
+
+// unseen names a pool whose machines have never been listed: without it nobody can say what is missing.
+func (d *decision) unseen(r *Role) string {
+	for _, c := range d.o.clouds {
+		if !d.h.clouds[c.id].listed {
+			return c.pools[0].Name
+		}
+	}
+	return ""
+}
+
+// choose fills d.wanted with the slots that the role is to have: those that it has, and the lowest free ones. When there
+// are too many, the ones to go are those that are on their way out already, then those that do not serve, then the
+// highest; never the primary.
+func (d *decision) choose(r *Role, held []*machine, count int) {
+	order := slices.Clone(held)
+	slices.SortStableFunc(order, func(a, b *machine) int {
+		return cmp.Or(trueFirst(d.primary(a), d.primary(b)), trueFirst(a.draining.IsZero(), b.draining.IsZero()),
+			trueFirst(a.ready, b.ready), a.slot.index-b.slot.index)
+	})
+	for _, m := range order[:min(count, len(order))] {
+		d.wanted[m.slot] = true
+	}
+	missing := count - len(order)
+	// A slot with a launch whose outcome is not known comes first: there may be a machine in it.
+	for _, unresolved := range []bool{true, false} {
+		for i := 1; missing > 0 && i <= r.Max+len(held); i++ {
+			s := slot{r.Name, i}
+			if !d.wanted[s] && d.holders[s] == nil && d.h.slots[s].unresolved == unresolved {
+				d.wanted[s] = true
+				missing--
+			}
+		}
+	}
+}
+
+// launch puts a machine into a slot, or says why not now.
+func (d *decision) launch(r *Role, s slot) {
+	mem := d.h.slots[s]
+	if !d.h.roles[r.Name].launched && !mem.unresolved {
+		for _, after := range r.After {
+			if other := d.roleOf(after); d.ready[after] < other.Min {
+				d.wait(r.Name, s.index, "waits for role %s: %d of %d serve", after, d.ready[after], other.Min)
+				return
+			}
+		}
+	}
+	if left := mem.retry.until.Sub(d.now); left > 0 {
+		d.wait(r.Name, s.index, "%s: next try in %v", mem.retry.reason, left.Round(time.Second))
+		return
+	}
+	disk, ok := d.disk(r, s)
+	if !ok {
+		return
+	}
+	o, reason := d.offer(r, s, disk)
+	if o.pool == "" {
+		d.wait(r.Name, s.index, "%s", reason)
+		d.moveVolume(r, s, disk)
+		return
+	}
+	if r.Volume != nil && disk == nil {
+		d.createVolume(r, s, o.pool)
+		return
+	}
+	step := Step{Action: LaunchInstance, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size,
+		Image: or(d.config.pool(o.pool).Images[r.Image], r.Image), Generation: mem.generation + 1, Reason: reason}
+	if mem.unresolved {
+		step.Generation, step.Reason = mem.generation, "the outcome of the last try is not known: the same again"
+	}
+	if disk != nil {
+		step.Volumes = []string{disk.ID}
+	}
+	d.step(step)
+}
+
+// offer chooses the pool and the size for a machine: the next pool of the same provider, then the next size, then the
+// next provider.
+func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string) {
+	mem := d.h.slots[s]
+	pools := d.config.poolsOf(r)
+	if disk != nil {
+		// A disk cannot leave its placement: it decides before any fallback.
+		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return p.Name != disk.Tags[TagPool] })
+		if len(pools) == 0 {
+			return offer{}, fmt.Sprintf("volume %s is in pool %q, where the role may not be", disk.ID, disk.Tags[TagPool])
+		}
+	}
+	var skipped []string
+	for _, c := range d.o.clouds {
+		if c.instances.err != nil {
+			for _, p := range c.pools {
+				pools = slices.DeleteFunc(pools, func(q *Pool) bool { return q == p })
+			}
+			skipped = append(skipped, fmt.Sprintf("pool %s cannot be listed", c.pools[0].Name))
+		}
+	}
+	if mem.unresolved {
+		if !slices.ContainsFunc(pools, func(p *Pool) bool { return p.Name == mem.offer.pool }) {
+			return offer{}, fmt.Sprintf("a launch in pool %s may have taken effect, and the pool cannot be listed", mem.offer.pool)
+		}
+		return mem.offer, "the outcome of the last try is not known"
+	}
+	for len(pools) > 0 {
+		first := pools[0].Provider
+		for _, size := range append([]string{r.Size}, r.Fallback...) {
+			for _, p := range pools {
+				if !same(p.Provider, first) {
+					continue
+				}
+				o := offer{p.Name, or(p.Sizes[size], size)}
+				if b := d.h.offers[o]; b.until.After(d.now) {
+					skipped = append(skipped, strings.TrimSpace(fmt.Sprintf("%s in %s: %s until %s", o.size, p.Name, b.reason, b.until.UTC().Format("15:04:05"))))
+					continue
+				}
+				reason := fmt.Sprintf("slot %s is empty", s.name())
+				if mem.generation > 0 {
+					reason = fmt.Sprintf("slot %s has lost its machine", s.name())
+				}
+				if len(skipped) > 0 {
+					reason += " (not " + strings.Join(skipped, "; ") + ")"
+				}
+				return o, reason
+			}
+		}
+		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return same(p.Provider, first) })
+	}
+	return offer{}, strings.Join(skipped, "; ")
+}
+
+// keep looks after the machine that holds a wanted slot.
+func (d *decision) keep(r *Role, m *machine, held []*machine) {
+	m.draining, m.surplus = time.Time{}, time.Time{}
+	if why := d.broken(r, m, held); why != "" {
+		d.replace(m, why)
+		return
+	}
+	if m.state == provider.Running && m.missing.IsZero() {
+		d.attach(r, m)
+		d.address(r, m)
+	}
+	if !m.missing.IsZero() {
+		d.wait(r.Name, m.slot.index, "%s has been missing from lists for %v", m.id, d.now.Sub(m.missing).Round(time.Second))
+	}
+	if !m.ready {
+		d.wait(r.Name, m.slot.index, "%s does not serve yet: %s", m.id, m.why)
+	} else {
+		d.register(r, m)
+		mem := d.h.slots[m.slot]
+		mem.addr = m.private
+		d.h.slots[m.slot] = mem
+	}
+}
+
+// broken says why a machine must be replaced, or "".
+func (d *decision) broken(r *Role, m *machine, held []*machine) string {
+	switch {
+	case m.ready:
+		return ""
+	case d.now.Sub(m.down) >= r.LaunchTimeout:
+		// Counted from when this program first saw it: after a restart nothing is hasty.
+		return fmt.Sprintf("has not served for %v: %s", r.LaunchTimeout, m.why)
+	case m.readyAt.IsZero() || r.Health == nil || m.failures < r.Health.Failures:
+		return ""
+	}
+	unhealthy := 0
+	for _, other := range held {
+		if !other.readyAt.IsZero() && other.failures >= r.Health.Failures {
+			unhealthy++
+		}
+	}
+	if unhealthy >= 3 && 2*unhealthy > len(held) {
+		d.wait(r.Name, m.slot.index, "%d of %d machines fail their check: a common cause is likelier than that they are all broken", unhealthy, len(held))
+		return ""
+	}
+	return fmt.Sprintf("failed %d checks in a row: %s", m.failures, m.why)
+}
+
+// replace ends a machine that holds a wanted slot; the next pass launches its successor.
+func (d *decision) replace(m *machine, why string) {
+	if d.primary(m) {
+		d.wait(m.slot.role, m.slot.index, "%s, but it is the primary: its manager promotes another one first", why)
+		return
+	}
+	d.cameToNothing(m)
+	d.terminate(m, why)
+}
+
+// cameToNothing makes the slot and the offer of a machine that never served wait before they are tried again.
+func (d *decision) cameToNothing(m *machine) {
+	if !m.readyAt.IsZero() {
+		return
+	}
+	mem := d.h.slots[m.slot]
+	mem.retry = mem.retry.after(d.now, d.config.Backoff, "the last machine came to nothing")
+	d.h.slots[m.slot] = mem
+	o := offer{m.pool, m.size}
+	d.h.offers[o] = d.h.offers[o].after(d.now, d.config.Backoff, "a machine came to nothing")
+}
+
+// retire takes a machine out of service and ends it when its clients have had time to leave.
+func (d *decision) retire(r *Role, m *machine, want Desired) {
+	why := fmt.Sprintf("role %s is to have %d: %s", r.Name, want.Count, want.Reason)
+	if d.end != nil {
+		if other := d.dependent(r); other != "" {
+			d.wait(r.Name, m.slot.index, "ends after role %s", other)
+			return
+		}
+		d.terminate(m, why)
+		return
+	}
+	if d.primary(m) {
+		if d.ready[r.Name] > 1 {
+			d.step(Step{Action: Switchover, Role: r.Name, Index: m.slot.index, Subject: m.slot.name(), Reason: why})
+		}
+		d.wait(r.Name, m.slot.index, "is the primary: a replica must take over first")
+		return
+	}
+	if m.draining.IsZero() {
+		m.draining = d.now
+	}
+	if m.ready {
+		d.deregister(r, m, why)
+		if left := m.draining.Add(r.Drain).Sub(d.now); left > 0 {
+			d.wait(r.Name, m.slot.index, "drains for %v more: %s", left, why)
+			return
+		}
+	}
+	d.terminate(m, why)
+}
+
+// dependent names a role that was launched after r and still has machines.
+func (d *decision) dependent(r *Role) string {
+	for _, other := range d.spec.Roles {
+		if slices.Contains(other.After, r.Name) && len(d.byRole[other.Name]) > 0 {
+			return other.Name
+		}
+	}
+	return ""
+}
+
+// terminate ends a machine, unless the view of its cloud is not to be trusted.
+func (d *decision) terminate(m *machine, why string) {
+	if d.distrusted(m) && d.end == nil {
+		d.wait(m.slot.role, m.slot.index, "%s, but the view of pool %s is not trusted", why, m.pool)
+		return
+	}
+	m.ready = false
+	d.step(Step{Action: TerminateInstance, Role: m.slot.role, Index: m.slot.index, Pool: m.pool, Subject: m.id, Reason: why})
+}
+
+// unwanted ends what is broken for good at once, and what no slot wants after a grace period: it may be a launch whose
+// answer was lost and that somebody is about to account for.
+func (d *decision) unwanted() {
+	for _, name := range sortedKeys(d.byRole) {
+		r := d.roleOf(name)
+		for _, m := range d.byRole[name] {
+			if r == nil || d.holders[m.slot] != m {
+				d.quarantine(r, m)
+			}
+		}
+	}
+}
+
+func (d *decision) quarantine(r *Role, m *machine) {
+	first := m.surplus.IsZero()
+	if first {
+		m.surplus = d.now
+	}
+	switch left := m.surplus.Add(d.config.Grace).Sub(d.now); {
+	case !m.ended.IsZero() && d.now.Sub(m.ended) < d.config.ListLag:
+		// The lists have not caught up yet.
+	case d.end != nil && r != nil && d.dependent(r) != "":
+		d.wait(m.slot.role, m.slot.index, "ends after role %s", d.dependent(r))
+	case d.end != nil:
+		d.terminate(m, "the farm is to end")
+	case dead(m):
+		if first {
+			d.event(HostCrash, m, "the machine is %s%s", m.state, because(m.reason))
+			d.cameToNothing(m)
+		}
+		d.terminate(m, fmt.Sprintf("is %s%s", m.state, because(m.reason)))
+	case left > 0:
+		if first {
+			d.event(Quarantined, m, "no slot wants it: it is ended in %v", left)
+		}
+		d.wait(m.slot.role, m.slot.index, "%s is wanted by no slot and kept for %v more", m.id, left)
+	default:
+		d.terminate(m, fmt.Sprintf("no slot has wanted it for %v", d.config.Grace))
+	}
+}
+
+// connect says who the members of a database and the servers of a cache are, and lists the role's servers.
+func (d *decision) connect(r *Role, held []*machine) {
+	var members []replication.Member
+	var servers []cache.Server
+	for _, m := range held {
+		if !m.private.IsValid() {
+			continue
+		}
+		if m.state == provider.Running {
+			members = append(members, replication.Member{ID: m.slot.name(), Addr: hostPort(m.private, r.Port), Machine: m.id, Pool: m.pool})
+		}
+		d.plan.servers = append(d.plan.servers, Server{ID: m.id, Name: m.slot.name(), Role: r.Name, Index: m.slot.index,
+			Pool: m.pool, State: m.state, Ready: m.ready && m.draining.IsZero(), Primary: d.primary(m), Private: m.private,
+			Public: publicOf(m.private, m.public), Port: r.Port})
+	}
+	switch r.Serves {
+	case Database:
+		d.plan.members[r.Name] = members
+	case Cache:
+		// A slot keeps its keys while its machine is being replaced: its server stays in the set.
+		for i := 1; i <= r.Max+len(held); i++ {
+			if s := (slot{r.Name, i}); d.wanted[s] && d.h.slots[s].addr.IsValid() {
+				servers = append(servers, cache.Server{Slot: s.name(), Addr: hostPort(d.h.slots[s].addr, r.Port)})
+			}
+		}
+		d.plan.caches[r.Name] = servers
+	}
+}
+
+func hostPort(a netip.Addr, port int) string { return netip.AddrPortFrom(a, uint16(port)).String() }
+
+func tagsOf(farm string, s slot, pool string) map[string]string {
+	return map[string]string{TagFarm: farm, TagRole: s.role, TagIndex: strconv.Itoa(s.index), TagPool: pool}
+}

@@ -1,0 +1,179 @@
+package farm
+
+import (
+	"time"
+
+	"github.com/scalr-go/scalr/farm/scale"
+)
+
+// Spec says what a farm is. It is plain data: it survives a round trip through JSON, where durations are written as
+// "20s" or "5m", and two specs are the same if reflect.DeepEqual says so. What it is made with stands in [Config].
+type Spec struct {
+	// Name is the farm's name and the owner of everything that it creates: a DNS label of at most 32 characters. Two
+	// farms of one name that share a cloud account are one farm.
+	Name string `json:"name"`
+	// Zone is the DNS zone for the farm's names, absolute: "example.com.". Empty publishes no names.
+	Zone string `json:"zone,omitempty"`
+	// TTL is how long a resolver may keep the farm's names, in whole seconds; default 20 s.
+	TTL time.Duration `json:"ttl,omitempty"`
+	// Roles are the farm's kinds of machine. They are launched in the order that Role.After says.
+	Roles []Role `json:"roles"`
+}
+
+// Service is what the machines of a role do for the farm.
+type Service string
+
+// The services. The farm knows how to look after each; a role that does anything else leaves it empty.
+const (
+	Web      Service = "web"      // answers requests of clients; its public addresses are published
+	Database Service = "database" // members of a replicated set, looked after by a replication.Manager
+	Cache    Service = "cache"    // servers of a cache, followed by a cache.Follower
+)
+
+// Role is machines of one kind.
+type Role struct {
+	// Name is the role's name: a DNS label of at most 20 characters.
+	Name string `json:"name"`
+	// Serves is what the role is for; empty for anything that the farm need not know.
+	Serves Service `json:"serves,omitempty"`
+
+	// Image is what the machines boot. A pool may translate it into its provider's own name.
+	Image string `json:"image"`
+	// Size is the machine type, likewise; empty takes the provider's default.
+	Size string `json:"size,omitempty"`
+	// Fallback are the sizes to take, in this order, where there is no capacity for Size.
+	Fallback []string `json:"fallback,omitempty"`
+	// Pools are the names of the pools to be in, in order of preference; empty means all, in the order of the Config.
+	Pools []string `json:"pools,omitempty"`
+	// UserData is handed to each machine at its first boot. It is shown in plans and files: secrets come from
+	// Config.UserData.
+	UserData string `json:"user_data,omitempty"`
+	// Spot asks for interruptible machines.
+	Spot bool `json:"spot,omitempty"`
+
+	// Min and Max bound the number of machines, 0 ≤ Min ≤ Max and Max ≥ 1. Without a Scale the role has Min.
+	Min int `json:"min"`
+	Max int `json:"max"`
+	// Scale says how many there should be between Min and Max.
+	Scale *Scale `json:"scale,omitempty"`
+
+	// After are the roles that must have their Min serving before this one is launched for the first time.
+	After []string `json:"after,omitempty"`
+	// LaunchTimeout is how long a machine may take from its launch until it serves; then it is replaced. Default 10 min;
+	// 40 min for a database, which may have to be seeded.
+	LaunchTimeout time.Duration `json:"launch_timeout,omitempty"`
+	// Drain is how long a machine that is to end is left running after its names are gone and its balancer has been
+	// told. Default the spec's TTL; negative means none.
+	Drain time.Duration `json:"drain,omitempty"`
+
+	// Port is where the service listens: default 80 for web, 3306 for a database, 11211 for a cache.
+	Port int `json:"port,omitempty"`
+	// Health says how to tell that a machine serves; nil means that it serves once it runs. The members of a database
+	// are judged by their Manager instead.
+	Health *Health `json:"health,omitempty"`
+	// Volume is the disk that each index keeps while machines come and go.
+	Volume *Volume `json:"volume,omitempty"`
+	// Address gives each index a public address of its own that its machines inherit.
+	Address bool `json:"address,omitempty"`
+	// Balancer puts a balancer before the role's machines, one in each pool.
+	Balancer *Balancer `json:"balancer,omitempty"`
+
+	// Main publishes the role at the zone's apex. At most one role is main.
+	Main bool `json:"main,omitempty"`
+	// Aliases are further names in the zone for the role's service, relative to it: "db" for "db.example.com.". A
+	// database's aliases name its primary.
+	Aliases []string `json:"aliases,omitempty"`
+}
+
+// Scale is the policy of a role: exactly one of its fields is set.
+type Scale struct {
+	Target    *scale.Target    `json:"target,omitempty"`
+	Threshold *scale.Threshold `json:"threshold,omitempty"`
+	// Custom is the name of a policy in Config.Policies.
+	Custom string `json:"custom,omitempty"`
+	// Metric is the sensor that a custom policy wants; the others name their own.
+	Metric string `json:"metric,omitempty"`
+}
+
+// Health is a check that the farm makes of a machine at each pass.
+type Health struct {
+	// Path makes the check a GET of http://address:port/path that must answer 200 to 399; without it, the port must
+	// accept a connection. With Custom, neither.
+	Path string `json:"path,omitempty"`
+	// Custom is the name of a check in Config.Checks.
+	Custom string `json:"custom,omitempty"`
+	// Timeout bounds one check; default 2 s.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// Failures is how many checks in a row must fail before a machine that has served is replaced; default 3. One is
+	// enough to take its names away.
+	Failures int `json:"failures,omitempty"`
+}
+
+// Volume is the disk of an index. It is created with its first machine, stays when the role shrinks, and is deleted
+// only by [Farm.Terminate], if told.
+type Volume struct {
+	SizeGB int    `json:"size_gb"`
+	Type   string `json:"type,omitempty"` // in the provider's terms; empty takes its default
+}
+
+// Balancer is what stands before a role.
+type Balancer struct {
+	Protocol   string        `json:"protocol"`              // "http" or "tcp"
+	Port       int           `json:"port"`                  // where clients connect
+	HealthPath string        `json:"health_path,omitempty"` // for http: what the balancer asks for
+	Drain      time.Duration `json:"drain,omitempty"`       // how long open connections may last; default the role's Drain
+}
+
+// policy gives the role's policy and the name of its metric; nil for a role of fixed size.
+func (r *Role) policy(custom map[string]scale.Policy) (scale.Policy, string) {
+	switch s := r.Scale; {
+	case s == nil:
+		return nil, ""
+	case s.Target != nil:
+		return s.Target, s.Target.Metric
+	case s.Threshold != nil:
+		return s.Threshold, s.Threshold.Metric
+	default:
+		return custom[s.Custom], s.Metric
+	}
+}
+
+// withDefaults gives a copy with every default written out, for the farm's own use.
+func (s Spec) withDefaults() Spec {
+	s.TTL = or(s.TTL, 20*time.Second)
+	roles := make([]Role, len(s.Roles))
+	for i, r := range s.Roles {
+		timeout, port := 10*time.Minute, 0
+		switch r.Serves {
+		case Web:
+			port = 80
+		case Database:
+			timeout, port = 40*time.Minute, 3306
+		case Cache:
+			port = 11211
+		}
+		r.LaunchTimeout, r.Port = or(r.LaunchTimeout, timeout), or(r.Port, port)
+		r.Drain = max(or(r.Drain, s.TTL), 0)
+		if r.Health != nil {
+			h := *r.Health
+			h.Timeout, h.Failures = or(h.Timeout, 2*time.Second), or(h.Failures, 3)
+			r.Health = &h
+		}
+		if r.Balancer != nil {
+			b := *r.Balancer
+			b.Drain = or(b.Drain, r.Drain)
+			r.Balancer = &b
+		}
+		roles[i] = r
+	}
+	s.Roles = roles
+	return s
+}
+
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}

@@ -1,0 +1,65 @@
+package farm
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/scalr-go/scalr"
+)
+
+// TerminateOptions says what is to be left of a farm. The zero value ends the machines and gives back what costs money
+// without holding data: volumes stay.
+type TerminateOptions struct {
+	DeleteVolumes bool // delete the volumes, and the data with them
+	KeepAddresses bool // keep the public addresses
+	KeepNames     bool // leave the names as they are
+}
+
+// Terminate ends the farm: the roles in the reverse of their launch order, without draining, then balancers, addresses,
+// names and, if told, volumes. A Run of this Farm ends first. Terminate returns nil when nothing is left, which it
+// believes only when lists have been empty for Config.ListLag after whatever may have been created last. It may be called
+// again after an error, and by another program after a crash; a Farm that has been told to end does nothing else.
+func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
+	f.mu.Lock()
+	f.ending = &o
+	run := f.running
+	f.mu.Unlock()
+	if run != nil {
+		run.stop(ErrEnded)
+		select {
+		case <-run.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	err := f.hold(ctx, f.end)
+	if err == nil {
+		f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
+	}
+	return err
+}
+
+// PlanTerminate says what Terminate would do first. Nothing is done.
+func (f *Farm) PlanTerminate(ctx context.Context, o TerminateOptions) (Plan, error) {
+	if err := f.take(ctx); err != nil {
+		return Plan{}, err
+	}
+	defer f.give()
+	return f.plan(ctx, &o)
+}
+
+// end makes passes until nothing is left.
+func (f *Farm) end(ctx context.Context) error {
+	pause := max(min(f.config.Interval/10, f.config.ListLag/4), time.Millisecond)
+	for {
+		p, err := f.pass(ctx)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w; still to do:\n%s", context.Cause(ctx), p)
+		}
+		if err == nil && p.Empty() && !p.left {
+			return nil
+		}
+		sleep(ctx, pause)
+	}
+}
