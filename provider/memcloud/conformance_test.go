@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/scalr-go/scalr/provider"
@@ -71,4 +70,3 @@ func execute(ctx context.Context, _ provider.Instance, c provider.Command) (prov
 	return provider.CommandResult{Exit: cmd.ProcessState.ExitCode(), Output: append(cut(out.Bytes()), cut(errs.Bytes())...)}, nil
 }
 
-var _ = synctest.Test

@@ -32,13 +32,14 @@ type request struct {
 
 // item is what all things have.
 type item struct {
-	id   string
-	tags map[string]string
-	gone bool // it is listed, but has ended
+	id     string
+	tags   map[string]string
+	ending bool // it is listed, but will end
+	gone   bool // it is listed, but has ended
 }
 
 // kinds is all kinds, in the order in which they can be ended.
-func kinds() []kind { return []kind{instances, snapshots, volumes} }
+func kinds() []kind { return []kind{balancers, addresses, instances, images, snapshots, volumes} }
 
 // commonCases are the rules that hold for every kind.
 func commonCases(k kind) []testCase {
@@ -80,17 +81,23 @@ func (s *suite) make(k kind, from string) item {
 	return x
 }
 
-// only waits until the list has something and checks that it is this one thing.
-func (s *suite) only(k kind, id, rule string) {
+// only checks that of all the case's requests these IDs are what there is. A list may be late, and so it makes one more
+// thing and waits until that is listed: whatever was made before is listed then.
+func (s *suite) only(k kind, from, rule string, want ...string) (all []item) {
 	s.Helper()
-	var list []item
+	last := s.make(k, from)
+	want = append(slices.Clone(want), last.id)
+	slices.Sort(want)
 	s.eventually("what was created is listed under its tags", func() (bool, string) {
 		var err error
-		list, err = k.list(s.ctx, s.Provider, s.tags)
+		all, err = k.list(s.ctx, s.Provider, s.tags)
 		s.ok(err, "a list is complete or an error, and works")
-		return len(list) > 0, "an empty list"
+		return slices.ContainsFunc(all, func(x item) bool { return x.id == last.id }), fmt.Sprint(ids(all))
 	})
-	s.rule(len(list) == 1 && list[0].id == id, rule, "%d are listed: %s; want %s alone", len(list), ids(list), id)
+	got := ids(all)
+	slices.Sort(got)
+	s.rule(slices.Equal(got, want), rule, "%s are listed, want %s", got, want)
+	return all
 }
 
 func ids(list []item) []string {
@@ -114,12 +121,12 @@ func sameToken(s *suite, k kind, from string) {
 		s.ok(err, rule)
 		s.rule(again.id == first.id, rule, "got %s, then %s", first.id, again.id)
 	}
-	s.only(k, first.id, rule)
+	other := s.make(k, from)
+	s.rule(other.id != first.id, "another token makes another thing", "got %s for both", first.id)
+	s.only(k, from, rule, first.id, other.id)
 	again, err := k.create(s.ctx, s.Provider, s, from, r)
 	s.ok(err, rule)
 	s.rule(again.id == first.id, rule, "got %s, and %s once it was listed", first.id, again.id)
-	other := s.make(k, from)
-	s.rule(other.id != first.id, "another token makes another thing", "got %s for both", first.id)
 }
 
 func sameTokenAtOnce(s *suite, k kind, from string) {
@@ -147,19 +154,18 @@ func sameTokenAtOnce(s *suite, k kind, from string) {
 		}
 	}
 	s.rule(id != "", rule, "all calls failed: %v", errs[0])
-	s.only(k, id, rule)
+	s.only(k, from, rule, id)
 }
 
 func otherParameters(s *suite, k kind, from string) {
 	r := s.request()
 	first, err := k.create(s.ctx, s.Provider, s, from, r)
 	s.ok(err, "a good request succeeds")
-	s.only(k, first.id, "one request makes one thing")
 	r.tags, r.name = maps.Clone(s.tags), "scalr-other"
 	_, err = k.create(s.ctx, s.Provider, s, from, r)
 	s.refused(err, "the same token with other parameters is ErrInvalid", provider.ErrInvalid)
 	s.rule(strings.Contains(err.Error(), "Name"), "the error names the parameter that differs", "got %q, want it to name Name", err)
-	s.only(k, first.id, "a refused call makes nothing")
+	s.only(k, from, "a refused call makes nothing", first.id)
 }
 
 func badRequest(s *suite, k kind, from string) {
@@ -185,8 +191,7 @@ func badRequest(s *suite, k kind, from string) {
 		s.refused(err, "a bad request is ErrInvalid", provider.ErrInvalid)
 		s.rule(strings.Contains(err.Error(), bad.field), "an ErrInvalid names the field", "got %q, want it to name %s", err, bad.field)
 	}
-	x := s.make(k, from)
-	s.only(k, x.id, "a refused call makes nothing")
+	s.only(k, from, "a refused call makes nothing")
 }
 
 func lists(s *suite, k kind, from string) {
@@ -280,8 +285,9 @@ func endTwice(s *suite, k kind, from string) {
 
 func contextEnded(s *suite, k kind, from string) {
 	const rule = "a call whose context has ended fails with the context's error"
+	const noEffect = "a call whose context had ended before has no effect"
 	x := s.make(k, from)
-	s.only(k, x.id, "one request makes one thing")
+	before := s.only(k, from, "one request makes one thing", x.id)
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
 	_, err := k.create(ctx, s.Provider, s, from, s.request())
@@ -290,22 +296,27 @@ func contextEnded(s *suite, k kind, from string) {
 	s.rule(errors.Is(err, context.Canceled), rule, "listing %ss: %v", k.name, err)
 	err = k.end(ctx, s.Provider, x.id)
 	s.rule(errors.Is(err, context.Canceled), rule, "ending a %s: %v", k.name, err)
-	s.only(k, x.id, "a call whose context had ended before has no effect")
+	for _, y := range s.only(k, from, noEffect, ids(before)...) {
+		s.rule(!y.gone && !y.ending, noEffect, "%s has ended", y.id)
+	}
 }
 
 func lostReply(s *suite, k kind, from string) {
 	const rule = "a call that lost its reply meets the same thing when it is made again"
 	// Contexts that end sooner and later: whichever of the calls took effect, together they make one thing.
 	r := s.request()
-	for n := range 6 {
-		ctx, cancel := context.WithTimeout(s.ctx, s.Wait/100_000<<(2*n))
+	for wait := s.Wait / 100_000; wait < s.Wait/20; wait += wait / 2 {
+		ctx, cancel := context.WithTimeout(s.ctx, wait)
 		r.tags = maps.Clone(s.tags)
-		k.create(ctx, s.Provider, s, from, r)
+		_, err := k.create(ctx, s.Provider, s, from, r)
 		cancel()
+		if err == nil {
+			break
+		}
 	}
 	x, err := k.create(s.ctx, s.Provider, s, from, r)
 	s.ok(err, rule)
-	s.only(k, x.id, rule)
+	s.only(k, from, rule, x.id)
 }
 
 func anotherProcess(s *suite, k kind, from string) {

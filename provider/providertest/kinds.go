@@ -28,7 +28,7 @@ func items[T any](list []T, err error, f func(T) item) ([]item, error) {
 }
 
 func instanceItem(i provider.Instance) item {
-	return item{i.ID, i.Tags, i.State == provider.Terminated}
+	return item{i.ID, i.Tags, i.State == provider.Terminating, i.State == provider.Terminated}
 }
 
 var instances = kind{
@@ -47,7 +47,7 @@ var instances = kind{
 	end: func(ctx context.Context, p provider.Provider, id string) error { return p.Terminate(ctx, id) },
 }
 
-func volumeItem(v provider.Volume) item { return item{v.ID, v.Tags, false} }
+func volumeItem(v provider.Volume) item { return item{id: v.ID, tags: v.Tags} }
 
 var volumes = kind{
 	name: "volume", plural: "Volumes",
@@ -70,7 +70,7 @@ var volumes = kind{
 	},
 }
 
-func snapshotItem(x provider.Snapshot) item { return item{x.ID, x.Tags, false} }
+func snapshotItem(x provider.Snapshot) item { return item{id: x.ID, tags: x.Tags} }
 
 var snapshots = kind{
 	name: "snapshot", plural: "Snapshots",
@@ -87,5 +87,64 @@ var snapshots = kind{
 	},
 	end: func(ctx context.Context, p provider.Provider, id string) error {
 		return as[provider.Snapshots](p).DeleteSnapshot(ctx, id)
+	},
+}
+
+func addressItem(a provider.Address) item { return item{id: a.ID, tags: a.Tags} }
+
+var addresses = kind{
+	name: "address", plural: "Addresses",
+	has: has[provider.Addresses],
+	create: func(ctx context.Context, p provider.Provider, s *suite, _ string, r request) (item, error) {
+		a := s.Address
+		a.Token, a.Name, a.Tags = r.token, r.name, r.tags
+		got, err := as[provider.Addresses](p).AllocateAddress(ctx, a)
+		return addressItem(got), err
+	},
+	list: func(ctx context.Context, p provider.Provider, tags map[string]string) ([]item, error) {
+		list, err := as[provider.Addresses](p).Addresses(ctx, tags)
+		return items(list, err, addressItem)
+	},
+	end: func(ctx context.Context, p provider.Provider, id string) error {
+		return as[provider.Addresses](p).ReleaseAddress(ctx, id)
+	},
+}
+
+func balancerItem(b provider.Balancer) item { return item{id: b.ID, tags: b.Tags} }
+
+var balancers = kind{
+	name: "balancer", plural: "Balancers",
+	has: has[provider.Balancers],
+	create: func(ctx context.Context, p provider.Provider, s *suite, _ string, r request) (item, error) {
+		b := s.Balancer
+		b.Token, b.Name, b.Tags = r.token, r.name, r.tags
+		got, err := as[provider.Balancers](p).CreateBalancer(ctx, b)
+		return balancerItem(got), err
+	},
+	list: func(ctx context.Context, p provider.Provider, tags map[string]string) ([]item, error) {
+		list, err := as[provider.Balancers](p).Balancers(ctx, tags)
+		return items(list, err, balancerItem)
+	},
+	end: func(ctx context.Context, p provider.Provider, id string) error {
+		return as[provider.Balancers](p).DeleteBalancer(ctx, id)
+	},
+}
+
+func imageItem(i provider.Image) item { return item{id: i.ID, tags: i.Tags} }
+
+var images = kind{
+	name: "image", plural: "Images",
+	has:     has[provider.Images],
+	prepare: func(s *suite) string { return s.running().ID },
+	create: func(ctx context.Context, p provider.Provider, _ *suite, from string, r request) (item, error) {
+		i, err := as[provider.Images](p).CreateImage(ctx, provider.ImageSpec{Token: r.token, Name: r.name, Instance: from, Tags: r.tags})
+		return imageItem(i), err
+	},
+	list: func(ctx context.Context, p provider.Provider, tags map[string]string) ([]item, error) {
+		list, err := as[provider.Images](p).Images(ctx, tags)
+		return items(list, err, imageItem)
+	},
+	end: func(ctx context.Context, p provider.Provider, id string) error {
+		return as[provider.Images](p).DeleteImage(ctx, id)
 	},
 }

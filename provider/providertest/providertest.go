@@ -80,12 +80,14 @@ func cases() []testCase {
 	for _, k := range kinds() {
 		all = append(all, commonCases(k)...)
 	}
-	return slices.Concat(all, instanceCases(), volumeCases(), snapshotCases(), powerCases(), commandCases())
+	return slices.Concat(all, instanceCases(), volumeCases(), snapshotCases(), addressCases(), balancerCases(),
+		imageCases(), powerCases(), commandCases())
 }
 
 // tb is the part of testing.TB that cases use, so that the suite's own tests can record what it finds.
 type tb interface {
 	Helper()
+	Failed() bool
 	Context() context.Context
 	Logf(format string, args ...any)
 	Errorf(format string, args ...any)

@@ -65,8 +65,7 @@ func is(err error, kinds ...error) bool {
 // eventually waits until look finds what the rule says. Look gives what it saw instead.
 func (s *suite) eventually(rule string, look func() (bool, string)) {
 	s.Helper()
-	poll := min(max(s.Wait/500, 10*time.Millisecond), 2*time.Second)
-	for end := time.Now().Add(s.Wait); ; time.Sleep(poll) {
+	for end := time.Now().Add(s.Wait); ; time.Sleep(s.poll()) {
 		ok, saw := look()
 		if ok {
 			return
@@ -118,9 +117,14 @@ func (s *suite) running(change ...func(*provider.Launch)) provider.Instance {
 	return s.until(provider.Running, s.launch(change...).ID)
 }
 
-// terminate ends an instance and waits until the list shows it.
+// terminate ends an instance and waits until the list shows it. Since a list may be late with what is new, absence from
+// it means something only afterwards.
 func (s *suite) terminate(id string) {
 	s.Helper()
+	s.eventually("what was created is listed under its tags", func() (bool, string) {
+		_, ok := s.find(id)
+		return ok, id + " is not listed"
+	})
 	s.ok(s.Provider.Terminate(s.ctx, id), "an instance can be terminated")
 	s.untilGone(id)
 }
@@ -151,24 +155,31 @@ func capability[T any](s *suite) T {
 	return c
 }
 
-// cleanUp ends everything that bears the case's tags.
+// cleanUp ends everything that bears the case's tags. A case that has failed may have left what no list shows yet.
 func (s *suite) cleanUp() {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), s.Wait)
 	defer cancel()
+	clean := time.Now()
+	if s.Failed() {
+		clean = clean.Add(s.Wait / 20)
+	}
 	for {
 		left, err := s.end(ctx)
-		if left == 0 && err == nil {
+		if left == 0 && err == nil && !time.Now().Before(clean) {
 			return
 		}
 		select {
 		case <-ctx.Done():
 			s.Errorf("broken rule: everything that was made can be ended\n\t%d things are left: %v", left, err)
 			return
-		case <-time.After(min(max(s.Wait/100, 10*time.Millisecond), 2*time.Second)):
+		case <-time.After(s.poll()):
 		}
 	}
 }
+
+// poll is the time between two looks.
+func (s *suite) poll() time.Duration { return min(max(s.Wait/500, 10*time.Millisecond), 2*time.Second) }
 
 // end tries once to end everything that bears the case's tags, and counts what is left.
 func (s *suite) end(ctx context.Context) (left int, err error) {

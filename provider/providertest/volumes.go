@@ -175,5 +175,5 @@ func volumePlacement(s *suite, p provider.Volumes) {
 	_, err := s.Provider.Launch(s.ctx, l)
 	s.refused(err, "a launch in another placement than its volume's is ErrInvalid", provider.ErrInvalid)
 	s.free(v.ID, "a refused call leaves the volume as it is")
-	s.only(instances, i.ID, "a refused call makes nothing")
+	s.only(instances, "", "a refused call makes nothing", i.ID)
 }
