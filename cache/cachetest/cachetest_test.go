@@ -415,12 +415,15 @@ var brokenStores = []struct {
 		time.Sleep(time.Millisecond)
 		return w.memory.Set(ctx, item)
 	})},
-	{"Add that replaces, a little later", "One load", instead("Add", func(w *wrapper, ctx context.Context, item cache.Item) error {
-		if w.memory.Add(ctx, item) == cache.ErrNotStored {
-			time.Sleep(10 * time.Millisecond)
-		}
-		return w.memory.Set(ctx, item)
-	})},
+	{"Add that replaces, a little later", "One load", func(w *wrapper) {
+		changedResult(func(*cache.Item, *error) { time.Sleep(time.Millisecond) })(w) // all miss before the first adds
+		instead("Add", func(w *wrapper, ctx context.Context, item cache.Item) error {
+			if w.memory.Add(ctx, item) == cache.ErrNotStored {
+				time.Sleep(10 * time.Millisecond)
+			}
+			return w.memory.Set(ctx, item)
+		})(w)
+	}},
 	{"CompareAndSwap that stores after a Delete", "Delete voids a lease", instead("CompareAndSwap", func(w *wrapper, ctx context.Context, item cache.Item) error {
 		return w.memory.Set(ctx, item)
 	})},
