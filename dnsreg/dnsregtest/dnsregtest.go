@@ -48,6 +48,8 @@ type check struct {
 func (c check) applies(caps dnsreg.Capabilities) bool { return c.needs == nil || c.needs(caps) }
 
 func (c check) check(t testingT, r dnsreg.Registrar, zone string) {
+	zone, err := dnsreg.CanonicalName(zone)
+	require.NoError(t, err)
 	e := &env{t: t, r: r, zone: zone, base: "scalr-test." + zone, ttl: max(time.Minute, r.Capabilities().MinTTL)}
 	e.clean()
 	defer e.clean()

@@ -1,0 +1,272 @@
+package nameserver
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// maxUDP is the largest answer over UDP, and what the server says it takes itself: what crosses every network without
+	// being cut into fragments (DNS flag day 2020).
+	maxUDP = 1232
+	// maxChain bounds how many CNAMEs an answer follows; who wants more asks again.
+	maxChain = 16
+	optLen   = 11
+	// pointers in a name reach so far (RFC 1035, section 4.1.4)
+	maxPointer = 0x3fff
+)
+
+// anyAnswer is what stands for all records of a name (RFC 8482, section 4.2).
+var anyAnswer = rrset{typ: dns.TypeHINFO, n: 1, wire: []byte("\x00\x0d\x00\x01\x00\x00\x0e\x10\x00\x09\x07RFC8482\x00")}
+
+// responder turns one message after the other into answers. Each reader of a socket has its own.
+//
+// It reads and writes messages by itself: records are held as they go into a message, and every owner name in an answer is
+// a pointer to where that name, or one below it, stands in the message already. That takes half the time of building a
+// message out of values, and no memory.
+type responder struct {
+	zones map[string]*zone // by name in wire format
+	q     query
+	buf   []byte // the answer so far
+	limit int    // how long it may get
+	chain [maxChain][]byte
+}
+
+func newResponder(zones map[string]*zone) *responder {
+	return &responder{zones: zones, buf: make([]byte, 0, dns.MaxMsgSize)}
+}
+
+// Offsets of the counts in a message's header.
+const (
+	answers    = 6
+	authority  = 8
+	additional = 10
+)
+
+// respond gives the answer to a message, valid until the next call, or nil if it gets none: what is too short to be a
+// message, and what is an answer itself.
+func (r *responder) respond(msg []byte, stream bool) []byte {
+	if len(msg) < headerLen || msg[2]&0x80 != 0 {
+		return nil
+	}
+	r.buf = append(r.buf[:0], msg[0], msg[1], 0x80|msg[2]&0x79, 0, 0, 0, 0, 0, 0, 0, 0, 0) // ID, opcode, RD
+	if opcode := int(msg[2] >> 3 & 15); opcode != dns.OpcodeQuery {
+		return r.rcode(dns.RcodeNotImplemented)
+	}
+	q := &r.q
+	if !q.parse(msg) {
+		return r.rcode(dns.RcodeFormatError)
+	}
+	r.buf = append(r.buf, msg[headerLen:q.end]...)
+	r.buf[5] = 1
+	r.limit = dns.MaxMsgSize
+	if !stream {
+		r.limit = min(max(dns.MinMsgSize, int(q.size)), maxUDP)
+	}
+	if q.edns {
+		r.limit -= optLen
+	}
+
+	rcode := dns.RcodeBadVers
+	if q.version == 0 {
+		var fits bool
+		if rcode, fits = r.answer(); !fits {
+			r.buf = r.buf[:q.end]
+			clear(r.buf[answers:headerLen])
+			if stream {
+				rcode = dns.RcodeServerFailure
+			} else {
+				r.buf[2] |= 0x02 // TC: ask again over TCP
+			}
+		}
+	}
+	if q.edns {
+		r.buf = append(r.buf, 0, 0, byte(dns.TypeOPT), maxUDP>>8, maxUDP&0xff, byte(rcode>>4), 0, 0, 0, 0, 0)
+		if q.do {
+			r.buf[len(r.buf)-4] = 0x80
+		}
+		r.count(additional, 1)
+	}
+	return r.rcode(rcode & 15)
+}
+
+func (r *responder) rcode(code int) []byte {
+	r.buf[3] = byte(code)
+	return r.buf
+}
+
+func (r *responder) count(section, n int) {
+	binary.BigEndian.PutUint16(r.buf[section:], binary.BigEndian.Uint16(r.buf[section:])+uint16(n))
+}
+
+// answer writes the sections of the answer and gives its code, and false if they do not fit.
+func (r *responder) answer() (rcode int, fits bool) {
+	q := &r.q
+	switch {
+	case q.class != dns.ClassINET:
+		return dns.RcodeRefused, true
+	case q.typ == dns.TypeAXFR || q.typ == dns.TypeIXFR:
+		return dns.RcodeRefused, true
+	case q.typ == dns.TypeOPT:
+		return dns.RcodeFormatError, true
+	case q.typ >= 128 && q.typ < dns.TypeANY: // other questions that are no types of records (RFC 6895, section 3.1)
+		return dns.RcodeNotImplemented, true
+	}
+	z := r.zone()
+	if z == nil {
+		return dns.RcodeRefused, true
+	}
+	s := z.snap.Load()
+	name, at := q.name, headerLen // at is where the name stands in the message
+	for hop := 0; ; hop++ {
+		m := s.match(name)
+		if m.cut != nil && (q.typ != dns.TypeDS || len(m.cut.name) != len(name)) {
+			if hop == 0 {
+				return dns.RcodeSuccess, r.refer(s, m.cut, name, at)
+			}
+			r.authoritative()
+			return dns.RcodeSuccess, r.refer(s, m.cut, name, at)
+		}
+		r.authoritative()
+		n := m.node
+		if m.cut != nil {
+			n = m.cut // whether a delegation is signed is the parent's to say (RFC 4035, section 3.1.4.1)
+		}
+		switch {
+		case n == nil:
+			return dns.RcodeNameError, r.deny(s, name, at)
+		case len(n.sets) == 0:
+			return dns.RcodeSuccess, r.deny(s, name, at)
+		}
+		if set := n.get(q.typ); set != nil {
+			return dns.RcodeSuccess, r.add(answers, at, name, set)
+		}
+		cname := n.get(dns.TypeCNAME)
+		switch {
+		case cname == nil && q.typ == dns.TypeANY:
+			return dns.RcodeSuccess, r.add(answers, at, name, &anyAnswer)
+		case cname == nil:
+			return dns.RcodeSuccess, r.deny(s, name, at)
+		case !r.add(answers, at, name, cname):
+			return dns.RcodeSuccess, false
+		case q.typ == dns.TypeANY || hop+1 == maxChain:
+			return dns.RcodeSuccess, true
+		}
+		r.chain[hop] = name
+		name = cname.wire[fixed:]
+		at = len(r.buf) - len(name)
+		if _, in := suffix(name, s.origin); !in {
+			return dns.RcodeSuccess, true
+		}
+		for _, seen := range r.chain[:hop+1] {
+			if bytes.Equal(seen, name) {
+				return dns.RcodeSuccess, true
+			}
+		}
+	}
+}
+
+func (r *responder) authoritative() { r.buf[2] |= 0x04 }
+
+// zone gives the zone that the question's name is in: the one with the longest name, and the parent's for DS.
+func (r *responder) zone() *zone {
+	name := r.q.name
+	var own *zone
+	for i := 0; ; i += 1 + int(name[i]) {
+		if z := r.zones[string(name[i:])]; z != nil {
+			if i > 0 || r.q.typ != dns.TypeDS {
+				return z
+			}
+			own = z
+		}
+		if name[i] == 0 {
+			return own
+		}
+	}
+}
+
+// suffix reports whether a name is another one or below it, and where that one begins in it.
+func suffix(name, of []byte) (at int, ok bool) {
+	for len(name)-at > len(of) {
+		at += 1 + int(name[at])
+	}
+	return at, bytes.Equal(name[at:], of)
+}
+
+// add writes an RRset into a section, beginning with any of its records, so that clients spread. It reports false if there
+// is no room for all of it. at is where its name stands in the message.
+func (r *responder) add(section, at int, name []byte, s *rrset) bool {
+	owner := name
+	var pointer [2]byte
+	if at <= maxPointer {
+		binary.BigEndian.PutUint16(pointer[:], 0xc000|uint16(at))
+		owner = pointer[:]
+	}
+	if len(r.buf)+s.n*len(owner)+len(s.wire) > r.limit {
+		return false
+	}
+	first := 0
+	if s.n > 1 {
+		for range rand.IntN(s.n) {
+			first += fixed + int(binary.BigEndian.Uint16(s.wire[first+8:]))
+		}
+	}
+	r.records(owner, s.wire[first:])
+	r.records(owner, s.wire[:first])
+	r.count(section, s.n)
+	return true
+}
+
+func (r *responder) records(owner, wire []byte) {
+	for len(wire) > 0 {
+		end := fixed + int(binary.BigEndian.Uint16(wire[8:]))
+		r.buf = append(append(r.buf, owner...), wire[:end]...)
+		wire = wire[end:]
+	}
+}
+
+// deny says that there is nothing, and for how long that may be remembered (RFC 2308, section 3).
+func (r *responder) deny(s *snapshot, name []byte, at int) bool {
+	up, _ := suffix(name, s.origin)
+	if !r.add(authority, at+up, s.origin, s.apex.get(dns.TypeSOA)) {
+		return false
+	}
+	soa := len(r.buf) - len(s.apex.get(dns.TypeSOA).wire)
+	binary.BigEndian.PutUint32(r.buf[soa+4:], s.negTTL)
+	return true
+}
+
+// refer says who has the names below a cut. The addresses of name servers that are themselves below it must be there (RFC
+// 9471); others of this zone are added where they fit.
+func (r *responder) refer(s *snapshot, cut *node, name []byte, at int) bool {
+	up, _ := suffix(name, []byte(cut.name))
+	start := len(r.buf)
+	ns := cut.get(dns.TypeNS)
+	if !r.add(authority, at+up, name[up:], ns) {
+		return false
+	}
+	end := len(r.buf)
+	owner := (end - start - len(ns.wire)) / ns.n
+	for i := start; i < end; {
+		data := i + owner + fixed
+		i = data + int(binary.BigEndian.Uint16(r.buf[data-2:]))
+		target := r.buf[data:i]
+		if _, in := suffix(target, s.origin); !in {
+			continue
+		}
+		n := s.find(target)
+		if n == nil {
+			continue
+		}
+		_, needed := suffix(target, []byte(cut.name))
+		for _, typ := range [...]uint16{dns.TypeA, dns.TypeAAAA} {
+			if set := n.get(typ); set != nil && !r.add(additional, data, target, set) && needed {
+				return false
+			}
+		}
+	}
+	return true
+}
