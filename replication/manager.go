@@ -2,16 +2,38 @@ package replication
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"sync"
+	"time"
+
+	"github.com/scalr-go/scalr"
 )
 
 // Manager keeps one set of members in order: see the package doc. Its methods are safe for concurrent use.
+//
+// It looks at every member in a loop of its own, so a member that hangs delays nobody. After each look it decides anew, by
+// the facts alone, and starts the steps that the decision holds, on different members at the same time. A step that a newer
+// decision does not hold any more is withdrawn. So a Manager may end at any instruction, and the next one goes on.
 type Manager struct {
 	config Config
+	wake   chan struct{} // has room for one: there is news for Run
 
 	mu       sync.Mutex
+	state    *state
+	running  bool
+	loops    map[key]*loop
+	withdraw map[*fact]context.CancelFunc // ends the step that runs on the member
 	topology Topology
 	changed  chan struct{}
+	events   []scalr.Event // to be emitted, in order
+}
+
+// loop is the goroutine that looks at one member.
+type loop struct {
+	end  context.CancelFunc
+	kick chan struct{} // has room for one: look at once
 }
 
 // New makes a Manager. It reports every fault of the config at once, by field, and makes no calls.
@@ -20,36 +42,383 @@ func New(config Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{config: config, changed: make(chan struct{})}, nil
+	return &Manager{
+		config:  config,
+		wake:    make(chan struct{}, 1),
+		state:   newState(),
+		changed: make(chan struct{}),
+	}, nil
 }
 
-// SetMembers says who is there now, and how many the set is meant to have. A fresh set is initialised only when that many
-// members answer. Members that are no longer named are watched no more; nothing is done to them. It may be called at any
-// time and does not wait for anything.
-func (m *Manager) SetMembers(members []Member, expected int) {}
-
-// Run detects, recovers and publishes until the context ends, and returns the context's cause. Whatever it started has
-// ended when it returns. It must not be called twice at the same time.
-func (m *Manager) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return context.Cause(ctx)
-}
-
-// Topology says what is so now, and gives a channel that is closed at the next change of anything but lags and positions.
-func (m *Manager) Topology() (Topology, <-chan struct{}) {
+// SetMembers says who is there now, and how many the set is meant to have; that is at least as many as there are. A fresh
+// set is initialised only when that many members answer. Members that are no longer named are watched no more; nothing is
+// done to them. It may be called at any time and does not wait for anything.
+func (m *Manager) SetMembers(members []Member, expected int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.topology.clone(), m.changed
+	m.state.setMembers(members, expected)
+	m.publish(decide(m.state, &m.config, time.Now()))
+	m.ring()
+}
+
+// Run detects, recovers and publishes until the context ends, and returns the context's cause. Whatever it started has
+// ended when it returns. It may be called again then, and begins without knowledge of the members, as a new Manager does.
+// It is an error to call it while it runs.
+func (m *Manager) Run(ctx context.Context) error {
+	if err := m.begin(); err != nil {
+		return err
+	}
+	var tasks sync.WaitGroup
+	defer m.end(&tasks)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tick := time.NewTicker(max(m.config.Interval/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		for _, e := range m.pass(ctx, &tasks) {
+			m.config.Events(e)
+		}
+		select {
+		case <-m.wake:
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (m *Manager) begin() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running {
+		return errors.New("the Manager runs already")
+	}
+	m.running = true
+	old := m.state
+	m.state = newState()
+	m.state.started = time.Now()
+	m.state.verdict, m.state.request = old.verdict, old.request
+	m.state.published, m.state.shown = old.published, old.shown
+	m.state.faults, m.state.expected = old.faults, old.expected
+	for _, f := range old.members {
+		m.state.members = append(m.state.members, &fact{Member: f.Member})
+	}
+	m.loops, m.withdraw = map[key]*loop{}, map[*fact]context.CancelFunc{}
+	return nil
+}
+
+// end waits for all that Run has started.
+func (m *Manager) end(tasks *sync.WaitGroup) {
+	tasks.Wait()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running = false
+	for _, f := range m.state.members {
+		m.config.Engine.Close(f.Member)
+	}
+	if r := m.state.request; r != nil {
+		r.done <- errors.New("the Manager has ended")
+		m.state.request = nil
+	}
+}
+
+// ring tells Run that there is news.
+func (m *Manager) ring() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pass decides, publishes and starts what is to be done. It returns the events to emit.
+func (m *Manager) pass(ctx context.Context, tasks *sync.WaitGroup) []scalr.Event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	m.watch(ctx, tasks)
+	d := decide(m.state, &m.config, now)
+	m.note(d, now)
+	m.publish(d)
+	m.answer(d)
+	m.act(ctx, tasks, d, now)
+	events := m.events
+	m.events = nil
+	if m.config.Events == nil {
+		return nil
+	}
+	return events
+}
+
+// watch starts and ends loops, so that there is one for each member.
+func (m *Manager) watch(ctx context.Context, tasks *sync.WaitGroup) {
+	for k, l := range m.loops {
+		if m.state.find(k) == nil {
+			l.end()
+			delete(m.loops, k)
+		}
+	}
+	for _, f := range m.state.members {
+		if m.loops[keyOf(f.Member)] == nil {
+			ctx, end := context.WithCancel(ctx)
+			l := &loop{end, make(chan struct{}, 1)}
+			m.loops[keyOf(f.Member)] = l
+			member := f.Member
+			tasks.Go(func() {
+				defer m.config.Engine.Close(member)
+				m.look(ctx, member, l)
+			})
+		}
+	}
+}
+
+// look looks at a member until the context ends.
+func (m *Manager) look(ctx context.Context, member Member, l *loop) {
+	for ctx.Err() == nil {
+		begin := time.Now()
+		m.mu.Lock()
+		v := look{began: m.state.tick()}
+		m.mu.Unlock()
+		bounded, cancel := context.WithTimeout(ctx, m.config.Timeout)
+		v.status, v.err = m.config.Engine.Observe(bounded, member)
+		late := bounded.Err() != nil
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if late && v.err != nil && !silent(v.err) {
+			v.err = fmt.Errorf("%w: %w", ErrHung, v.err)
+		}
+		again := m.config.Interval
+		if m.looked(member, v) {
+			again /= 4
+		}
+		t := time.NewTimer(max(again-time.Since(begin), time.Millisecond))
+		select {
+		case <-t.C:
+		case <-l.kick:
+		case <-ctx.Done():
+		}
+		t.Stop()
+	}
+}
+
+// looked takes in a look, and reports whether the next one should be soon.
+func (m *Manager) looked(member Member, v look) (soon bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v.ended, v.at = m.state.tick(), time.Now()
+	k := keyOf(member)
+	f := m.state.find(k)
+	if f == nil {
+		return false
+	}
+	m.state.learn(k, v, func(a, b Position) bool {
+		o := m.config.Engine.Compare(a, b)
+		return o == Equal || o == Ahead
+	})
+	if f.misses == 1 && k == m.state.primary {
+		m.kick(k) // what do the others see?
+	}
+	m.ring()
+	return f.misses > 0 && f.misses < m.config.Misses
+}
+
+// kick makes all loops but one look at once.
+func (m *Manager) kick(but key) {
+	for k, l := range m.loops {
+		if k == but {
+			continue
+		}
+		select {
+		case l.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// act starts the steps of a decision, and withdraws those that it does not hold.
+func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, now time.Time) {
+	wanted := map[try]bool{}
+	for _, s := range d.steps {
+		f := m.state.byID(s.Member)
+		t := try{keyOf(f.Member), s.Kind, s.Other}
+		wanted[t] = true
+		if f.running == nil && !now.Before(m.state.tries[t].until) {
+			m.start(ctx, tasks, f, s, d)
+		}
+	}
+	for f, withdraw := range m.withdraw {
+		if f.running == nil || m.state.find(keyOf(f.Member)) != f ||
+			!slices.ContainsFunc(d.steps, func(s Step) bool { return same(s, *f.running) }) {
+			withdraw()
+		}
+	}
+	for t, tried := range m.state.tries {
+		if !wanted[t] && now.After(tried.until) {
+			delete(m.state.tries, t)
+		}
+	}
+}
+
+// start makes a step be under way.
+func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s Step, d decision) {
+	k := keyOf(f.Member)
+	switch s.Kind {
+	case StepDrain, StepSeed:
+		ctx, m.withdraw[f] = context.WithCancel(ctx)
+	case StepStop:
+		ctx, m.withdraw[f] = context.WithTimeout(ctx, m.config.StopTimeout)
+	default:
+		ctx, m.withdraw[f] = context.WithTimeout(ctx, m.config.StepTimeout)
+	}
+	switch s.Kind {
+	case StepPromote:
+		m.state.heir, m.state.heirSync, m.state.draft = k, s.SemiSync, d.draft
+		if d.draft != nil {
+			m.state.recoveries = append(m.state.recoveries, time.Now())
+			m.state.recoveries = m.state.recoveries[max(0, len(m.state.recoveries)-m.config.Recoveries):]
+		}
+	case StepFollow:
+		if s.Other == m.state.primary.id {
+			m.state.followers[k] = true
+		}
+	case StepFence:
+		if r := m.state.request; r != nil && d.chosen != "" && d.leader == f {
+			r.to, r.from = d.chosen, k
+		}
+	}
+	f.running = &s
+	member, other := f.Member, Member{}
+	if o := m.state.byID(s.Other); o != nil {
+		other = o.Member
+	}
+	m.emit(KindStep, s.Member, s.String(), nil)
+	tasks.Go(func() {
+		err := m.do(ctx, s, member, other)
+		m.finish(f, s, err)
+	})
+}
+
+// do calls the engine.
+func (m *Manager) do(ctx context.Context, s Step, member, other Member) (err error) {
+	e := m.config.Engine
+	switch s.Kind {
+	case StepFence:
+		return e.Fence(ctx, member)
+	case StepStop:
+		return member.Fence(ctx)
+	case StepDrain:
+		_, err = e.Drain(ctx, member)
+		return err
+	case StepPromote:
+		return e.Promote(ctx, member, s.SemiSync)
+	case StepFollow:
+		return e.Follow(ctx, member, other)
+	case StepSeed:
+		_, err = e.Seed(ctx, member, other, nil)
+		return err
+	case StepSemiSyncOn, StepSemiSyncOff:
+		return e.SetSemiSync(ctx, member, s.Kind == StepSemiSyncOn)
+	}
+	return fmt.Errorf("no such step: %s", s.Kind)
+}
+
+// finish takes in how a step ended.
+func (m *Manager) finish(f *fact, s Step, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.withdraw[f]()
+	delete(m.withdraw, f)
+	f.running, f.settled, f.trouble = nil, m.state.tick(), ""
+	switch {
+	case err == nil && s.Kind == StepStop:
+		f.stopped = true
+	case err == nil && s.Kind == StepDrain:
+		f.drained = true
+	case err == nil && (s.Kind == StepFollow || s.Kind == StepSeed):
+		f.drained, f.diverged = false, false
+		if s.Kind == StepSeed {
+			f.before, f.errant = look{}, 0
+		}
+	case err != nil:
+		f.diverged = f.diverged || s.Kind == StepFollow && errors.Is(err, ErrDiverged)
+		f.trouble = fmt.Sprintf("%s failed: %v", s.Kind, err)
+		m.emit(KindStepFailed, s.Member, s.String(), err)
+	}
+	t := try{keyOf(f.Member), s.Kind, s.Other}
+	tried := m.state.tries[t]
+	tried.times, tried.fail = tried.times+1, err != nil
+	tried.until = time.Now().Add(pause(s.Kind, tried.times))
+	m.state.tries[t] = tried
+	m.kick(key{})
+	m.ring()
+}
+
+// pause is how long a step waits after it has been tried so many times.
+func pause(kind StepKind, times int) time.Duration {
+	limit := 10 * time.Second
+	switch kind {
+	case StepFence, StepStop, StepDrain, StepPromote:
+		limit = time.Second // the set has no primary meanwhile, or two
+	}
+	return min(100*time.Millisecond<<min(times-1, 10), limit)
 }
 
 // Plan says what the Manager would do now. Nothing is done.
-func (m *Manager) Plan() Plan { return Plan{} }
+func (m *Manager) Plan() Plan {
+	m.mu.Lock()
+	s := m.state.clone()
+	m.mu.Unlock()
+	return foresee(s, &m.config, time.Now())
+}
 
 // PlanLoss says what the Manager would do if the server of the member with this ID died now; "" is the primary. Nothing
-// is done.
-func (m *Manager) PlanLoss(id string) Plan { return Plan{} }
+// is done. The plan is empty for a member that there is not.
+func (m *Manager) PlanLoss(id string) Plan {
+	m.mu.Lock()
+	s := m.state.clone()
+	if id == "" {
+		id = m.topology.Primary
+	}
+	m.mu.Unlock()
+	now := time.Now()
+	f := s.byID(id)
+	if f == nil {
+		return Plan{}
+	}
+	s.supposeDead(f, &m.config, now)
+	return foresee(s, &m.config, now)
+}
 
-// Switchover makes the member with the ID to the primary, or the best replica if to is empty, and returns when the
-// topology says so. It needs a Run. The old primary is fenced first and becomes a replica. If the new one cannot take over
-// within Config.StepTimeout, the old one stays, and Switchover says why.
-func (m *Manager) Switchover(ctx context.Context, to string) error { return nil }
+// Switchover makes the member with the ID the primary, or the best replica if to is empty, and returns when the topology
+// says so. Run must be under way. The old primary is fenced first and becomes a replica. If the new one cannot take over
+// within Config.StepTimeout, the old one stays, and Switchover says why. If the context ends first, the switchover is
+// broken off where it is, and the Manager makes the member with the most data the primary.
+func (m *Manager) Switchover(ctx context.Context, to string) error {
+	done := make(chan error, 1)
+	r := &request{to: to, began: time.Now(), done: done}
+	m.mu.Lock()
+	switch {
+	case m.state.request != nil:
+		m.mu.Unlock()
+		return errors.New("another switchover is under way")
+	case to != "" && m.state.byID(to) == nil:
+		m.mu.Unlock()
+		return fmt.Errorf("there is no member %q", to)
+	}
+	m.state.request = r
+	m.ring()
+	m.mu.Unlock()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.state.request == r {
+			m.state.request = nil
+			m.ring()
+		}
+		return context.Cause(ctx)
+	}
+}

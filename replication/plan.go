@@ -33,7 +33,10 @@ type Step struct {
 // String gives the step in one line.
 func (s Step) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d. %s %s", s.Phase, s.Kind, s.Member)
+	if s.Phase > 0 {
+		fmt.Fprintf(&b, "%d. ", s.Phase)
+	}
+	fmt.Fprintf(&b, "%s %s", s.Kind, s.Member)
 	switch s.Kind {
 	case StepFollow:
 		b.WriteString(" -> " + s.Other)

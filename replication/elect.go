@@ -1,0 +1,357 @@
+package replication
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// lost is the primary that is no more, as far as it is known.
+type lost struct {
+	fact *fact  // nil if it is no member any more, or not known
+	addr string // empty if it is not known
+	name string // its ID or address, for texts
+	warm bool   // this Manager saw it take writes
+}
+
+// recovery plans for a set in which nobody takes writes.
+func (d *decider) recovery() {
+	l := d.findLost()
+	if d.fresh(l) {
+		return
+	}
+	if f := l.fact; f != nil && f.fault != nil {
+		d.hold("%s answers and does not say what it is: %v", l.name, f.fault)
+		return
+	}
+	if r := d.request; r != nil && l.fact != nil && l.fact.answers() && r.from == keyOf(l.fact.Member) && d.handover(l.fact) {
+		return
+	}
+	if !d.settled(l) {
+		d.keepPrimary()
+		return
+	}
+	if !d.isLost(l) {
+		return
+	}
+	best := d.best(l)
+	if best == nil {
+		if !d.anyAnswers() {
+			d.keepPrimary() // nobody answers: perhaps it is the Manager that is cut off
+		}
+		d.hold("%s is lost, and no replica with data answers", cmp.Or(l.name, "the primary"))
+		return
+	}
+	if n := d.recent(); n >= d.c.Recoveries {
+		d.hold("%d recoveries within %v are enough: the next one waits until the first of them is older", n, d.c.Window)
+		return
+	}
+	d.promotion(l, best)
+}
+
+// findLost says whom to replace: the primary that was known, or the one that most members say they follow.
+func (d *decider) findLost() lost {
+	if p := d.primary; p != (key{}) {
+		return lost{d.find(p), p.addr, p.id, true}
+	}
+	count := map[string]int{}
+	addr := ""
+	for _, f := range d.members {
+		if st := f.status(); f.good.ended > 0 && st.Source != "" {
+			if src := d.byAddr(st.Source); src != nil && src.good.ended > 0 && src.status().Source != "" {
+				continue // a replica of a replica
+			}
+			count[st.Source]++
+			if addr == "" || count[st.Source] > count[addr] {
+				addr = st.Source
+			}
+		}
+	}
+	return lost{d.byAddr(addr), addr, d.name(addr), false}
+}
+
+// fresh plans the beginning of a set in which nobody has data, if that is what it is.
+func (d *decider) fresh(l lost) bool {
+	answer := 0
+	for _, f := range d.members {
+		if !d.counts(f) {
+			continue
+		}
+		if !f.status().Empty {
+			return false
+		}
+		answer++
+	}
+	if answer == 0 {
+		return false
+	}
+	if d.data && answer < d.expected {
+		return false
+	}
+	if answer < d.expected {
+		d.hold("a new set waits for all of its %d members: %d answer and are empty", d.expected, answer)
+		return true
+	}
+	first := d.members[0]
+	if f := l.fact; f != nil {
+		first = f
+	}
+	if d.data {
+		n, exact := d.c.Engine.Count(d.position, "")
+		if d.c.Policy == Durability {
+			d.hold("%v: the set had data (%s) and all of its members are empty", ErrUnsafe, transactions(n, exact))
+			return true
+		}
+		d.out.draft = &Verdict{From: l.name, To: first.ID, Began: d.now, Loss: LossAtLeast, Lost: n, Reason: "all members are empty"}
+	}
+	wait := false
+	for _, f := range d.members { // before the first write, so that it need not be copied
+		if f == first || f.status().Source == first.Addr {
+			continue
+		}
+		if d.tries[try{keyOf(f.Member), StepFollow, first.ID}].times == 0 {
+			d.step(StepFollow, f, first.ID, "the set is new: %s will be its primary", first.ID)
+			wait = true
+		}
+	}
+	if !wait {
+		d.addPromote(first, "the set is new, and its members are empty")
+	}
+	return true
+}
+
+// settled reports whether it is known of every member what it is, by looks that are newer than the loss. Otherwise looks
+// are on their way.
+func (d *decider) settled(l lost) bool {
+	ok := true
+	for _, f := range d.members {
+		busy := f.running != nil && (f.running.Kind == StepFollow || f.running.Kind == StepFence || f.running.Kind == StepPromote)
+		older := l.fact != nil && d.down(l.fact) && f.answers() && f.good.began < l.fact.missing
+		if d.open(f) || busy || older {
+			ok = false
+		}
+	}
+	return ok
+}
+
+// isLost makes sure that it is the primary that is lost and not the Manager's view of it.
+func (d *decider) isLost(l lost) bool {
+	if l.addr == "" || l.fact != nil && l.fact.answers() {
+		return true // nobody knows of one, or it says itself that it takes no writes
+	}
+	silence := time.Duration(d.c.Misses) * d.c.Timeout
+	for _, f := range d.members {
+		switch st := f.status(); {
+		case !d.counts(f) || st.Source != l.addr:
+		case st.Receives:
+			d.keepPrimary()
+			d.hold("%s does not answer, and %s still receives from it: it is the Manager's own network that is in doubt", l.name, f.ID)
+			return false
+		case l.fact == nil && d.now.Sub(f.deaf) < silence:
+			return false // it cannot be asked, so give it the time that a hung one would get
+		}
+	}
+	return true
+}
+
+func (d *decider) anyAnswers() bool {
+	return slices.ContainsFunc(d.members, func(f *fact) bool { return f.answers() })
+}
+
+func (d *decider) recent() (n int) {
+	for _, t := range d.recoveries {
+		if d.now.Sub(t) < d.c.Window {
+			n++
+		}
+	}
+	return n
+}
+
+// best is the member to promote: the one that has most. Among equals it is the old primary, if it is back, then one that
+// has been drained, one in its pool, one that has applied more, and the first by ID.
+func (d *decider) best(l lost) *fact {
+	var candidates []*fact
+	for _, f := range d.members {
+		if d.counts(f) && !f.status().Empty && !(f.running != nil && f.running.Kind == StepSeed) {
+			candidates = append(candidates, f)
+		}
+	}
+	for _, f := range candidates {
+		for _, g := range candidates {
+			x, y := f.status().Received, g.status().Received
+			if d.c.Engine.Compare(x, y) == Diverged && !d.related(x, y) && !(d.data && d.related(x, d.position)) {
+				d.quarantine(f, "it has nothing in common with %s", g.ID)
+			}
+		}
+	}
+	candidates = slices.DeleteFunc(candidates, func(f *fact) bool { return d.out.roles[f.ID] == RoleQuarantined })
+	if clean := slices.DeleteFunc(slices.Clone(candidates), func(f *fact) bool { return f.errant > 0 }); len(clean) > 0 {
+		candidates = clean
+	}
+	if len(candidates) == 0 {
+		return nil
+	}
+	pool := ""
+	if l.fact != nil {
+		pool = l.fact.Pool
+	}
+	rank := func(f *fact) int {
+		switch {
+		case f == l.fact:
+			return 0
+		case f.drained:
+			return 1
+		case f.Pool == pool:
+			return 2
+		}
+		return 3
+	}
+	lacks := func(f *fact) (n uint64) {
+		for _, g := range candidates {
+			k, _ := d.c.Engine.Count(g.status().Received, f.status().Received)
+			n += k
+		}
+		return n
+	}
+	return slices.MinFunc(candidates, func(f, g *fact) int {
+		applied := 0
+		switch d.c.Engine.Compare(f.status().Applied, g.status().Applied) {
+		case Ahead:
+			applied = -1
+		case Behind:
+			applied = 1
+		}
+		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
+	})
+}
+
+// promotion plans to make best the primary: fence, drain, promote.
+func (d *decider) promotion(l lost, best *fact) {
+	complete := d.complete()
+	if !l.warm && !complete && d.now.Sub(d.started) < d.c.Patience && !d.onlyRefused(l) {
+		d.hold("nobody is known to be the primary, and not all of the %d members answer: waiting for them until %v have passed",
+			d.expected, d.c.Patience)
+		return
+	}
+	proven, why := d.proof(l, best, complete)
+	if d.c.Policy == Durability && !proven {
+		d.hold("%v: %s is not promoted: %s", ErrUnsafe, best.ID, why)
+		return
+	}
+	fenced, unfenced := d.fence(l, best)
+	if !fenced {
+		return
+	}
+	if best.status().Source != "" && !best.drained {
+		d.step(StepDrain, best, "", "it has most of what %s had, and is to apply all of it", cmp.Or(l.name, "the primary"))
+	}
+	ready := len(d.out.steps) == 0 || !slices.ContainsFunc(d.out.steps, func(s Step) bool { return s.Kind == StepDrain })
+	if unfenced && d.c.Policy == Durability {
+		for _, f := range d.members { // whoever is drained acknowledges nothing to a primary that wakes
+			if st := f.status(); f != best && d.counts(f) && st.Source != "" && !st.Empty && !f.drained {
+				d.step(StepDrain, f, "", "%s may still run, and must find nobody to acknowledge its writes", l.name)
+				ready = false
+			}
+		}
+	}
+	if !ready {
+		return
+	}
+	d.addPromote(best, "%s", reason(l))
+	began := d.started
+	switch {
+	case l.fact != nil && !l.fact.missingAt.IsZero() && l.fact.misses > 0:
+		began = l.fact.missingAt
+	case l.warm:
+		began = d.now
+	}
+	v := &Verdict{From: l.name, To: best.ID, Began: began, Loss: LossNone, Reason: reason(l) + "; " + why}
+	if !proven {
+		v.Loss = LossAtLeast
+		if l.warm {
+			v.Lost, _ = d.c.Engine.Count(d.position, best.status().Received)
+		}
+	}
+	d.out.draft = v
+}
+
+func reason(l lost) string {
+	switch {
+	case l.addr == "":
+		return "nobody took writes"
+	case l.fact == nil:
+		return l.name + " is gone"
+	case l.fact.answers():
+		return l.name + " has started again or was fenced, and takes no writes"
+	case l.fact.refused:
+		return l.name + " refuses connections"
+	case l.fact.stopped:
+		return l.name + " did not answer, and its machine has been stopped"
+	}
+	return l.name + " does not answer"
+}
+
+// complete reports whether every member that there should be answers.
+func (d *decider) complete() bool {
+	n := 0
+	for _, f := range d.members {
+		if d.counts(f) {
+			n++
+		}
+	}
+	return n >= d.expected
+}
+
+// onlyRefused reports whether there is a primary to replace, and it and everybody else who does not answer is known not
+// to run. So a Manager that starts while one is being replaced goes on at once.
+func (d *decider) onlyRefused(l lost) bool {
+	if l.addr == "" {
+		return false
+	}
+	for _, f := range d.members {
+		if !d.counts(f) && !f.refused && f != l.fact {
+			return false
+		}
+	}
+	return true
+}
+
+// fence makes sure that nobody else can take writes. Unfenced says that it goes on without.
+func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
+	ok = true
+	for _, f := range d.members {
+		suspect := f == l.fact || keyOf(f.Member) == d.heir || !l.warm
+		if f == best || !suspect || f.fault == nil && f.misses == 0 || f.misses > 0 && f.refused || f.stopped {
+			continue
+		}
+		failed := f.Fence == nil || f.fault != nil
+		if !failed {
+			d.step(StepStop, f, "", "it does not answer and could still take writes")
+			failed = d.tries[try{keyOf(f.Member), StepStop, ""}].fail
+		}
+		switch {
+		case !failed: // wait for it
+			ok = false
+		case d.c.Unfenced == UnfencedGoOn && d.majority():
+			unfenced = true
+		case d.c.Unfenced == UnfencedGoOn:
+			d.hold("%s can be neither reached nor stopped, and only a minority of the set can be seen", f.ID)
+			ok = false
+		default:
+			d.hold("%s can be neither reached nor stopped, and Config.Unfenced says to wait", f.ID)
+			ok = false
+		}
+	}
+	return ok, unfenced
+}
+
+// majority reports whether the Manager and the members that it sees are more than half of all of them.
+func (d *decider) majority() bool {
+	seen := 1
+	for _, f := range d.members {
+		if f.answers() {
+			seen++
+		}
+	}
+	return 2*seen > d.expected+1
+}

@@ -1,0 +1,99 @@
+package replication
+
+import (
+	"fmt"
+	"strings"
+)
+
+// switchover begins a planned change of primary, when somebody has asked for one and the primary is well.
+func (d *decider) switchover(p *fact) {
+	r := d.request
+	if r == nil {
+		return
+	}
+	to, err := d.target(p, r.to)
+	switch {
+	case err != nil:
+		d.out.done, d.out.answer = true, err
+	case to == p:
+		d.out.done = d.out.primary == p.ID
+	case d.now.Sub(r.began) > d.c.StepTimeout:
+		d.out.done, d.out.answer = true, fmt.Errorf("%s could not be fenced within %v: %s", p.ID, d.c.StepTimeout, p.trouble)
+	default:
+		d.out.chosen = to.ID
+		d.out.primary = ""
+		d.step(StepFence, p, "", "%s is to take over from it", to.ID)
+	}
+}
+
+// target finds the member that is to be primary.
+func (d *decider) target(p *fact, id string) (*fact, error) {
+	if id != "" {
+		f := d.byID(id)
+		switch {
+		case f == nil:
+			return nil, fmt.Errorf("there is no member %q", id)
+		case f == p:
+			return p, nil
+		}
+		if why := d.unfit(p, f); why != "" {
+			return nil, fmt.Errorf("%s cannot take over: %s", id, why)
+		}
+		return f, nil
+	}
+	var best *fact
+	var whys []string
+	for _, f := range d.members {
+		if f == p {
+			continue
+		}
+		if why := d.unfit(p, f); why != "" {
+			whys = append(whys, f.ID+" "+why)
+			continue
+		}
+		if best == nil || best.Pool != p.Pool && f.Pool == p.Pool {
+			best = f
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("no replica can take over: %s", strings.Join(whys, "; "))
+	}
+	return best, nil
+}
+
+// unfit says why f cannot take over from p, or nothing if it can.
+func (d *decider) unfit(p, f *fact) string {
+	st := f.status()
+	switch {
+	case !d.counts(f):
+		return "does not answer"
+	case d.out.roles[f.ID] == RoleQuarantined:
+		return d.out.errors[f.ID]
+	case st.Source != p.Addr || !st.Receives || !st.Applies || st.Empty && !p.status().Empty:
+		return "does not follow the primary"
+	case d.stale(f) > d.c.MaxLag:
+		return fmt.Sprintf("is %v behind", d.stale(f))
+	}
+	return ""
+}
+
+// handover goes on with a switchover when the old primary has been fenced, and reports whether it still can. Otherwise the
+// old primary, which has most, is promoted again as after any loss.
+func (d *decider) handover(p *fact) bool {
+	r := d.request
+	to := d.byID(r.to)
+	switch {
+	case to == nil || d.down(to):
+		d.out.done, d.out.answer = true, fmt.Errorf("%s does not answer any more: %s stays the primary", r.to, p.ID)
+		return false
+	case d.now.Sub(r.began) > d.c.StepTimeout:
+		d.out.done, d.out.answer = true, fmt.Errorf("%s did not catch up within %v: %s stays the primary", r.to, d.c.StepTimeout, p.ID)
+		return false
+	case !to.answers() || !d.contains(to.status().Received, p.status().Received): // soon
+	case !to.drained:
+		d.step(StepDrain, to, "", "it has all that %s had, and is to apply it", p.ID)
+	default:
+		d.addPromote(to, "it takes over from %s as planned", p.ID)
+	}
+	return true
+}

@@ -1,0 +1,166 @@
+package replication
+
+import "time"
+
+// maintain plans for a set whose primary is well: everybody else is to follow it.
+func (d *decider) maintain(p *fact) {
+	d.out.leader = p
+	d.out.primary = p.ID
+	if st := p.status(); st.Source != "" {
+		d.out.primary = ""
+		d.addPromote(p, "its promotion was broken off: it takes writes and still says that it follows %s", d.name(st.Source))
+	}
+	for _, f := range d.members {
+		if f != p {
+			d.join(p, f)
+		}
+	}
+	d.semisync(p)
+	d.switchover(p)
+}
+
+// wantsSemiSync reports whether the set's writes are to wait for a replica: a set that is meant to be a single server has
+// nobody to wait for.
+func (d *decider) wantsSemiSync() bool { return d.c.Policy == Durability && d.expected > 1 }
+
+func (d *decider) semisync(p *fact) {
+	switch want, on := d.wantsSemiSync(), p.status().SemiSync; {
+	case on && !want:
+		d.step(StepSemiSyncOff, p, "", "the set is meant to go without replicas that acknowledge")
+	case want && !on:
+		for _, f := range d.members {
+			if st := f.status(); f != p && d.counts(f) && st.Source == p.Addr && st.Receives {
+				d.step(StepSemiSyncOn, p, "", "%s follows, so that writes need not wait for ever", f.ID)
+				return
+			}
+		}
+		d.hold("%s acknowledges what no replica has: none follows yet", p.ID)
+	}
+}
+
+// join brings one member closer to following the primary.
+func (d *decider) join(p, f *fact) {
+	if d.excluded[f] {
+		return
+	}
+	st := f.status()
+	switch {
+	case f.fault != nil:
+		d.out.roles[f.ID], d.out.errors[f.ID] = RoleDown, f.fault.Error()
+		return
+	case d.down(f):
+		if d.former[keyOf(f.Member)] && !f.refused && !f.stopped && f.Fence != nil {
+			d.step(StepStop, f, "", "it was the primary and may still take writes where it can be reached")
+		}
+		return
+	case !f.answers() || f.running != nil && f.running.Kind == StepSeed:
+		return
+	case st.Writable:
+		d.step(StepFence, f, "", "%s is the primary, and there must not be two", p.ID)
+		return
+	}
+	follows := st.Source == p.Addr
+	switch {
+	case follows && st.Receives && st.Applies && !st.Empty:
+		if d.relation(f, p) == hasMore {
+			n, exact := d.foundSurplus(p, f)
+			d.quarantine(f, "it follows %s and has %s that the primary lacks: somebody wrote to it", p.ID, transactions(n, exact))
+		}
+	case follows && st.Receives: // it gets what it lacks
+	case st.Empty && p.status().Empty:
+		d.refollow(p, f, "it is empty and so is the primary")
+	case st.Empty:
+		src := d.source(p, f)
+		d.step(StepSeed, f, src.ID, "it has no data")
+	case follows && d.relation(f, p) != hasMore && !f.diverged:
+		d.refollow(p, f, "it does not receive or apply: %s", st.Error)
+	default:
+		d.rejoin(p, f)
+	}
+}
+
+// refollow tells a member to follow, unless it was told so and may need a moment to connect.
+func (d *decider) refollow(p, f *fact, format string, args ...any) {
+	grace := 2 * d.c.Timeout
+	if f.status().Source == p.Addr && !f.drained && (f.deaf.IsZero() || d.now.Sub(f.deaf) < grace) {
+		return
+	}
+	d.step(StepFollow, f, p.ID, format, args...)
+}
+
+// rejoin brings in a member that has data and does not follow the primary: a replica of the old primary, or the old
+// primary itself.
+func (d *decider) rejoin(p, f *fact) {
+	switch d.relation(f, p) {
+	case unknown:
+		return
+	case hasLess:
+		if f.diverged {
+			d.step(StepSeed, f, d.source(p, f).ID, "it cannot follow as it is, and %s has all that it has", p.ID)
+			return
+		}
+		if d.former[keyOf(f.Member)] { // it has come back with nothing of its own
+			d.out.surplus = append(d.out.surplus, surplus{keyOf(f.Member), f.status().Received, 0, true})
+		}
+		d.step(StepFollow, f, p.ID, "%s is the primary", p.ID)
+		return
+	}
+	n, exact := d.foundSurplus(p, f)
+	ours := d.former[keyOf(f.Member)] || d.related(f.status().Received, p.status().Applied)
+	switch {
+	case !ours:
+		d.quarantine(f, "it holds data that is not of this set (%s): empty it or remove it", transactions(n, exact))
+	case f.diverged:
+		d.step(StepSeed, f, d.source(p, f).ID, "it has %s that the primary lacks, and they have been counted", transactions(n, exact))
+	default:
+		d.step(StepFollow, f, p.ID, "%s is the primary; %s of its own may be taken back", p.ID, transactions(n, exact))
+	}
+}
+
+// foundSurplus counts and reports what f has and the primary lacks.
+func (d *decider) foundSurplus(p, f *fact) (n uint64, exact bool) {
+	at := f.status().Received
+	n, exact = d.c.Engine.Count(at, p.status().Applied)
+	d.out.surplus = append(d.out.surplus, surplus{keyOf(f.Member), at, n, exact})
+	return n, exact
+}
+
+// source picks where to copy from: a replica that is well, the one that has least to do, or else the primary.
+func (d *decider) source(p, f *fact) *fact {
+	best, load := p, 0
+	for _, g := range d.members {
+		if g == p || g == f || !d.healthy(p, g) {
+			continue
+		}
+		n := 0
+		for _, h := range d.members {
+			if h.running != nil && h.running.Kind == StepSeed && h.running.Other == g.ID {
+				n++
+			}
+		}
+		for _, s := range d.out.steps {
+			if s.Kind == StepSeed && s.Other == g.ID {
+				n++
+			}
+		}
+		if best == p || n < load {
+			best, load = g, n
+		}
+	}
+	return best
+}
+
+// healthy reports whether g is a replica of p that is well and close behind it.
+func (d *decider) healthy(p, g *fact) bool {
+	st := g.status()
+	return d.counts(g) && !st.Writable && st.Source == p.Addr && st.Receives && st.Applies && !st.Empty &&
+		d.stale(g) <= d.c.MaxLag && g.running == nil && d.out.roles[g.ID] != RoleQuarantined
+}
+
+// stale says how old the data of a replica may be.
+func (d *decider) stale(g *fact) time.Duration { return d.now.Sub(g.current) }
+
+func (d *decider) addPromote(f *fact, format string, args ...any) {
+	d.step(StepPromote, f, "", format, args...)
+	d.out.steps[len(d.out.steps)-1].SemiSync = d.wantsSemiSync()
+}

@@ -1,0 +1,219 @@
+package replication_test
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/memdb"
+)
+
+// world is a cluster, and a Manager that watches over it.
+type world struct {
+	t       testing.TB
+	db      *memdb.Cluster
+	config  replication.Config
+	members []replication.Member
+	manager *replication.Manager
+	stop    func() // ends the Manager's Run
+	ctx     context.Context
+
+	mu     sync.Mutex
+	events []scalr.Event
+}
+
+// slow is a network and disks that take their time, as real ones do.
+var slow = memdb.Options{
+	Latency: 2 * time.Millisecond, Delay: 3 * time.Millisecond, Apply: time.Millisecond, Copy: 200 * time.Millisecond,
+	RelayLogsLost: true,
+}
+
+// newWorld starts n empty servers. It is for synctest bubbles and real time alike.
+func newWorld(t testing.TB, n int, options memdb.Options, config replication.Config) *world {
+	w := &world{t: t, db: memdb.New(options), config: config, ctx: t.Context()}
+	w.config.Engine = w.db
+	w.config.Name = "shop/db"
+	w.config.Events = func(e scalr.Event) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.events = append(w.events, e)
+	}
+	for i := range n {
+		w.members = append(w.members, replication.Member{ID: id(i + 1), Addr: addr(i + 1), Machine: fmt.Sprintf("i-%d", i+1)})
+		w.db.Start(addr(i + 1))
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, e := range w.events {
+				t.Log(e)
+			}
+		}
+	})
+	return w
+}
+
+func id(n int) string   { return fmt.Sprintf("db-%d", n) }
+func addr(n int) string { return fmt.Sprintf("10.0.0.%d:3306", n) }
+
+// start makes a Manager run.
+func (w *world) start() {
+	w.t.Helper()
+	m, err := replication.New(w.config)
+	require.NoError(w.t, err)
+	w.manager = m
+	m.SetMembers(w.members, len(w.members))
+	ctx, cancel := context.WithCancel(w.ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); m.Run(ctx) }()
+	w.stop = func() { cancel(); <-done }
+}
+
+// until waits for a topology.
+func (w *world) until(what string, limit time.Duration, cond func(t replication.Topology) bool) replication.Topology {
+	w.t.Helper()
+	timeout := time.After(limit)
+	for {
+		top, changed := w.manager.Topology()
+		if cond(top) {
+			return top
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			require.FailNow(w.t, "waited in vain until "+what, "topology: %+v\nplan:\n%v", top, w.manager.Plan())
+		}
+	}
+}
+
+// whole reports whether one member is primary and all others are replicas that serve.
+func whole(t replication.Topology) bool {
+	n := 0
+	for _, x := range t.Members {
+		switch {
+		case x.Role == replication.RolePrimary && x.Member.ID == t.Primary:
+			n++
+		case x.Role == replication.RoleReplica && x.Serves && x.Error == "":
+		default:
+			return false
+		}
+	}
+	return n == 1
+}
+
+func (w *world) whole() replication.Topology {
+	w.t.Helper()
+	return w.until("the set is whole", time.Minute, whole)
+}
+
+func (w *world) primary(other string) replication.Topology {
+	w.t.Helper()
+	return w.until("there is another primary than "+other, time.Minute, func(t replication.Topology) bool {
+		return t.Primary != "" && t.Primary != other
+	})
+}
+
+func (w *world) addr(id string) string {
+	for _, m := range w.members {
+		if m.ID == id {
+			return m.Addr
+		}
+	}
+	return ""
+}
+
+func (w *world) write(id, key string) {
+	w.t.Helper()
+	require.NoError(w.t, w.db.Write(w.ctx, w.addr(id), key, key))
+}
+
+func (w *world) rows(id string) map[string]string {
+	w.t.Helper()
+	rows, err := w.db.Rows(w.ctx, w.addr(id))
+	require.NoError(w.t, err)
+	return rows
+}
+
+// settled waits until the set is whole, has nothing more to do, and all have the same data.
+func (w *world) settled() replication.Topology {
+	w.t.Helper()
+	top := w.whole()
+	time.Sleep(2 * time.Second)
+	top, _ = w.manager.Topology()
+	require.True(w.t, whole(top), "%+v", top)
+	plan := w.manager.Plan()
+	require.Empty(w.t, plan.Steps, "%v", plan)
+	require.Empty(w.t, plan.Held, "%v", plan)
+	for _, m := range w.members {
+		require.Equal(w.t, w.rows(top.Primary), w.rows(m.ID), "%s has other data than the primary %s", m.ID, top.Primary)
+	}
+	return top
+}
+
+// bubble runs a test in virtual time, with a world that is ended with it.
+func bubble(t *testing.T, n int, config replication.Config, f func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, n, slow, config)
+		f(t, w)
+		w.stop()
+	})
+}
+
+func policies(t *testing.T, f func(t *testing.T, c replication.Config)) {
+	for _, p := range []replication.Policy{replication.Availability, replication.Durability} {
+		t.Run(p.String(), func(t *testing.T) { f(t, replication.Config{Policy: p}) })
+	}
+}
+
+func TestFreshSet(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.start()
+			begin := time.Now()
+			top := w.whole()
+			t.Log("whole after", time.Since(begin))
+			require.Equal(t, "db-1", top.Primary)
+			require.EqualValues(t, 1, top.Epoch)
+			for i := range 10 {
+				w.write("db-1", fmt.Sprint(i))
+			}
+			w.settled()
+			require.Nil(t, top.Verdict)
+		})
+	})
+}
+
+func TestKilled(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.start()
+			w.whole()
+			for i := range 10 {
+				w.write("db-1", fmt.Sprint(i))
+			}
+			time.Sleep(1234 * time.Millisecond)
+			w.db.Crash(addr(1))
+			begin := time.Now()
+			top := w.primary("db-1")
+			took := time.Since(begin)
+			t.Log("primary after", took, top.Verdict)
+			require.Less(t, took, 500*time.Millisecond)
+			w.write(top.Primary, "x")
+			w.db.Start(addr(1))
+			top = w.settled()
+			require.EqualValues(t, 2, top.Epoch)
+			if c.Policy == replication.Durability {
+				require.Equal(t, replication.LossNone, top.Verdict.Loss)
+			}
+			require.False(t, reflect.DeepEqual(top, replication.Topology{}))
+		})
+	})
+}
