@@ -21,6 +21,9 @@ import (
 	"github.com/scalr-go/scalr/provider/local"
 )
 
+// SIGSTOP and SIGCONT on Linux, where local instances are; package syscall does not have them everywhere.
+const sigStop, sigCont = syscall.Signal(0x13), syscall.Signal(0x12)
+
 // patience bounds every wait for a server.
 const patience = 60 * time.Second
 
@@ -144,11 +147,11 @@ func (s *Server) Kill(ctx context.Context) error {
 }
 
 // Hang stops the server's processes with SIGSTOP: it takes connections and answers nothing. Resume ends that.
-func (s *Server) Hang(ctx context.Context) error { return s.Cloud.Signal(ctx, s.ID, syscall.SIGSTOP) }
+func (s *Server) Hang(ctx context.Context) error { return s.Cloud.Signal(ctx, s.ID, sigStop) }
 
 // Resume lets a server go on that hangs.
 func (s *Server) Resume(ctx context.Context) error {
-	return s.Cloud.Signal(ctx, s.ID, syscall.SIGCONT)
+	return s.Cloud.Signal(ctx, s.ID, sigCont)
 }
 
 // Stop switches the machine off at once. It is what a replication.Member has as its Fence.

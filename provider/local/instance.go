@@ -52,11 +52,16 @@ func (c *Cloud) Launch(ctx context.Context, l provider.Launch) (provider.Instanc
 		return provider.Instance{}, fail(op, l.Token, err)
 	}
 	if unlock == nil { // the token's instance exists: nothing to do unless whoever launched it has died on the way
-		if c.observe(ctx, &r) != interrupted {
-			return c.show(ctx, r), nil
-		}
 		var ok bool
 		if unlock, ok = c.store.tryLock(r.ID); !ok {
+			return c.show(ctx, r), nil
+		}
+		if r, err = get[instance](c.store, r.ID); err != nil {
+			unlock()
+			return provider.Instance{}, fail(op, l.Token, err)
+		}
+		if c.judge(ctx, r) != interrupted {
+			unlock()
 			return c.show(ctx, r), nil
 		}
 	}
@@ -81,6 +86,8 @@ func (c *Cloud) checkLaunch(l provider.Launch) error {
 		return bad("Image is %q, want one of %q", l.Image, slices.Sorted(maps.Keys(c.opts.Images)))
 	}
 	switch {
+	case l.Size != "" && len(c.opts.Sizes) > 0 && !slices.Contains(c.opts.Sizes, l.Size):
+		return bad("Size is %q, want one of %q or none", l.Size, c.opts.Sizes)
 	case l.Placement != "" && l.Placement != Placement:
 		return bad("Placement is %q, want %q or none", l.Placement, Placement)
 	case l.Network != "":
@@ -142,9 +149,9 @@ func (c *Cloud) intend(l provider.Launch, all []instance) (instance, func(), err
 		Launched: time.Now(), Port: im.Port, Grace: im.Grace, Phase: phaseOn,
 	}
 	r.UserSum = userSum(r.ID, l.UserData)
-	unlock, ok := c.store.tryLock(r.ID)
-	if !ok {
-		return instance{}, nil, fmt.Errorf("lock of the new instance %s is taken", r.ID)
+	unlock, err := tryLockFile(c.store.file(r.ID, ".lock"))
+	if err != nil {
+		return instance{}, nil, err
 	}
 	if err := c.store.put(r); err != nil {
 		unlock()
@@ -155,6 +162,9 @@ func (c *Cloud) intend(l provider.Launch, all []instance) (instance, func(), err
 
 // giveUp takes back a launch that failed, whatever has become of the context. The caller holds the instance's lock.
 func (c *Cloud) giveUp(ctx context.Context, r instance, cause error) (provider.Instance, error) {
+	if err := ctx.Err(); err != nil && !errors.Is(cause, err) {
+		cause = errors.Join(err, cause)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if errors.Is(cause, errGone) { // somebody has terminated it, or switched it off, while it was being launched
@@ -181,8 +191,8 @@ func (c *Cloud) giveUp(ctx context.Context, r instance, cause error) (provider.I
 	return provider.Instance{}, fail("Launch", r.Launch.Token, cause)
 }
 
-// Instances lists the instances, terminated ones for an hour. It completes terminations that somebody began and did not
-// live to complete.
+// Instances lists the instances, terminated ones for an hour. It completes what a program that called Terminate or Stop did
+// not live to complete.
 func (c *Cloud) Instances(ctx context.Context, tags map[string]string) ([]provider.Instance, error) {
 	const op = "Instances"
 	if err := ctx.Err(); err != nil {
@@ -197,17 +207,28 @@ func (c *Cloud) Instances(ctx context.Context, tags map[string]string) ([]provid
 		if r.expired() || !provider.Matches(r.Launch.Tags, tags) {
 			continue
 		}
-		if r.Phase == phaseTerminating {
-			if unlock, ok := c.store.tryLock(r.ID); ok {
-				if c.bury(ctx, r.ID) == nil {
-					r.Phase = phaseTerminated
-				}
-				unlock()
-			}
-		}
+		c.complete(ctx, &r)
 		shown = append(shown, c.show(ctx, r))
 	}
 	return shown, nil
+}
+
+// complete does the rest of a Terminate or a Stop that nobody is at work on. What fails here is tried again at the next
+// list, which shows the instance as before until then.
+func (c *Cloud) complete(ctx context.Context, r *instance) {
+	if r.Phase != phaseTerminating && r.Phase != phaseStopping {
+		return
+	}
+	unlock, ok := c.store.tryLock(r.ID)
+	if !ok {
+		return
+	}
+	defer unlock()
+	if r.Phase == phaseStopping {
+		c.switchOff(ctx, r.ID)
+	} else if c.bury(ctx, r.ID) == nil {
+		r.Phase = phaseTerminated
+	}
 }
 
 // Terminate kills every process of the instance and removes its directory. It returns when both are done: the error of a
@@ -216,10 +237,10 @@ func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	const op = "Terminate"
 	var r instance
 	err := c.store.locked(ctx, func() (err error) {
-		if r, err = get[instance](c.store, id); err != nil || r.Phase == phaseTerminated || r.Phase == phaseTerminating {
+		if r, err = get[instance](c.store, id); err != nil || r.Phase.gone() {
 			return err
 		}
-		if r.Phase == phaseOff {
+		if r.Phase != phaseOn {
 			r.Grace = 0
 		}
 		r.Phase = phaseTerminating
@@ -231,6 +252,7 @@ func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	if err != nil {
 		return fail(op, id, err)
 	}
+	c.step("terminating")
 	mark := instanceMark(id)
 	if r.Grace > 0 {
 		endTree(ctx, mark, r.Grace)
@@ -240,6 +262,9 @@ func (c *Cloud) Terminate(ctx context.Context, id string) error {
 		return fail(op, id, err)
 	}
 	unlock, err := c.store.lock(ctx, id)
+	if errors.Is(err, fs.ErrNotExist) { // its launch has failed meanwhile, and was taken back
+		return nil
+	}
 	if err != nil {
 		return fail(op, id, err)
 	}
@@ -252,9 +277,11 @@ func (c *Cloud) bury(ctx context.Context, id string) error {
 	if err := killTree(ctx, instanceMark(id)); err != nil {
 		return err
 	}
+	c.step("killed")
 	if err := os.RemoveAll(c.Dir(id)); err != nil {
 		return err
 	}
+	c.step("removed")
 	return c.store.locked(ctx, func() error {
 		r, err := get[instance](c.store, id)
 		if errors.Is(err, fs.ErrNotExist) || r.Phase == phaseTerminated {
@@ -293,28 +320,23 @@ const (
 	ended                 // its program has ended by itself
 )
 
-// observe finds out what has become of an instance, and notes in r, and for others, when it is ready.
+// observe finds out what has become of an instance. It brings r up to date, and notes, also for others, when it is ready.
 func (c *Cloud) observe(ctx context.Context, r *instance) condition {
+	if r.Phase == phaseOn && !r.Proc.alive() {
+		unlock, ok := c.store.tryLock(r.ID)
+		if !ok {
+			return booting
+		}
+		defer unlock()
+		if now, err := get[instance](c.store, r.ID); err == nil {
+			*r = now // somebody may have started it since r was read
+		}
+		if found := c.judge(ctx, *r); found != up {
+			return found
+		}
+	}
 	if r.Phase != phaseOn {
 		return off
-	}
-	if !r.Proc.alive() {
-		exit := c.exit(r.ID)
-		switch {
-		case exit == "interrupted", exit == "" && r.Proc == procID{}:
-			unlock, ok := c.store.tryLock(r.ID)
-			if !ok {
-				return booting
-			}
-			unlock()
-			return interrupted
-		case exit != "":
-			return ended
-		}
-		// The supervisor was killed. Its program may live on without it.
-		if pids, err := members(instanceMark(r.ID)); err != nil || len(pids) == 0 {
-			return ended
-		}
 	}
 	if r.Port > 0 && !r.Ready && accepts(ctx, net.JoinHostPort(r.Addr.String(), strconv.Itoa(r.Port))) {
 		r.Ready = true
@@ -328,6 +350,30 @@ func (c *Cloud) observe(ctx context.Context, r *instance) condition {
 		}) // if it fails, the next one to look finds out again
 	}
 	return up
+}
+
+// judge says what an instance is that nobody else is at work on: the caller holds its lock.
+func (c *Cloud) judge(ctx context.Context, r instance) condition {
+	if r.Phase != phaseOn {
+		return off
+	}
+	// A supervisor that still waits is about to go on, or to end since its host has died.
+	for r.Proc.alive() {
+		if !r.Proc.waits() || sleep(ctx, time.Millisecond) != nil {
+			return up
+		}
+	}
+	switch exit := c.exit(r.ID); {
+	case exit == "interrupted", exit == "" && r.Proc == procID{}:
+		return interrupted
+	case exit != "":
+		return ended
+	}
+	// The supervisor was killed. Its program may live on without it.
+	if pids, err := members(instanceMark(r.ID)); err == nil && len(pids) > 0 {
+		return up
+	}
+	return ended
 }
 
 func accepts(ctx context.Context, addr string) bool {
@@ -347,6 +393,7 @@ func (c *Cloud) show(ctx context.Context, r instance) provider.Instance {
 		ID: r.ID, Name: r.Launch.Name, Image: r.Launch.Image, Size: r.Launch.Size, Placement: Placement,
 		Private: r.Addr, Public: r.Addr, Launched: r.Launched, Tags: maps.Clone(r.Launch.Tags),
 	}
+	found := c.observe(ctx, &r)
 	switch r.Phase {
 	case phaseTerminating:
 		i.State = provider.Terminating
@@ -354,11 +401,11 @@ func (c *Cloud) show(ctx context.Context, r instance) provider.Instance {
 	case phaseTerminated:
 		i.State = provider.Terminated
 		return i
-	case phaseOff:
+	case phaseStopping, phaseOff:
 		i.State = provider.Stopped
 		return i
 	}
-	switch c.observe(ctx, &r) {
+	switch found {
 	case booting:
 		i.State = provider.Pending
 	case interrupted:

@@ -65,6 +65,8 @@ type Options struct {
 	// first and last address are not used. Each Dir begins elsewhere in it, and addresses that are listened on are passed
 	// over, so that several Dirs can share a Prefix.
 	Prefix netip.Prefix
+	// Sizes are the names that Launch.Size takes, beside none. Without any, it takes whatever an image makes of it.
+	Sizes []string
 	// Quota is how many instances there may be that are not terminated; a Launch beyond it is ErrQuota. 0 is no limit.
 	Quota int
 }
@@ -159,7 +161,7 @@ func New(o Options) (*Cloud, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	o.Images = maps.Clone(o.Images)
+	o.Images, o.Sizes = maps.Clone(o.Images), slices.Clone(o.Sizes)
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("local: Options.Dir: %w", err)

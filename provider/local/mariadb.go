@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // MariaDB is the recipe of an image that runs a MariaDB server (10.4 or later) at the machine's address.
@@ -144,8 +145,14 @@ func (r MariaDB) template(ctx context.Context, server, install string) (string, 
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	part := path + ".part"
-	if err := os.RemoveAll(part); err != nil {
+	// A name of its own each time: what a program that died here has started may still be writing to the last one.
+	if old, err := filepath.Glob(path + ".part-*"); err == nil {
+		for _, o := range old {
+			os.RemoveAll(o)
+		}
+	}
+	part, err := os.MkdirTemp(r.Template, filepath.Base(path)+".part-*")
+	if err != nil {
 		return "", err
 	}
 	args := []string{
@@ -157,9 +164,13 @@ func (r MariaDB) template(ctx context.Context, server, install string) (string, 
 	}
 	cmd := exec.CommandContext(ctx, install, args...)
 	var out bytes.Buffer
-	cmd.Dir, cmd.Stdout, cmd.Stderr = r.Template, &out, &out
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = r.Template, &out, &out, time.Second
 	if err := cmd.Run(); err != nil {
+		os.RemoveAll(part)
 		return "", fmt.Errorf("mariadb-install-db: %w: %s", err, lastWords(out.String()))
+	}
+	if err := syncTree(ctx, part); err != nil {
+		return "", err
 	}
 	return path, os.Rename(part, path)
 }

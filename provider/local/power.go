@@ -13,32 +13,44 @@ import (
 // stay.
 func (c *Cloud) Stop(ctx context.Context, id string) error {
 	const op = "Stop"
-	gone, err := c.setPhase(ctx, id, phaseOff)
+	gone, err := c.setPhase(ctx, id, phaseStopping)
 	if gone || err != nil {
 		return fail(op, id, err)
 	}
+	c.step("stopping")
 	// First without the lock, since who fences cannot wait for a launch or a snapshot. Then with it, so that a Start that
 	// was under way is over.
-	mark := instanceMark(id)
-	if err := killTree(ctx, mark); err != nil {
+	if err := killTree(ctx, instanceMark(id)); err != nil {
 		return fail(op, id, err)
 	}
 	unlock, err := c.store.lock(ctx, id)
+	if errors.Is(err, fs.ErrNotExist) { // its launch has failed meanwhile, and was taken back
+		return nil
+	}
 	if err != nil {
 		return fail(op, id, err)
 	}
 	defer unlock()
-	if gone, err := c.setPhase(ctx, id, phaseOff); gone || err != nil {
-		return fail(op, id, err)
+	return fail(op, id, c.switchOff(ctx, id))
+}
+
+// switchOff completes a Stop. The caller holds the instance's lock.
+func (c *Cloud) switchOff(ctx context.Context, id string) error {
+	if gone, err := c.setPhase(ctx, id, phaseStopping); gone || err != nil {
+		return err
 	}
-	return fail(op, id, killTree(ctx, mark))
+	if err := killTree(ctx, instanceMark(id)); err != nil {
+		return err
+	}
+	_, err := c.setPhase(ctx, id, phaseOff)
+	return err
 }
 
 // setPhase says what the instance is meant to be, unless it is gone or about to be.
 func (c *Cloud) setPhase(ctx context.Context, id string, p phase) (gone bool, err error) {
 	err = c.store.locked(ctx, func() error {
 		r, err := get[instance](c.store, id)
-		if errors.Is(err, fs.ErrNotExist) || r.Phase == phaseTerminated || r.Phase == phaseTerminating {
+		if errors.Is(err, fs.ErrNotExist) || r.Phase.gone() {
 			gone = true
 			return nil
 		}
@@ -63,28 +75,32 @@ func (c *Cloud) Reboot(ctx context.Context, id string) error {
 }
 
 func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
+	gone := provider.Errorf(op, id, provider.ErrNotFound, "there is no such instance, or it is terminated")
 	unlock, err := c.store.lock(ctx, id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return gone
+	}
 	if err != nil {
 		return fail(op, id, err)
 	}
 	defer unlock()
 	r, err := get[instance](c.store, id)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && (r.Phase == phaseTerminating || r.Phase == phaseTerminated) {
-		return provider.Errorf(op, id, provider.ErrNotFound, "there is no such instance, or it is terminated")
-	}
 	if err != nil {
 		return fail(op, id, err)
+	}
+	if r.Phase.gone() {
+		return gone
 	}
 	if _, ok := c.opts.Images[r.Launch.Image]; !ok {
 		return provider.Errorf(op, id, provider.ErrInvalid, "Image is %q, which this program does not have", r.Launch.Image)
 	}
-	if !force && c.observe(ctx, &r) == up {
+	if !force && c.judge(ctx, r) == up {
 		return nil
 	}
-	if gone, err := c.setPhase(ctx, id, phaseOn); err != nil {
+	if isGone, err := c.setPhase(ctx, id, phaseOn); err != nil {
 		return fail(op, id, err)
-	} else if gone {
-		return provider.Errorf(op, id, provider.ErrNotFound, "it is terminated")
+	} else if isGone {
+		return gone
 	}
 	r.Phase = phaseOn
 	err = c.boot(ctx, op, &r)
@@ -93,8 +109,10 @@ func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 	}
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	_, off := c.setPhase(clean, id, phaseOff)
-	return fail(op, id, errors.Join(err, off, killTree(clean, instanceMark(id))))
+	if errors.Is(err, errGone) {
+		err = gone
+	}
+	return fail(op, id, errors.Join(err, c.switchOff(clean, id)))
 }
 
 // Signal sends a signal to every process of the instance but the supervisor: SIGKILL is a crash, SIGSTOP a machine that

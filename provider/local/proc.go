@@ -117,6 +117,9 @@ var errLocked = errors.New("locked")
 
 // lockFile is tryLockFile until the context ends.
 func lockFile(ctx context.Context, path string) (unlock func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		unlock, err = tryLockFile(path)
 		if err == nil || !errors.Is(err, errLocked) {

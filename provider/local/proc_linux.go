@@ -26,13 +26,16 @@ func readStat(path string) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
+	return parseStat(string(data))
+}
+
+func parseStat(line string) (s stat, err error) {
 	// The second field is the program's name in parentheses, and may hold anything.
-	i := bytes.LastIndexByte(data, ')')
-	f := strings.Fields(string(data[i+1:]))
-	if i < 0 || len(f) < 20 {
-		return stat{}, fmt.Errorf("%s: %q is not understood", path, data)
+	f := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
+	if len(f) < 20 {
+		return stat{}, fmt.Errorf("%q is not understood as the status of a process", line)
 	}
-	s := stat{state: f[0][0]}
+	s.state = f[0][0]
 	s.ppid, _ = strconv.Atoi(f[1])
 	s.threads, _ = strconv.Atoi(f[17])
 	s.start, err = strconv.ParseUint(f[19], 10, 64)
@@ -70,6 +73,12 @@ func (p procID) alive() bool {
 	}
 	s, err := readStat(proc(p.PID, "stat"))
 	return err == nil && s.start == p.Start && !s.dead()
+}
+
+// waits reports whether a supervisor still waits for its line: the pipe that it comes through is its standard input.
+func (p procID) waits() bool {
+	in, err := os.Readlink(proc(p.PID, "fd/0"))
+	return err == nil && strings.HasPrefix(in, "pipe:")
 }
 
 // members finds the living processes that bear the mark.

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -93,41 +94,49 @@ func (c *Cloud) take(ctx context.Context, n *snapshot) error {
 
 // copyStill copies the volume while nothing changes it, and says of which instant the copy is.
 func (c *Cloud) copyStill(ctx context.Context, vol, path string) (at time.Time, err error) {
-	for {
-		all, err := list[instance](c.store, kindInstance)
+	owner, unlock, err := c.hold(ctx, vol)
+	if err != nil {
+		return at, err
+	}
+	defer unlock()
+	if owner != "" {
+		thaw, err := freeze(ctx, instanceMark(owner))
 		if err != nil {
 			return at, err
 		}
-		// The lock of the instance, or that of the free volume, keeps it from changing hands and from being started.
-		owner := ownerOf(vol, all)
-		held := owner
-		if owner == "" {
-			held = vol
-		}
-		unlock, err := c.store.lock(ctx, held)
-		if err != nil {
-			return at, err
-		}
-		if all, err = list[instance](c.store, kindInstance); err != nil || ownerOf(vol, all) != owner {
-			unlock()
-			if err != nil {
-				return at, err
-			}
-			continue
-		}
-		defer unlock()
+		defer thaw()
+	}
+	at = time.Now()
+	c.step("frozen")
+	return at, copyTree(ctx, c.Dir(vol), path)
+}
+
+// hold keeps the volume from changing hands and, if no instance has it, from being deleted; if one has, that one from being
+// started.
+func (c *Cloud) hold(ctx context.Context, vol string) (owner string, unlock func(), err error) {
+	find := func() (string, error) {
 		if _, err := get[volume](c.store, vol); err != nil {
-			return at, err
+			return "", err
 		}
-		if owner != "" {
-			thaw, err := freeze(ctx, instanceMark(owner))
-			if err != nil {
-				return at, err
-			}
-			defer thaw()
+		all, err := list[instance](c.store, kindInstance)
+		return ownerOf(vol, all), err
+	}
+	for {
+		owner, err := find()
+		if err != nil {
+			return "", nil, err
 		}
-		at = time.Now()
-		return at, copyTree(ctx, c.Dir(vol), path)
+		unlock, err := c.store.lock(ctx, cmp.Or(owner, vol))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the owner is gone, or the volume is
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		if now, err := find(); err == nil && now == owner {
+			return owner, unlock, nil
+		}
+		unlock() // it has changed hands meanwhile
 	}
 }
 
@@ -160,20 +169,25 @@ func showSnapshot(n snapshot) provider.Snapshot {
 // DeleteSnapshot removes the snapshot's directory.
 func (c *Cloud) DeleteSnapshot(ctx context.Context, id string) error {
 	const op = "DeleteSnapshot"
-	n, err := get[snapshot](c.store, id)
+	if err := ctx.Err(); err != nil {
+		return fail(op, id, err)
+	}
+	unlock, err := c.store.lock(ctx, id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fail(op, id, err)
 	}
-	unlock, err := c.store.lock(ctx, id)
-	if err != nil {
-		return fail(op, id, err)
-	}
 	defer unlock()
-	n.Ready = false
-	err = c.store.locked(ctx, func() error { return c.store.put(n) })
+	err = c.store.locked(ctx, func() error {
+		n, err := get[snapshot](c.store, id)
+		if err != nil {
+			return err
+		}
+		n.Ready = false // so that nobody takes a snapshot that is half removed
+		return c.store.put(n)
+	})
 	if err == nil {
 		err = os.RemoveAll(c.Dir(id))
 	}

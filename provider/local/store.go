@@ -26,10 +26,14 @@ type phase string
 
 const (
 	phaseOn          phase = "on"
+	phaseStopping    phase = "stopping" // off, but some of its processes may live
 	phaseOff         phase = "off"
 	phaseTerminating phase = "terminating"
 	phaseTerminated  phase = "terminated"
 )
+
+// gone: it has been terminated, or is about to be.
+func (p phase) gone() bool { return p == phaseTerminating || p == phaseTerminated }
 
 // instance is the record of an instance. It alone says which volumes the instance has, so that a volume cannot be half
 // attached.
@@ -101,15 +105,42 @@ func (s store) locked(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// lock is held over the long operations on one thing: booting an instance, copying a volume.
+// lock is held over the long operations on one thing: booting an instance, copying a volume. It gives an error that is
+// fs.ErrNotExist if there is no such thing.
 func (s store) lock(ctx context.Context, id string) (unlock func(), err error) {
-	return lockFile(ctx, s.file(id, ".lock"))
+	if !s.has(id) {
+		return nil, fs.ErrNotExist
+	}
+	unlock, err = lockFile(ctx, s.file(id, ".lock"))
+	return s.still(id, unlock, err)
 }
 
 // tryLock is lock without waiting.
 func (s store) tryLock(id string) (unlock func(), ok bool) {
+	if !s.has(id) {
+		return nil, false
+	}
 	unlock, err := tryLockFile(s.file(id, ".lock"))
+	unlock, err = s.still(id, unlock, err)
 	return unlock, err == nil
+}
+
+// still gives up a lock that was made anew after its thing had been removed.
+func (s store) still(id string, unlock func(), err error) (func(), error) {
+	if err == nil && !s.has(id) {
+		os.Remove(s.file(id, ".lock"))
+		unlock()
+		return nil, fs.ErrNotExist
+	}
+	return unlock, err
+}
+
+func (s store) has(id string) bool {
+	if id == "" || strings.ContainsAny(id, "/\x00") {
+		return false
+	}
+	_, err := os.Stat(s.file(id, ".json"))
+	return err == nil
 }
 
 // get reads a record, or gives an error that is fs.ErrNotExist.

@@ -21,6 +21,7 @@ func supported() error {
 
 func identify(int) (procID, error)                         { return procID{}, errors.ErrUnsupported }
 func (procID) alive() bool                                 { return false }
+func (procID) waits() bool                                 { return false }
 func (procID) thisBoot() bool                              { return false }
 func members(mark) ([]int, error)                          { return nil, errors.ErrUnsupported }
 func (mark) on(int) bool                                   { return false }

@@ -92,6 +92,7 @@ func (c *Cloud) fill(ctx context.Context, v *volume) error {
 		}
 	}
 	if err == nil {
+		c.step("filled")
 		v.Ready = true
 		err = c.store.locked(ctx, func() error { return c.store.put(*v) })
 	}
@@ -166,11 +167,17 @@ func (c *Cloud) showVolume(v volume, all []instance) provider.Volume {
 func (c *Cloud) AttachVolume(ctx context.Context, vol, inst string) error {
 	const op = "AttachVolume"
 	unlock, err := c.store.lock(ctx, inst)
+	if errors.Is(err, fs.ErrNotExist) {
+		return provider.Errorf(op, vol, provider.ErrNotFound, "there is no instance %q, or it is terminated", inst)
+	}
 	if err != nil {
 		return fail(op, vol, err)
 	}
 	defer unlock()
 	free, err := c.store.lock(ctx, vol) // a snapshot of the free volume ends first
+	if errors.Is(err, fs.ErrNotExist) {
+		return provider.Errorf(op, vol, provider.ErrNotFound, "there is no such volume")
+	}
 	if err != nil {
 		return fail(op, vol, err)
 	}
@@ -178,9 +185,6 @@ func (c *Cloud) AttachVolume(ctx context.Context, vol, inst string) error {
 	var r instance
 	err = c.store.locked(ctx, func() error {
 		v, err := get[volume](c.store, vol)
-		if errors.Is(err, fs.ErrNotExist) {
-			return provider.Errorf(op, vol, provider.ErrNotFound, "there is no such volume")
-		}
 		if err != nil {
 			return err
 		}
@@ -189,7 +193,7 @@ func (c *Cloud) AttachVolume(ctx context.Context, vol, inst string) error {
 			return err
 		}
 		i := slices.IndexFunc(all, func(r instance) bool { return r.ID == inst })
-		if i < 0 || all[i].Phase == phaseTerminated || all[i].Phase == phaseTerminating {
+		if i < 0 || all[i].Phase.gone() {
 			return provider.Errorf(op, vol, provider.ErrNotFound, "there is no instance %q, or it is terminated", inst)
 		}
 		r = all[i]
@@ -261,10 +265,13 @@ func (c *Cloud) DetachVolume(ctx context.Context, vol string) error {
 // DeleteVolume removes the volume's directory.
 func (c *Cloud) DeleteVolume(ctx context.Context, vol string) error {
 	const op = "DeleteVolume"
-	if _, err := get[volume](c.store, vol); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err := ctx.Err(); err != nil {
+		return fail(op, vol, err)
 	}
 	unlock, err := c.store.lock(ctx, vol)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return fail(op, vol, err)
 	}
@@ -289,9 +296,6 @@ func (c *Cloud) DeleteVolume(ctx context.Context, vol string) error {
 	}
 	if err == nil {
 		err = c.store.locked(ctx, func() error { return c.store.remove(vol) })
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
 	}
 	return fail(op, vol, err)
 }

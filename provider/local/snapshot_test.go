@@ -1,0 +1,141 @@
+//go:build linux
+
+package local_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/local"
+)
+
+// writer writes ever larger numbers to two files in turn, as a database writes its log before its data.
+func writer() {
+	var files [2]*os.File
+	for n, name := range []string{"a", "z"} {
+		f, err := os.OpenFile(filepath.Join(os.Getenv("SCALR_VOLUMES"), name), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			panic(err)
+		}
+		files[n] = f
+	}
+	for n := uint64(1); ; n++ {
+		for _, f := range files {
+			if _, err := f.WriteAt(binary.BigEndian.AppendUint64(nil, n), 0); err != nil {
+				panic(err)
+			}
+		}
+	}
+}
+
+func readNumber(t *testing.T, path string) uint64 {
+	data, err := os.ReadFile(path)
+	if err != nil || len(data) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(data)
+}
+
+// writerCloud is a cloud whose one instance runs writer on a volume that takes a while to copy between the two files.
+func writerCloud(t *testing.T) (c *local.Cloud, i provider.Instance, v provider.Volume) {
+	c = cloud(t, local.Image{Command: program("writer")})
+	v, err := c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "v", SizeGB: 1})
+	require.NoError(t, err)
+	for n := range 4 {
+		require.NoError(t, os.WriteFile(filepath.Join(v.Device, fmt.Sprint("m", n)), make([]byte, 8<<20), 0o600))
+	}
+	i = launch(t, c, "i", func(l *provider.Launch) { l.Volumes = []string{v.ID} })
+	progresses(t, v)
+	return c, i, v
+}
+
+// progresses waits until the writer has written on.
+func progresses(t *testing.T, v provider.Volume) {
+	t.Helper()
+	n := readNumber(t, filepath.Join(v.Device, "z"))
+	until(t, "the writer writes", func() bool { return readNumber(t, filepath.Join(v.Device, "z")) > n+100 })
+}
+
+func TestSnapshotIsOfOneInstant(t *testing.T) {
+	c, _, v := writerCloud(t)
+	for n := range 3 {
+		s, err := c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: fmt.Sprint("s", n), Volume: v.ID})
+		require.NoError(t, err)
+		a, z := readNumber(t, filepath.Join(c.Dir(s.ID), "a")), readNumber(t, filepath.Join(c.Dir(s.ID), "z"))
+		assert.Positive(t, z)
+		assert.Contains(t, []uint64{z, z + 1}, a, "the first file is at most one ahead of the second")
+		progresses(t, v)
+	}
+}
+
+func TestSnapshotLeavesTheHungHanging(t *testing.T) {
+	c, i, v := writerCloud(t)
+	require.NoError(t, c.Signal(t.Context(), i.ID, syscall.SIGSTOP))
+	until(t, "it stands still", func() bool { return strings.Contains(states(i.ID), "T") })
+	_, err := c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "s", Volume: v.ID})
+	require.NoError(t, err)
+	assert.Contains(t, states(i.ID), "T")
+	require.NoError(t, c.Signal(t.Context(), i.ID, syscall.SIGCONT))
+	progresses(t, v)
+}
+
+func TestCrashOfWhoTakesASnapshot(t *testing.T) {
+	c, i, v := writerCloud(t)
+	dies(t, filepath.Dir(c.Dir(i.ID)), "CreateSnapshot", v.ID, "frozen")
+	until(t, "the processes go on by themselves", func() bool { return !strings.Contains(states(i.ID), "T") })
+	progresses(t, v)
+	all, err := c.Snapshots(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	assert.False(t, all[0].Ready)
+	_, err = c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "early", Snapshot: all[0].ID})
+	require.ErrorContains(t, err, "not ready yet")
+
+	s, err := c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "t", Volume: v.ID})
+	require.NoError(t, err)
+	assert.Equal(t, all[0].ID, s.ID)
+	assert.True(t, s.Ready)
+	dies(t, filepath.Dir(c.Dir(i.ID)), "CreateVolume", s.ID, "filled")
+	volumes, err := c.Volumes(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, volumes, 2)
+	w, err := c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "copy", Snapshot: s.ID})
+	require.NoError(t, err)
+	assert.True(t, w.Ready)
+	volumes, err = c.Volumes(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Len(t, volumes, 2)
+	assert.Equal(t, readNumber(t, filepath.Join(c.Dir(s.ID), "a")), readNumber(t, filepath.Join(w.Device, "a")))
+}
+
+func TestVolumeInUseIsNotDetached(t *testing.T) {
+	c, i, v := writerCloud(t)
+	require.ErrorContains(t, c.DetachVolume(t.Context(), v.ID), "stop the instance first")
+	require.NoError(t, c.Stop(t.Context(), i.ID))
+	require.NoError(t, c.DetachVolume(t.Context(), v.ID))
+	require.NoFileExists(t, filepath.Join(c.Dir(i.ID), "volumes", v.ID))
+}
+
+// states are the states of the instance's processes, as one letter each.
+func states(id string) string {
+	files, _ := filepath.Glob("/proc/[0-9]*/environ")
+	var b strings.Builder
+	for _, f := range files {
+		if env, _ := os.ReadFile(f); strings.Contains(string(env), "SCALR_INSTANCE="+id+"\x00") {
+			stat, _ := os.ReadFile(filepath.Join(filepath.Dir(f), "stat"))
+			if _, rest, ok := strings.Cut(string(stat), ") "); ok {
+				b.WriteByte(rest[0])
+			}
+		}
+	}
+	return b.String()
+}
