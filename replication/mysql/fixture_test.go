@@ -1,0 +1,223 @@
+package mysql_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	sqldriver "github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/scalr-go/scalr/internal/testenv"
+	"github.com/scalr-go/scalr/provider/local"
+	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/mysql"
+	"github.com/scalr-go/scalr/replication/replicationtest"
+)
+
+func TestMain(m *testing.M) {
+	sqldriver.SetLogger(&sqldriver.NopLogger{})
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// The accounts of the tests. The passwords have everything that quoting could get wrong.
+var config = mysql.Config{
+	User: "scalr", Password: `adm'in\"pass;-- #é☃`,
+	ReplicationUser: "scalr_repl", ReplicationPassword: `re'pl\"pass;-- #é☃`,
+}
+
+const appUser, appPassword = "app", "app-pass"
+
+// engine makes an engine that closes its connections at the end of the test.
+func engine(t testing.TB, c mysql.Config, servers ...*node) *mysql.Engine {
+	t.Helper()
+	e, err := mysql.New(c)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		for _, s := range servers {
+			require.NoError(t, e.Close(s.Member))
+		}
+	})
+	return e
+}
+
+// node is one server of a test.
+type node struct {
+	*testenv.Server
+	replication.Member
+}
+
+// start runs n servers as members, with further lines of my.cnf.
+func start(t testing.TB, n int, more ...string) []*node {
+	t.Helper()
+	bootstrap := strings.Split(strings.TrimRight(mysql.BootstrapSQL(config), ";\n"), ";\n")
+	servers := testenv.MariaDBWith(t, n, local.MariaDB{
+		User: config.User, Password: config.Password,
+		Config: func(m local.Machine) string {
+			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), More: more})
+		},
+		SQL: append(bootstrap,
+			"CREATE USER IF NOT EXISTS "+appUser+"@'%' IDENTIFIED BY '"+appPassword+"'",
+			"GRANT ALL PRIVILEGES ON app.* TO "+appUser+"@'%'"),
+	})
+	var nodes []*node
+	for i, s := range servers {
+		nodes = append(nodes, &node{s, replication.Member{ID: fmt.Sprintf("db-%d", i+1), Addr: s.Addr, Machine: s.ID, Fence: s.Stop}})
+	}
+	return nodes
+}
+
+// db gives a pool that is closed at the end of the test.
+func (n *node) db(t testing.TB, user, password, more string) *sql.DB {
+	t.Helper()
+	c := sqldriver.NewConfig()
+	c.User, c.Passwd, c.Net, c.Addr = user, password, "tcp", n.Server.Addr
+	c.Timeout = 10 * time.Second
+	c.MaxAllowedPacket = 1 << 30
+	c.MultiStatements = true
+	if more != "" {
+		c.Params = map[string]string{"sql_mode": more}
+	}
+	connector, err := sqldriver.NewConnector(c)
+	require.NoError(t, err)
+	db := sql.OpenDB(connector)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// admin gives a pool of the administrator.
+func (n *node) admin(t testing.TB) *sql.DB { return n.db(t, config.User, config.Password, "") }
+
+// app gives a pool of an application.
+func (n *node) app(t testing.TB) *sql.DB { return n.db(t, appUser, appPassword, "") }
+
+func exec(t testing.TB, db interface {
+	ExecContext(context.Context, string, ...any) (sql.Result, error)
+}, statements ...string) {
+	t.Helper()
+	for _, s := range statements {
+		_, err := db.ExecContext(t.Context(), s)
+		require.NoError(t, err, "%.200s", s)
+	}
+}
+
+// one gives the first column of the only row.
+func one(t testing.TB, db interface {
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+}, query string) string {
+	t.Helper()
+	var s sql.NullString
+	require.NoError(t, db.QueryRowContext(t.Context(), query).Scan(&s), query)
+	return s.String
+}
+
+// within waits for a condition.
+func within(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func factory(t testing.TB) replicationtest.Fixture {
+	e, err := mysql.New(config)
+	require.NoError(t, err)
+	wrong := config
+	wrong.Password = "not it"
+	denied, err := mysql.New(wrong)
+	require.NoError(t, err)
+	started := 0
+	return replicationtest.Fixture{
+		Engine: e,
+		Denied: denied,
+		Within: 30 * time.Second,
+		Start: func() replicationtest.Server {
+			n := start(t, 1)[0]
+			started++
+			n.Member.ID = fmt.Sprintf("db-%d", started)
+			t.Cleanup(func() {
+				require.NoError(t, e.Close(n.Member))
+				require.NoError(t, denied.Close(n.Member))
+			})
+			must := func(do func(context.Context) error) func() {
+				return func() { require.NoError(t, do(context.Background())) }
+			}
+			return replicationtest.Server{Member: n.Member, Kill: must(n.Kill), Restart: must(n.Server.Start),
+				Hang: must(n.Hang), Resume: must(n.Resume)}
+		},
+		Open: open,
+	}
+}
+
+// session is an application's one connection.
+type session struct {
+	db   *sql.DB
+	conn *sql.Conn
+}
+
+func open(ctx context.Context, m replication.Member) (replicationtest.Session, error) {
+	c := sqldriver.NewConfig()
+	c.User, c.Passwd, c.Net, c.Addr = appUser, appPassword, "tcp", m.Addr
+	connector, err := sqldriver.NewConnector(c)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(connector)
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return &session{db, conn}, nil
+}
+
+func missing(err error) bool {
+	e, ok := errors.AsType[*sqldriver.MySQLError](err)
+	return ok && (e.Number == 1146 || e.Number == 1049)
+}
+
+func (s *session) Write(ctx context.Context, key, value string) error {
+	const insert = "REPLACE INTO app.kv VALUES (?, ?)"
+	_, err := s.conn.ExecContext(ctx, insert, key, value)
+	if missing(err) {
+		for _, create := range []string{"CREATE SCHEMA IF NOT EXISTS app",
+			"CREATE TABLE IF NOT EXISTS app.kv (k VARCHAR(64) PRIMARY KEY, v TEXT)"} {
+			if _, err := s.conn.ExecContext(ctx, create); err != nil {
+				return err
+			}
+		}
+		_, err = s.conn.ExecContext(ctx, insert, key, value)
+	}
+	return err
+}
+
+func (s *session) Read(ctx context.Context, key string) (value string, found bool, err error) {
+	err = s.conn.QueryRowContext(ctx, "SELECT v FROM app.kv WHERE k = ?", key).Scan(&value)
+	if missing(err) || errors.Is(err, sql.ErrNoRows) {
+		return "", false, nil
+	}
+	return value, err == nil, err
+}
+
+func (s *session) Close() error {
+	return errors.Join(s.conn.Close(), s.db.Close())
+}
+
+func TestEngine(t *testing.T) {
+	replicationtest.Run(t, factory)
+}

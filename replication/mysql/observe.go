@@ -1,0 +1,258 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/replication"
+)
+
+// marker is the schema that a member has while it is being seeded, and after a seed that broke off.
+const marker = "scalr_seeding"
+
+// systemSchemas hold no data of users.
+const systemSchemas = "('mysql','information_schema','performance_schema','sys')"
+
+// statusQuery asks everything in one round trip. The order matters: what is received is asked before what is applied, and
+// gtid_slave_pos before the binary log's state, so that a server that works meanwhile never seems to have applied what it
+// has not received, or to have applied what it did not log.
+const statusQuery = "SHOW ALL SLAVES STATUS; " +
+	"SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name = 'Uptime'; " +
+	`SELECT @@global.gtid_slave_pos AS slave_pos, @@global.gtid_binlog_state AS binlog_state, @@version AS version,
+	@@server_id AS server_id, @@global.read_only AS read_only, @@global.log_bin AS log_bin,
+	@@global.log_slave_updates AS log_slave_updates, @@global.gtid_strict_mode AS strict,
+	@@global.rpl_semi_sync_master_enabled AS master_enabled, @@global.rpl_semi_sync_master_wait_point AS wait_point,
+	@@global.rpl_semi_sync_master_timeout AS timeout, @@global.rpl_semi_sync_master_wait_no_slave AS wait_no_slave,
+	@@global.rpl_semi_sync_slave_enabled AS slave_enabled,
+	(SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '` + marker + `') AS seeding`
+
+// emptyQuery asks whether there is any table or view of users; it is asked only of a server without positions.
+const emptyQuery = "SELECT COUNT(*) AS tables FROM information_schema.tables WHERE table_schema NOT IN " + systemSchemas
+
+// channel is one replication connection of a replica, as SHOW ALL SLAVES STATUS has it. MariaDB names them; the one that
+// CHANGE MASTER makes without a name is "".
+type channel struct {
+	name     string
+	source   string // host:port
+	io, sql  string // Slave_IO_Running: Yes, No, Connecting, Preparing; Slave_SQL_Running: Yes, No
+	state    string // what the SQL thread does
+	gtid     bool   // it uses GTIDs: Gtid_IO_Pos is kept
+	received position
+	row      row
+}
+
+// look is what one round trip tells.
+type look struct {
+	vars, counters row
+	channels       []channel
+	slavePos       position // gtid_slave_pos
+	applied        position // of the binary log and gtid_slave_pos
+	received       position // applied, and what lies in relay logs as far as the threads know it
+	seeding        bool
+}
+
+func (l look) on(variable string) bool { return l.vars[variable] == "1" }
+
+// semiSync reports whether every commit waits for a replica, however long. The time-out is unsigned: what is too large for
+// a signed number is long enough too.
+func (l look) semiSync() bool {
+	timeout, err := strconv.ParseUint(l.vars["timeout"], 10, 64)
+	return l.counters["rpl_semi_sync_master_status"] == "ON" && l.vars["wait_point"] == "AFTER_SYNC" &&
+		l.on("wait_no_slave") && err == nil && timeout >= semiSyncForever
+}
+
+// status asks for the status in one round trip.
+func (s *server) status(ctx context.Context) (look, error) {
+	results, err := s.query(ctx, statusQuery)
+	if err != nil {
+		if isServer(err, errSyntax, errUnknownVariable, errUnknownTable, errPrivilegeMissing) {
+			if other := s.notMariaDB(ctx); other != nil {
+				return look{}, other
+			}
+		}
+		return look{}, err
+	}
+	if len(results) != 3 || len(results[2]) != 1 {
+		return look{}, fmt.Errorf("the server gave %d results to its status, want 3", len(results))
+	}
+	l := look{vars: results[2][0], counters: row{}, seeding: results[2][0]["seeding"] != "0"}
+	if err := checkVersion(l.vars["version"]); err != nil {
+		return look{}, err
+	}
+	for _, r := range results[1] {
+		l.counters[strings.ToLower(r["Variable_name"])] = r["Value"]
+	}
+	if l.slavePos, err = parsePosition(l.vars["slave_pos"]); err != nil {
+		return look{}, err
+	}
+	if l.applied, err = parsePosition(l.vars["binlog_state"]); err != nil {
+		return look{}, err
+	}
+	l.applied.extend(l.slavePos)
+	l.received = l.applied.clone()
+	for _, r := range results[0] {
+		if r["Master_Host"] == "" {
+			continue
+		}
+		c := channel{name: r["Connection_name"], source: net.JoinHostPort(r["Master_Host"], r["Master_Port"]),
+			io: r["Slave_IO_Running"], sql: r["Slave_SQL_Running"], state: r["Slave_SQL_Running_State"],
+			gtid: r["Using_Gtid"] != "No", row: r}
+		if c.gtid {
+			if c.received, err = parsePosition(r["Gtid_IO_Pos"]); err != nil {
+				return look{}, err
+			}
+			l.received.extend(c.received)
+		}
+		l.channels = append(l.channels, c)
+	}
+	return l, nil
+}
+
+// notMariaDB explains a server that does not understand the engine's statements.
+func (s *server) notMariaDB(ctx context.Context) error {
+	rows, err := s.rows(ctx, "SELECT VERSION() AS version")
+	if err != nil || len(rows) != 1 {
+		return nil
+	}
+	return checkVersion(rows[0]["version"])
+}
+
+func checkVersion(version string) error {
+	if !strings.Contains(version, "MariaDB") {
+		return fmt.Errorf("the server is no MariaDB (its version is %q): this engine speaks to MariaDB 10.6 or later", version)
+	}
+	major, rest, _ := strings.Cut(version, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	a, err1 := strconv.Atoi(major)
+	b, err2 := strconv.Atoi(minor)
+	if err1 == nil && err2 == nil && (a < 10 || a == 10 && b < 6) {
+		return fmt.Errorf("the server is too old (its version is %q): this engine speaks to MariaDB 10.6 or later", version)
+	}
+	return nil
+}
+
+// Observe asks the member for its status: one round trip on a held connection, a second one only where the member has no
+// position at all or has stopped replicating with relay logs left.
+//
+// Applied is what the binary log and gtid_slave_pos hold together; Received is that and what the relay logs hold. Server
+// is the server_id. Lag is Seconds_Behind_Master, so whole seconds. Receives is false once nothing, heartbeats included,
+// has come from the source for four of its heartbeat periods, at least 1 s, as far as looks of this engine tell. SemiSync
+// is true while every commit waits for a replica (AFTER_SYNC), without a time-out of practical length, also while there
+// is none to wait for: nothing is acknowledged then.
+func (e *Engine) Observe(ctx context.Context, m replication.Member) (replication.Status, error) {
+	s, err := e.server(m)
+	if err != nil {
+		return replication.Status{}, wrap("observe", m, err)
+	}
+	status, err := s.observe(ctx)
+	return status, wrap("observe", m, err)
+}
+
+func (s *server) observe(ctx context.Context) (replication.Status, error) {
+	l, err := s.status(ctx)
+	if err != nil {
+		return replication.Status{}, err
+	}
+	st := replication.Status{
+		Server:   l.vars["server_id"],
+		Version:  l.vars["version"],
+		Writable: !l.on("read_only"),
+		Acked:    number(l.counters["rpl_semi_sync_slave_send_ack"]) > 0,
+		// The server counts ticks of the second.
+		Uptime:  max(0, time.Duration(number(l.counters["uptime"])-1)) * time.Second,
+		Waiters: int(number(l.counters["rpl_semi_sync_master_clients"])),
+	}
+	st.SemiSync = st.Writable && l.semiSync()
+	if l.seeding {
+		st.Empty = true
+		return st, nil
+	}
+	if len(l.applied) == 0 {
+		rows, err := s.rows(ctx, emptyQuery)
+		if err != nil {
+			return replication.Status{}, err
+		}
+		st.Empty = rows[0]["tables"] == "0"
+	}
+	if len(l.channels) > 0 {
+		if err := s.observeReplica(ctx, l, &st); err != nil {
+			return replication.Status{}, err
+		}
+	}
+	st.Applied, st.Received = l.applied.public(), l.received.public()
+	return st, nil
+}
+
+func (s *server) observeReplica(ctx context.Context, l look, st *replication.Status) error {
+	var troubles []string
+	st.Receives, st.Applies = true, true
+	for i, c := range l.channels {
+		if i == 0 {
+			st.Source = c.source
+		}
+		st.Receives = st.Receives && c.io == "Yes"
+		st.Applies = st.Applies && c.sql == "Yes"
+		st.Lag = max(st.Lag, time.Duration(number(c.row["Seconds_Behind_Master"]))*time.Second)
+		if e := c.row["Last_IO_Error"]; e != "" {
+			troubles = append(troubles, "does not receive: "+s.engine.redact(e))
+		}
+		if e := c.row["Last_SQL_Error"]; e != "" {
+			troubles = append(troubles, "does not apply: "+s.engine.clean(e))
+		}
+	}
+	if silence := s.hear(l.channels, time.Now()); st.Receives && silence > 0 {
+		st.Receives = false
+		troubles = append(troubles, fmt.Sprintf("does not receive: no heartbeat of the source for %v", silence.Round(time.Millisecond)))
+	}
+	unread, err := s.observeRelayLogs(ctx, l, observeLimit)
+	if err != nil {
+		return err
+	}
+	if unread != "" {
+		troubles = append(troubles, unread)
+	}
+	st.Error = strings.Join(troubles, "; ")
+	return nil
+}
+
+// hearing remembers when a replica last heard of its source.
+type hearing struct {
+	sign string // what changes whenever something comes from the source
+	at   time.Time
+}
+
+// hear gives how long the member's connections have been silent, or 0 if that is no longer than it may be.
+func (s *server) hear(channels []channel, now time.Time) time.Duration {
+	var sign strings.Builder
+	limit := time.Second
+	for _, c := range channels {
+		period, _ := strconv.ParseFloat(c.row["Slave_heartbeat_period"], 64)
+		if period == 0 {
+			return 0
+		}
+		limit = max(limit, 4*time.Duration(period*float64(time.Second)))
+		for _, column := range []string{"Connection_name", "Slave_IO_Running", "Slave_received_heartbeats", "Master_Log_File",
+			"Read_Master_Log_Pos", "Relay_Log_Space"} {
+			sign.WriteString(c.row[column] + " ")
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hearing.sign != sign.String() {
+		s.hearing = hearing{sign: sign.String(), at: now}
+	}
+	if silence := now.Sub(s.hearing.at); silence > limit {
+		return silence
+	}
+	return 0
+}
+
+// number reads a counter; what is NULL, absent or no number is 0.
+func number(s string) int64 {
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
+}

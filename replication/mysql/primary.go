@@ -1,0 +1,240 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/replication"
+)
+
+// semiSyncForever is the time-out, in ms, from which on a wait counts as endless: 30 days.
+const semiSyncForever = 30 * 24 * 3600 * 1000
+
+// semiSyncOn are the settings of a primary that acknowledges what a replica has. AFTER_SYNC: before others see it and
+// before it is committed, so that what a dead primary has too much was acknowledged to nobody. The time-out must not end
+// the wait: it would go on without acknowledgements.
+var semiSyncOn = []string{
+	"SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
+	"SET GLOBAL rpl_semi_sync_master_timeout = 18446744073709551615",
+	"SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON",
+	"SET GLOBAL rpl_semi_sync_master_enabled = ON",
+}
+
+var semiSyncOff = []string{"SET GLOBAL rpl_semi_sync_master_enabled = OFF"}
+
+// Fence sets read_only and ends all sessions but those of replicas, of the server itself and of the engine's account. A
+// commit that waits for a replica is ended too, unacknowledged; the member keeps the transaction. read_only waits for
+// statements and table locks under way, which is why sessions are ended at the same time.
+//
+// read_only does not stop accounts with READ_ONLY ADMIN (up to MariaDB 10.10: SUPER as well), which ALL PRIVILEGES
+// includes. If such an account had a session from another host, the member is read-only, and Fence fails with ErrUnsafe and
+// names the account: only stopping the machine holds then.
+func (e *Engine) Fence(ctx context.Context, m replication.Member) error {
+	s, err := e.server(m)
+	if err == nil {
+		err = s.fence(ctx)
+	}
+	return wrap("fence", m, err)
+}
+
+func (s *server) fence(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- s.setReadOnly(ctx) }()
+	seen := map[string]bool{} // the accounts whose sessions were ended
+	killErr := errors.New("sessions were not ended yet")
+	for ended := false; !ended; {
+		select {
+		case err := <-done:
+			if errors.Is(err, replication.ErrHung) && killErr == nil {
+				return fmt.Errorf("read_only still waits for what sessions that were ended hold: %w", context.DeadlineExceeded)
+			}
+			if err != nil {
+				return errors.Join(err, killErr)
+			}
+			ended = true
+		case <-time.After(20 * time.Millisecond):
+		}
+		// Once more after read_only: a session may have begun a transaction before.
+		if killErr = s.endSessions(ctx, seen); killErr != nil && ctx.Err() == nil && ended {
+			return killErr
+		}
+	}
+	if killErr != nil {
+		return killErr
+	}
+	return s.checkFence(ctx, seen)
+}
+
+func (s *server) setReadOnly(ctx context.Context) error {
+	for {
+		err := s.exec(ctx, "SET GLOBAL read_only = ON")
+		if !isServer(err, errLockTimeout) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("read_only still waits for locks of other sessions: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// endSessions ends the sessions of applications and adds their accounts to seen.
+func (s *server) endSessions(ctx context.Context, seen map[string]bool) error {
+	c := s.engine.config
+	rows, err := s.rows(ctx, "SELECT id, user, host FROM information_schema.processlist WHERE user NOT IN ("+
+		quote(c.User)+","+quote(c.ReplicationUser)+",'system user','event_scheduler','unauthenticated user') "+
+		"AND command NOT IN ('Binlog Dump','Daemon','Slave_IO','Slave_SQL','Slave_worker')")
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if host := r["host"]; !strings.HasPrefix(host, "localhost") || strings.Contains(host, ":") {
+			seen[r["user"]] = true
+		}
+		if err := s.exec(ctx, "KILL CONNECTION "+r["id"]); err != nil && !isServer(err, errNoSuchThread) {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkFence reports accounts that had sessions from other hosts and that read_only does not stop.
+func (s *server) checkFence(ctx context.Context, seen map[string]bool) error {
+	if len(seen) == 0 {
+		return nil
+	}
+	rows, err := s.rows(ctx, "SELECT DISTINCT grantee FROM information_schema.user_privileges "+
+		"WHERE privilege_type = 'READ_ONLY ADMIN' OR privilege_type = 'READ ONLY ADMIN' "+
+		"OR privilege_type = 'SUPER' AND SUBSTRING_INDEX(@@version, '.', 2) IN ('10.6','10.7','10.8','10.9','10.10')")
+	if err != nil {
+		return err
+	}
+	var through []string
+	for _, r := range rows {
+		i := strings.LastIndexByte(r["grantee"], '@')
+		user, host := strings.Trim(r["grantee"][:max(i, 0)], "'"), strings.Trim(r["grantee"][i+1:], "'")
+		if seen[user] && host != "localhost" {
+			through = append(through, r["grantee"])
+		}
+	}
+	if len(through) > 0 {
+		return fmt.Errorf("%w: it is read-only, but %s may write all the same and had sessions: revoke READ_ONLY ADMIN and SUPER "+
+			"from the accounts of applications", replication.ErrUnsafe, strings.Join(through, ", "))
+	}
+	return nil
+}
+
+// Promote stops replication, sets semi-synchronous acknowledgement, opens the member for writes, and forgets its source
+// last. ErrUnsafe if it has received transactions that it has not applied, or holds half of a copy.
+func (e *Engine) Promote(ctx context.Context, m replication.Member, semisync bool) error {
+	s, err := e.server(m)
+	if err == nil {
+		err = s.promote(ctx, semisync)
+	}
+	return wrap("promote", m, err)
+}
+
+func (s *server) promote(ctx context.Context, semisync bool) error {
+	l, err := s.status(ctx)
+	if err != nil {
+		return err
+	}
+	if l.seeding {
+		return fmt.Errorf("%w: it holds a part of a copy: seed it again, or drop the schema %s to take it as it is",
+			replication.ErrUnsafe, marker)
+	}
+	var statements []string
+	for _, c := range l.channels {
+		if c.io != "No" {
+			statements = append(statements, "STOP SLAVE "+quote(c.name)+" IO_THREAD")
+		}
+	}
+	if len(statements) > 0 {
+		if err := s.exec(ctx, statements...); err != nil {
+			return err
+		}
+		if l, err = s.status(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.checkDrained(ctx, l); err != nil {
+		return err
+	}
+	if err := s.ensureReplicationUser(ctx); err != nil {
+		return err
+	}
+	statements = nil
+	for _, c := range l.channels {
+		statements = append(statements, "STOP SLAVE "+quote(c.name))
+	}
+	if l.on("slave_enabled") {
+		statements = append(statements, "SET GLOBAL rpl_semi_sync_slave_enabled = OFF")
+	}
+	if semisync {
+		statements = append(statements, semiSyncOn...)
+	} else {
+		statements = append(statements, semiSyncOff...)
+	}
+	statements = append(statements, "SET GLOBAL read_only = OFF")
+	for _, c := range l.channels {
+		statements = append(statements, "RESET SLAVE "+quote(c.name)+" ALL")
+	}
+	return s.exec(ctx, statements...)
+}
+
+// checkDrained refuses a replica that would lose what it has received: forgetting the source deletes the relay logs.
+func (s *server) checkDrained(ctx context.Context, l look) error {
+	unread, err := s.observeRelayLogs(ctx, l, math.MaxInt64)
+	if err != nil {
+		return err
+	}
+	if unread != "" {
+		return fmt.Errorf("%w: %s", replication.ErrUnsafe, unread)
+	}
+	if !l.applied.holds(l.received) {
+		return fmt.Errorf("%w: it has received %s and applied %s: drain it first",
+			replication.ErrUnsafe, l.received.public(), l.applied.public())
+	}
+	return nil
+}
+
+// ensureReplicationUser creates the account that replicas use, on this member only, unless there is one of this name.
+func (s *server) ensureReplicationUser(ctx context.Context) error {
+	c := s.engine.config
+	rows, err := s.rows(ctx, "SELECT COUNT(*) AS n FROM mysql.user WHERE user = "+quote(c.ReplicationUser))
+	if err != nil || rows[0]["n"] != "0" {
+		return err
+	}
+	if err := s.exec(ctx, replicationUserSQL(c)...); err != nil {
+		return fmt.Errorf("creating the replication account %q: %w", c.ReplicationUser, err)
+	}
+	return nil
+}
+
+// SetSemiSync makes a primary wait for a replica (AFTER_SYNC, without end) or not wait. Commits that wait when it is
+// switched off are acknowledged. A member that follows another one is refused: a replica that logs what it applies would
+// wait for acknowledgements itself, transaction by transaction.
+func (e *Engine) SetSemiSync(ctx context.Context, m replication.Member, on bool) error {
+	s, err := e.server(m)
+	if err == nil {
+		err = s.setSemiSync(ctx, on)
+	}
+	return wrap("set semi-sync of", m, err)
+}
+
+func (s *server) setSemiSync(ctx context.Context, on bool) error {
+	if !on {
+		return s.exec(ctx, semiSyncOff...)
+	}
+	l, err := s.status(ctx)
+	if err != nil {
+		return err
+	}
+	if len(l.channels) > 0 {
+		return fmt.Errorf("it follows %s: a replica must not wait for replicas: promote it first", l.channels[0].source)
+	}
+	return s.exec(ctx, semiSyncOn...)
+}

@@ -1,0 +1,217 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/replication"
+)
+
+// MariaDB keeps what a replica has received and not applied in relay logs, and deletes them when a replication thread
+// starts while both are stopped, since with GTIDs it can ask its source again. If the source is gone, that loses
+// acknowledged transactions. SHOW RELAYLOG EVENTS tells what the files hold, and without GTIDs (MASTER_USE_GTID=no, with
+// RELAY_LOG_FILE and RELAY_LOG_POS) the SQL thread starts at a place in them and deletes nothing.
+
+// relayPlace is the start of an event group in a relay log.
+type relayPlace struct {
+	file string
+	pos  uint64
+}
+
+// relayScan is what the relay logs of a channel hold.
+type relayScan struct {
+	first      relayPlace // of the first group that is not applied; file is empty if all are
+	end        position   // what the member has when it has applied them
+	unordered  gtid       // a group after first that is applied already; seq is 0 if there is none
+	groups     int        // complete groups that are not applied
+	incomplete bool       // the last group is cut off: its source never sent the rest, so nobody was told it is safe here
+}
+
+// relayCache keeps the scan of stopped threads, whose relay logs do not change.
+type relayCache struct {
+	key string
+	end position
+}
+
+// observeLimit is the size of relay logs up to which Observe reads them: about a tenth of a second.
+const observeLimit = 16 << 20
+
+// observeRelayLogs adds to what l has received what lies in the relay logs of threads that do not know it: after the
+// member has started again, or while Drain works through them. Relay logs larger than the limit are not read, and it says
+// so in words.
+func (s *server) observeRelayLogs(ctx context.Context, l look, limit int64) (unread string, err error) {
+	for _, c := range l.channels {
+		if c.io != "No" || len(c.received) > 0 || c.row["Relay_Log_File"] == "" || c.sql == "Yes" && isIdle(c.state) {
+			continue
+		}
+		key := fmt.Sprint(c.name, c.row["Relay_Log_File"], c.row["Relay_Log_Pos"], c.row["Relay_Log_Space"], l.slavePos.plain())
+		s.mu.Lock()
+		cached := s.relay
+		s.mu.Unlock()
+		if cached.key != key {
+			if size := number(c.row["Relay_Log_Space"]); size > limit {
+				unread = fmt.Sprintf("its relay logs of %d MB are not read yet: drain it to know what it has received", size>>20)
+				continue
+			}
+			pos, err := strconv.ParseUint(c.row["Relay_Log_Pos"], 10, 64)
+			if err != nil {
+				return "", fmt.Errorf("Relay_Log_Pos: %w", err)
+			}
+			scan, err := s.scanRelayLogs(ctx, c.name, relayPlace{c.row["Relay_Log_File"], pos}, l.applied)
+			if isServer(err, errNoRelayLog) {
+				unread = "its relay logs are not where the server looks for them"
+				continue
+			}
+			if err != nil {
+				return "", err
+			}
+			cached = relayCache{key: key, end: scan.end}
+			s.mu.Lock()
+			s.relay = cached
+			s.mu.Unlock()
+		}
+		for domain, h := range cached.end {
+			if known := l.received[domain]; known == nil || h.last(domain).seq > known.last(domain).seq {
+				l.received[domain] = &history{seqs: maps.Clone(h.seqs), open: h.open}
+			}
+		}
+	}
+	return unread, nil
+}
+
+// firstRelayLog gives the start of the first relay log.
+func (s *server) firstRelayLog(ctx context.Context, channel string) (relayPlace, error) {
+	rows, err := s.rows(ctx, "SHOW RELAYLOG "+quote(channel)+" EVENTS LIMIT 1")
+	if err != nil || len(rows) == 0 {
+		return relayPlace{}, err
+	}
+	return relayPlace{rows[0]["Log_name"], 4}, nil
+}
+
+// scanRelayLogs reads the relay logs from a place on, to the last one.
+func (s *server) scanRelayLogs(ctx context.Context, channel string, from relayPlace, applied position) (relayScan, error) {
+	scan := relayScan{end: applied.clone()}
+	var open groupReader
+	for file, pos := from.file, from.pos; ; {
+		err := s.readRelayLog(ctx, channel, relayPlace{file, pos}, func(at relayPlace, kind, info string) {
+			g, done := open.next(at, kind, info)
+			if g.id.seq == 0 {
+				return
+			}
+			if h := applied[g.id.domain]; h != nil && g.id.seq <= h.last(g.id.domain).seq {
+				if scan.first.file != "" && done {
+					scan.unordered = g.id
+				}
+				return
+			}
+			if scan.first.file == "" {
+				scan.first = g.at
+			}
+			if done {
+				scan.end.add(g.id)
+				scan.groups++
+			}
+			scan.incomplete = !done
+		})
+		if isServer(err, errNoRelayLog) && file != from.file {
+			return scan, nil
+		}
+		if err != nil {
+			return relayScan{}, err
+		}
+		if file, err = nextRelayLog(file); err != nil {
+			return relayScan{}, err
+		}
+		pos = 4
+	}
+}
+
+// readRelayLog streams the events of one relay log. It may take long: it is bounded by the context, and by the engine's
+// Timeout between two events.
+func (s *server) readRelayLog(ctx context.Context, channel string, from relayPlace, each func(relayPlace, string, string)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stall := time.AfterFunc(s.engine.config.Timeout, func() { cancel(replication.ErrHung) })
+	defer stall.Stop()
+	query := fmt.Sprintf("SHOW RELAYLOG %s EVENTS IN %s FROM %d", quote(channel), quote(from.file), from.pos)
+	rows, err := s.db.QueryContext(ctx, query)
+	if err != nil {
+		return s.engine.explain(ctx, err)
+	}
+	defer rows.Close()
+	for n := 0; rows.Next(); n++ {
+		if n%1000 == 0 {
+			stall.Reset(s.engine.config.Timeout)
+		}
+		var file, kind, serverID, end, info sql.NullString
+		var pos uint64
+		if err := rows.Scan(&file, &pos, &kind, &serverID, &end, &info); err != nil {
+			return err
+		}
+		each(relayPlace{file.String, pos}, kind.String, info.String)
+	}
+	return s.engine.explain(ctx, rows.Err())
+}
+
+// group is an event group, which is a transaction.
+type group struct {
+	id gtid
+	at relayPlace
+}
+
+// groupReader tells where event groups begin and end.
+type groupReader struct {
+	open       group
+	standalone bool // it ends with its first query: DDL
+}
+
+var gtidInfo = regexp.MustCompile(`GTID (\d+-\d+-\d+)`)
+
+// next takes an event and gives the group that it belongs to, and whether it ends it. The zero group is no group.
+func (r *groupReader) next(at relayPlace, kind, info string) (g group, done bool) {
+	kind = strings.TrimSuffix(kind, "_compressed")
+	switch kind {
+	case "Gtid":
+		r.open = group{}
+		if m := gtidInfo.FindStringSubmatch(info); m != nil {
+			id, _ := parseGTID(m[1])
+			r.open, r.standalone = group{id, at}, strings.HasPrefix(info, "GTID ")
+		}
+		return r.open, false
+	case "Xid", "XA_prepare":
+		done = true
+	case "Query":
+		done = r.standalone || endsGroup(info)
+	case "Execute_load_query":
+		done = r.standalone
+	}
+	g = r.open
+	if done {
+		r.open = group{}
+	}
+	return g, done
+}
+
+func endsGroup(info string) bool {
+	if i := strings.LastIndex(info, "; "); i >= 0 && strings.HasPrefix(info, "use ") {
+		info = info[i+2:]
+	}
+	return info == "COMMIT" || info == "ROLLBACK"
+}
+
+// nextRelayLog counts the file's number up.
+func nextRelayLog(file string) (string, error) {
+	i := strings.LastIndexByte(file, '.')
+	n, err := strconv.ParseUint(file[i+1:], 10, 63)
+	if i < 0 || err != nil {
+		return "", errors.New("relay log " + strconv.Quote(file) + " has no number")
+	}
+	return fmt.Sprintf("%s.%0*d", file[:i], len(file)-i-1, n+1), nil
+}

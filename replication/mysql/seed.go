@@ -1,0 +1,364 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/replication"
+)
+
+// Seed copies everything of users over SQL alone: schemas, tables with their rows, sequences, views, routines, triggers,
+// events, accounts, roles and grants, except the engine's own two accounts. The position is that of one consistent snapshot
+// (START TRANSACTION WITH CONSISTENT SNAPSHOT), which keeps nobody from writing. Each table is compared by
+// CHECKSUM TABLE EXTENDED and by its number of rows before Seed goes on, and the definitions at the end.
+//
+// Refused before anything is touched: a member that takes writes (fence it first) or that the source follows, and tables of
+// engines whose data is elsewhere (FEDERATED, CONNECT, SPIDER). Tables of engines without transactions (MyISAM, Aria,
+// MEMORY) are copied if nobody writes to them meanwhile; otherwise, and if somebody changes a definition on the source
+// during the copy, Seed fails and says so, and the next try may succeed.
+//
+// While it is under way, and after it broke off, the member has a schema scalr_seeding, which makes it Empty for Observe.
+// The copies of events are disabled as those of a replica are (DISABLE ON SLAVE). Plugins, UDFs, time zone tables and global
+// variables are not copied. Progress counts rows against an estimate of the source's; it comes from one goroutine.
+func (e *Engine) Seed(ctx context.Context, m, source replication.Member, progress func(replication.Progress)) (replication.Position, error) {
+	if progress == nil {
+		progress = func(replication.Progress) {}
+	}
+	target, err := e.server(m)
+	if err != nil {
+		return "", wrap("seed", m, err)
+	}
+	from, err := e.server(source)
+	if err != nil {
+		return "", wrap("seed", m, err)
+	}
+	c := &copying{target: target, source: from, progress: progress}
+	at, err := c.run(ctx, m, source)
+	return at.public(), wrap("seed", m, err)
+}
+
+// copying is one Seed.
+type copying struct {
+	target, source *server
+	progress       func(replication.Progress)
+	done, total    int64 // rows
+
+	to, defs, snap *session // on the target; on the source; on the source, in the snapshot
+	sourceVersion  string
+	targetVersion  string
+}
+
+// errChanged is for definitions that changed during the copy.
+var errChanged = errors.New("definitions on the source changed during the copy: seed it again")
+
+func (c *copying) run(ctx context.Context, m, source replication.Member) (position, error) {
+	if err := c.check(ctx, m, source); err != nil {
+		return nil, err
+	}
+	ctx, stop := watch(ctx, c.target, c.source)
+	defer stop()
+
+	db, err := c.source.engine.open(c.source.addr, map[string]string{"net_write_timeout": "3600"})
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	if c.defs, err = newSession(ctx, c.source, db); err != nil {
+		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
+	}
+	defer c.defs.close()
+	if c.snap, err = newSession(ctx, c.source, db); err != nil {
+		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
+	}
+	defer c.snap.close()
+	before, err := readCatalog(ctx, c.defs)
+	if err != nil {
+		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
+	}
+	if err := before.check(); err != nil {
+		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
+	}
+	c.total = before.rows
+	c.report("definitions")
+
+	release, err := c.prepare(ctx)
+	defer release()
+	if err != nil {
+		return nil, err
+	}
+	if err := before.checksumUnsafe(ctx, c.defs); err != nil {
+		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
+	}
+	at, err := c.snapshot(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the source %s: snapshot: %w", source.ID, err)
+	}
+	if err := c.copyAll(ctx, before); err != nil {
+		return nil, err
+	}
+	if err := c.verify(ctx, before); err != nil {
+		return nil, err
+	}
+	return at, c.finish(ctx, at)
+}
+
+// check refuses what must not be, before anything is touched.
+func (c *copying) check(ctx context.Context, m, source replication.Member) error {
+	if m.Addr == source.Addr {
+		return fmt.Errorf("it cannot be its own source: the source's Addr is %s too", source.Addr)
+	}
+	t, err := c.target.status(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := c.source.status(ctx)
+	if err != nil {
+		return fmt.Errorf("the source %s (%s): %w", source.ID, source.Addr, err)
+	}
+	c.targetVersion, c.sourceVersion = t.vars["version"], s.vars["version"]
+	switch {
+	case t.vars["server_id"] == s.vars["server_id"]:
+		return fmt.Errorf("it and the source %s have the same server_id %s: set another one in my.cnf and start it again",
+			source.ID, s.vars["server_id"])
+	case !t.on("read_only"):
+		return fmt.Errorf("%w: it takes writes: fence it first", replication.ErrUnsafe)
+	case !t.on("log_bin"), !s.on("log_bin"):
+		return fmt.Errorf("it or the source %s has no binary log: set log_bin in my.cnf, see ServerConf", source.ID)
+	case s.seeding:
+		return fmt.Errorf("the source %s holds a part of a copy itself", source.ID)
+	}
+	for _, channel := range s.channels {
+		if channel.source == m.Addr {
+			return fmt.Errorf("%w: the source %s follows it: point the source to another primary, or promote it, first",
+				replication.ErrUnsafe, source.ID)
+		}
+	}
+	return nil
+}
+
+// prepare makes the target empty, marks it, and takes the session that fills it. The release undoes what is only for the
+// time of the copy.
+func (c *copying) prepare(ctx context.Context) (release func(), err error) {
+	release = func() {}
+	t := c.target
+	if err := t.fence(ctx); err != nil && !errors.Is(err, replication.ErrUnsafe) {
+		return release, err
+	}
+	l, err := t.status(ctx)
+	if err != nil {
+		return release, err
+	}
+	var statements []string
+	for _, channel := range l.channels {
+		statements = append(statements, "STOP SLAVE "+quote(channel.name), "RESET SLAVE "+quote(channel.name)+" ALL")
+	}
+	statements = append(statements, "SET GLOBAL rpl_semi_sync_master_enabled = OFF",
+		"CREATE SCHEMA IF NOT EXISTS "+name(marker))
+	if err := t.exec(ctx, statements...); err != nil {
+		return release, err
+	}
+	rows, err := t.rows(ctx, "SELECT @@global.max_allowed_packet AS packet")
+	if err != nil {
+		return release, err
+	}
+	if err := t.exec(ctx, "SET GLOBAL max_allowed_packet = 1073741824"); err != nil { // for sessions from now on
+		return release, err
+	}
+	restore := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.engine.config.Timeout)
+		defer cancel()
+		_ = t.exec(ctx, "SET GLOBAL max_allowed_packet = "+rows[0]["packet"]) // only a limit stays larger
+	}
+	db, err := t.engine.open(t.addr, map[string]string{
+		"sql_mode": "'NO_AUTO_VALUE_ON_ZERO'", "foreign_key_checks": "0", "unique_checks": "0",
+		"check_constraint_checks": "0", "innodb_strict_mode": "0", "net_read_timeout": "3600",
+	})
+	if err != nil {
+		return restore, err
+	}
+	release = func() { restore(); db.Close() }
+	if c.to, err = newSession(ctx, t, db); err != nil {
+		return release, err
+	}
+	release = func() { c.to.close(); restore(); db.Close() }
+	if err := c.takeOver(ctx); err != nil {
+		return release, err
+	}
+	if err := c.to.exec(ctx, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"); err != nil {
+		return release, err
+	}
+	return release, c.clear(ctx)
+}
+
+// takeOver makes this the only seed that fills the target: what is left of an earlier one is ended.
+func (c *copying) takeOver(ctx context.Context) error {
+	for {
+		rows, err := c.to.rows(ctx, "SELECT GET_LOCK("+quote(marker)+", 0) AS got, IS_USED_LOCK("+quote(marker)+") AS other")
+		if err != nil {
+			return err
+		}
+		if rows[0]["got"] == "1" {
+			return nil
+		}
+		if other := rows[0]["other"]; other != "" {
+			if err := c.to.exec(ctx, "KILL CONNECTION "+other); err != nil && !isServer(err, errNoSuchThread) {
+				return err
+			}
+		}
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// clear drops the schemas of users.
+func (c *copying) clear(ctx context.Context) error {
+	rows, err := c.to.rows(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN "+systemSchemas+
+		" AND schema_name <> "+quote(marker))
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		for {
+			err := c.to.exec(ctx, "DROP SCHEMA IF EXISTS "+name(r["schema_name"]))
+			if isServer(err, errLockTimeout) {
+				if err = c.target.endSessions(ctx, map[string]bool{}); err == nil {
+					continue
+				}
+			}
+			if err != nil {
+				return fmt.Errorf("dropping the schema %s: %w", r["schema_name"], err)
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// snapshot begins the transaction that all rows are read in, and gives its position.
+func (c *copying) snapshot(ctx context.Context) (position, error) {
+	rows, err := c.snap.rows(ctx, "SELECT @@global.gtid_binlog_state AS state")
+	if err != nil {
+		return nil, err
+	}
+	at, err := parsePosition(rows[0]["state"])
+	if err != nil {
+		return nil, err
+	}
+	if err := c.snap.exec(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+		"START TRANSACTION WITH CONSISTENT SNAPSHOT"); err != nil {
+		return nil, err
+	}
+	if rows, err = c.snap.rows(ctx, "SHOW STATUS LIKE 'binlog_snapshot_%'"); err != nil {
+		return nil, err
+	}
+	status := row{}
+	for _, r := range rows {
+		status[strings.ToLower(r["Variable_name"])] = r["Value"]
+	}
+	rows, err = c.snap.rows(ctx, fmt.Sprintf("SELECT BINLOG_GTID_POS(%s, %d) AS at",
+		quote(status["binlog_snapshot_file"]), number(status["binlog_snapshot_position"])))
+	if err != nil {
+		return nil, err
+	}
+	text, ok := rows[0]["at"]
+	if !ok {
+		return nil, fmt.Errorf("the server does not know the GTID position of its binary log at %s", status["binlog_snapshot_file"])
+	}
+	list, err := parsePosition(text)
+	if err != nil {
+		return nil, err
+	}
+	// A source that does not log what it applies has its position in this table, which the snapshot includes.
+	if rows, err = c.snap.rows(ctx, "SELECT domain_id, server_id, MAX(seq_no) AS seq FROM mysql.gtid_slave_pos "+
+		"GROUP BY domain_id, server_id"); err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		g, err := parseGTID(r["domain_id"] + "-" + r["server_id"] + "-" + r["seq"])
+		if err != nil {
+			return nil, err
+		}
+		list.add(g)
+	}
+	at.extend(list)
+	return at, nil
+}
+
+// finish gives the target the position of the snapshot. The marker goes last.
+func (c *copying) finish(ctx context.Context, at position) error {
+	var statements []string
+	if len(at) > 0 {
+		statements = append(statements, "SET GLOBAL gtid_binlog_state = "+quote(at.state()),
+			"SET GLOBAL gtid_slave_pos = "+quote(at.plain()))
+	}
+	return c.to.exec(ctx, append(statements, "DROP SCHEMA "+name(marker))...)
+}
+
+func (c *copying) report(what string) {
+	c.progress(replication.Progress{Done: c.done, Total: max(c.done, c.total), Unit: "rows", What: what})
+}
+
+// session is one connection for statements that may take long: they are bounded by the context only, and [watch] ends the
+// context when a server no longer answers.
+type session struct {
+	s    *server
+	conn *sql.Conn
+}
+
+func newSession(ctx context.Context, s *server, db *sql.DB) (*session, error) {
+	short, cancel := context.WithTimeout(ctx, s.engine.config.Timeout)
+	defer cancel()
+	conn, err := db.Conn(short)
+	if err != nil {
+		return nil, s.engine.explain(short, err)
+	}
+	return &session{s: s, conn: conn}, nil
+}
+
+func (t *session) close() { t.conn.Close() }
+
+func (t *session) exec(ctx context.Context, statements ...string) error {
+	for _, statement := range statements {
+		if _, err := t.conn.ExecContext(ctx, statement); err != nil {
+			return t.s.engine.explain(ctx, err)
+		}
+	}
+	return nil
+}
+
+func (t *session) rows(ctx context.Context, statement string) ([]row, error) {
+	rows, err := t.conn.QueryContext(ctx, statement)
+	if err != nil {
+		return nil, t.s.engine.explain(ctx, err)
+	}
+	defer rows.Close()
+	list, err := readRows(rows)
+	return list, t.s.engine.explain(ctx, err)
+}
+
+// watch gives a context that ends when one of the servers does not answer twice in a row. Stop ends the watch.
+func watch(ctx context.Context, servers ...*server) (watched context.Context, stop func()) {
+	watched, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		misses := map[*server]int{}
+		for sleep(watched, time.Second) == nil {
+			for _, s := range servers {
+				err := s.exec(watched, "DO 1")
+				if misses[s]++; err == nil {
+					misses[s] = 0
+				}
+				if misses[s] == 2 {
+					cancel(fmt.Errorf("%s: %w", s.addr, err))
+				}
+			}
+		}
+	}()
+	return watched, func() { cancel(nil); <-done }
+}
