@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,7 +23,7 @@ func (f *Farm) act(ctx context.Context, p *Plan) error {
 		g := f.group()
 		for i := range p.Steps {
 			s := &p.Steps[i]
-			if !contains(phase, s.Action) {
+			if !slices.Contains(phase, s.Action) {
 				continue
 			}
 			g.add(func() {
@@ -37,15 +38,6 @@ func (f *Farm) act(ctx context.Context, p *Plan) error {
 		}
 	}
 	return nil
-}
-
-func contains(phase []Action, a Action) bool {
-	for _, b := range phase {
-		if a == b {
-			return true
-		}
-	}
-	return false
 }
 
 // do does one step and tells of it.
@@ -374,11 +366,15 @@ func (f *Farm) follow(p *Plan) error {
 		f.config.Databases[role].SetMembers(members, f.role(role).Min)
 	}
 	for _, role := range sortedKeys(p.caches) {
-		if follower := f.config.Caches[role]; !isNil(follower) && len(p.caches[role]) > 0 {
-			if err := follower.SetServers(p.caches[role]); err != nil {
-				errs = append(errs, fmt.Errorf("servers of cache %s: %w", role, err))
-			}
+		follower, servers := f.config.Caches[role], p.caches[role]
+		if isNil(follower) || len(servers) == 0 || slices.Equal(servers, f.followed[role]) {
+			continue
 		}
+		if err := follower.SetServers(servers); err != nil {
+			errs = append(errs, fmt.Errorf("servers of cache %s: %w", role, err))
+			continue
+		}
+		f.followed[role] = servers
 	}
 	return errors.Join(errs...)
 }

@@ -104,10 +104,14 @@ func TestTheTestSpecIsGood(t *testing.T) {
 }
 
 func TestPlanShowsAndDoesNothing(t *testing.T) {
-	cloud, zone := testCloud(memcloud.Options{}), testZone()
-	f, err := New(testSpec(), testConfig(cloud, zone))
+	cloud, config := testCloud(memcloud.Options{}), testConfig(nil, testZone())
+	config.Pools[0].Provider, config.Pools[1].Provider, config.ListLag = cloud, cloud, time.Microsecond
+	f, err := New(testSpec(), config)
 	require.NoError(t, err)
 	before := cloud.World(nil)
+	_, err = f.Reconcile(t.Context()) // what it does first is to look for what an earlier run has left
+	require.NoError(t, err)
+	time.Sleep(time.Millisecond)
 	p, err := f.Plan(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, before, cloud.World(nil))
@@ -127,6 +131,7 @@ func TestUserDataStaysSecret(t *testing.T) {
 	const secret = "correct horse battery staple"
 	cloud, zone := testCloud(memcloud.Options{Quota: memcloud.Quota{Instances: 5}}), testZone()
 	config := testConfig(cloud, zone)
+	config.ListLag = time.Microsecond
 	config.UserData = func(Machine) ([]byte, error) { return []byte(secret), nil }
 	events := record(&config)
 	f, err := New(testSpec(), config)

@@ -48,7 +48,8 @@ type Config struct {
 	// Parallel is how many calls are made at once; default 8.
 	Parallel int
 	// ListLag is how long after a creation a provider's lists may still miss the thing; default 30 s. Terminate waits for
-	// it before it believes that nothing is left.
+	// it before it believes that nothing is left, and a farm creates its first volumes only when it has run for so long.
+	// Tests with a cloud that has no lag set it to a millisecond.
 	ListLag time.Duration
 	// Grace is how long a machine with the farm's tags that no slot wants is kept before it is ended; default 5 min.
 	Grace time.Duration

@@ -251,7 +251,7 @@ func (d *decision) serves(m *machine) (bool, string) {
 		return false, "is being ended"
 	case m.state != provider.Running:
 		m.failures = 0
-		return false, "is " + string(m.state) + because(m.reason)
+		return false, string(m.state) + because(m.reason)
 	case r.Serves == Database:
 		if s, ok := d.member(m); ok {
 			return s.Serves, or(s.Error, "is "+string(s.Role))

@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/cache"
 )
 
 // ErrEnded: the farm has been terminated, or is about to be.
@@ -48,10 +49,11 @@ type Farm struct {
 	spec   Spec
 	config Config
 
-	turn    chan struct{}   // held for the length of a pass, with what follows up to mu
-	last    observation     // of the last pass
-	told    map[string]bool // the missing facts that have been told of
-	history history         // while steps are done, side by side, also guarded by mu
+	turn     chan struct{}             // held for the length of a pass, with what follows up to mu
+	last     observation               // of the last pass
+	told     map[string]bool           // the missing facts that have been told of
+	followed map[string][]cache.Server // what each cache's follower was told
+	history  history                   // while steps are done, side by side, also guarded by mu
 
 	mu      sync.Mutex // guards what follows, never held across a call
 	servers []Server
@@ -68,7 +70,8 @@ func New(spec Spec, config Config) (*Farm, error) {
 		return nil, fmt.Errorf("farm %q:\n%w", spec.Name, err)
 	}
 	config.Pools = slices.Clone(config.Pools)
-	f := &Farm{spec: spec.withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1)}
+	f := &Farm{spec: spec.withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1),
+		followed: map[string][]cache.Server{}}
 	f.history = f.history.next()
 	return f, nil
 }

@@ -407,3 +407,96 @@ func TestOneListingCallAPass(t *testing.T) {
 		require.Equal(t, 1, calls, fmt.Sprint(cloud.Calls(), before))
 	})
 }
+
+// TestSurplusIsKeptForAWhile puts a second machine into a slot, and one into a role that the spec does not have.
+func TestSurplusIsKeptForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		config := testConfig(cloud, testZone())
+		events := record(&config)
+		f, err := New(web(2, 2), config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		for i, tags := range []map[string]string{
+			{TagFarm: "shop", TagRole: "www", TagIndex: "2", TagPool: "a"},
+			{TagFarm: "shop", TagRole: "old", TagIndex: "1", TagPool: "closed"},
+			{TagFarm: "shop"},
+		} {
+			_, err := cloud.Launch(t.Context(), provider.Launch{Token: fmt.Sprint("x", i), Image: "i", Placement: "a", Tags: tags})
+			require.NoError(t, err)
+		}
+		for range 10 {
+			p, err := f.Reconcile(t.Context())
+			require.NoError(t, err)
+			require.True(t, p.Empty(), "%s", p)
+			require.Len(t, world(cloud), 5)
+			time.Sleep(config.Grace / 11)
+		}
+		require.Contains(t, kindsOf(*events), string(Quarantined))
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Len(t, world(cloud), 2)
+		require.Len(t, f.Servers(""), 2)
+	})
+}
+
+// TestCommonCause lets all machines fail their check at once: they are not replaced, and keep their names.
+func TestCommonCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		spec, config := web(5, 5), testConfig(cloud, testZone())
+		spec.Roles[0].Health = &Health{Custom: "check"}
+		broken := false
+		config.Checks = map[string]func(context.Context, Server) error{"check": func(context.Context, Server) error {
+			if broken {
+				return errors.New("the database is down")
+			}
+			return nil
+		}}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		ids, names := world(cloud), values(t, config, spec.Zone, "www.shop.example.", "A")
+		broken = true
+		for range 20 {
+			p, err := f.Reconcile(t.Context())
+			require.NoError(t, err)
+			require.True(t, p.Empty(), "%s", p)
+			time.Sleep(5 * time.Second)
+		}
+		require.Equal(t, ids, world(cloud))
+		require.Equal(t, names, values(t, config, spec.Zone, "www.shop.example.", "A"))
+	})
+}
+
+// TestDrainComesBeforeTheEnd shrinks a role: first the name goes, and the machine stays for as long as resolvers may keep it.
+func TestDrainComesBeforeTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		spec, config := web(1, 3), testConfig(cloud, testZone())
+		want := 3
+		spec.Roles[0].Scale, spec.Roles[0].Drain = &Scale{Custom: "mine"}, 30*time.Second
+		config.Policies = map[string]scale.Policy{"mine": scale.Func(func(scale.Input) scale.Decision { return scale.Decision{Desired: want} })}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		want = 1
+		start := time.Now()
+		for time.Since(start) < 29*time.Second {
+			_, err := f.Reconcile(t.Context())
+			require.NoError(t, err)
+			require.Len(t, values(t, config, spec.Zone, "www.shop.example.", "A"), 1)
+			require.Len(t, world(cloud), 3)
+			time.Sleep(2 * time.Second)
+		}
+		want = 2 // one that is on its way out is taken back before a new one is launched
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Len(t, world(cloud), 2)
+		launches := 0
+		for _, c := range cloud.Changes() {
+			if c.Method == "Launch" && c.Tags[TagFarm] == "shop" {
+				launches++
+			}
+		}
+		require.Equal(t, 3, launches)
+	})
+}

@@ -65,6 +65,11 @@ func (d *decision) names() []dnsreg.RRset {
 				continue
 			}
 			inside, outside := publicOf(m.public, m.private), publicOf(m.private, m.public)
+			if r.Address {
+				if outside = d.slotAddress(m); !outside.IsValid() {
+					continue // until its slot's address has come to it, it has one that it will not keep
+				}
+			}
 			if !public {
 				outside = inside
 			}

@@ -3,6 +3,7 @@ package farm
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -93,6 +94,12 @@ func (d *decision) listed(key string) {
 }
 
 func (d *decision) createVolume(r *Role, s slot, pool string) {
+	if left := d.config.ListLag - d.now.Sub(d.h.started); left > 0 {
+		// An earlier run of the program may have made one just now, in another pool. Of machines that come to be twice one
+		// is ended; a volume may hold data, and is never ended on a suspicion.
+		d.wait(r.Name, s.index, "looks for a volume of an earlier run for %v more", left)
+		return
+	}
 	at, ok := d.creating("volume/" + s.name())
 	if !ok {
 		d.wait(r.Name, s.index, "its volume in pool %s is being created", at)
@@ -169,6 +176,16 @@ func addressOf(c *cloud, s slot) *provider.Address {
 		}
 	}
 	return found
+}
+
+// slotAddress gives the address of the machine's slot, if the machine has it.
+func (d *decision) slotAddress(m *machine) netip.Addr {
+	if c := d.cloudOf(m); c != nil {
+		if a := addressOf(c, m.slot); a != nil && a.Instance == m.id {
+			return a.Addr
+		}
+	}
+	return netip.Addr{}
 }
 
 func (d *decision) cloudOf(m *machine) *cloud {

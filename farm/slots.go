@@ -174,9 +174,6 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 					continue
 				}
 				reason := fmt.Sprintf("slot %s is empty", s.name())
-				if mem.generation > 0 {
-					reason = fmt.Sprintf("slot %s has lost its machine", s.name())
-				}
 				if len(skipped) > 0 {
 					reason += " (not " + strings.Join(skipped, "; ") + ")"
 				}
@@ -260,7 +257,7 @@ func (d *decision) cameToNothing(m *machine) {
 
 // retire takes a machine out of service and ends it when its clients have had time to leave.
 func (d *decision) retire(r *Role, m *machine, want Desired) {
-	why := fmt.Sprintf("role %s is to have %d: %s", r.Name, want.Count, want.Reason)
+	why := fmt.Sprintf("role %s is to have %d machines", r.Name, want.Count)
 	if d.end != nil {
 		if other := d.dependent(r); other != "" {
 			d.wait(r.Name, m.slot.index, "ends after role %s", other)
@@ -336,10 +333,10 @@ func (d *decision) quarantine(r *Role, m *machine) {
 		d.terminate(m, "the farm is to end")
 	case dead(m):
 		if first {
-			d.event(HostCrash, m, "the machine is %s%s", m.state, because(m.reason))
+			d.event(HostCrash, m, "the machine has %s%s", m.state, because(m.reason))
 			d.cameToNothing(m)
 		}
-		d.terminate(m, fmt.Sprintf("is %s%s", m.state, because(m.reason)))
+		d.terminate(m, fmt.Sprintf("%s%s", m.state, because(m.reason)))
 	case left > 0:
 		if first {
 			d.event(Quarantined, m, "no slot wants it: it is ended in %v", left)

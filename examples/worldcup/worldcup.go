@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -43,3 +44,35 @@ func (l Load) Peak() float64 {
 	}
 	return peak
 }
+
+// Replay plays the load back in a shorter time. It is safe for concurrent use.
+type Replay struct {
+	Load   Load
+	Length time.Duration
+
+	mu    sync.Mutex
+	began time.Time
+}
+
+// Begin starts it.
+func (r *Replay) Begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.began = time.Now()
+}
+
+// Passed says how far it is; 0 before it begins.
+func (r *Replay) Passed() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.began.IsZero() {
+		return 0
+	}
+	return time.Since(r.began)
+}
+
+// Over reports whether it has ended.
+func (r *Replay) Over() bool { return r.Passed() > r.Length }
+
+// Now is the load in requests a minute.
+func (r *Replay) Now() float64 { return r.Load.At(r.Passed(), r.Length) }

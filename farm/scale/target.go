@@ -75,8 +75,11 @@ func (t Target) Desired(in Input) Decision {
 		return Decision{in.Count, raw, fmt.Sprintf("%s: %d are on their way", why, in.Count-in.Ready)}
 	}
 	window := t.Memory()
-	if held := min(in.highest(window, raw), in.Count); held > raw {
-		return Decision{held, raw, fmt.Sprintf("%s: %d would do, %d was needed within %v", why, raw, held, window)}
+	switch held := min(in.highest(window, raw), in.Count); {
+	case held == in.Count:
+		return Decision{held, raw, fmt.Sprintf("%s: %d would do, but %d was needed within %v: stay", why, raw, held, window)}
+	case held > raw:
+		return Decision{held, raw, fmt.Sprintf("%s: shrink from %d to %d, which was needed within %v (%d would do)", why, in.Count, held, window, raw)}
 	}
 	return Decision{raw, raw, fmt.Sprintf("%s: shrink from %d to %d", why, in.Count, raw)}
 }
