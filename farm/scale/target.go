@@ -75,9 +75,10 @@ func (t Target) Desired(in Input) Decision {
 		return Decision{in.Count, raw, fmt.Sprintf("%s: %d are on their way", why, in.Count-in.Ready)}
 	}
 	window := t.Memory()
-	switch held := min(in.highest(window, raw), in.Count); {
+	needed := in.highest(window, raw)
+	switch held := min(needed, in.Count); {
 	case held == in.Count:
-		return Decision{held, raw, fmt.Sprintf("%s: %d would do, but %d was needed within %v: stay", why, raw, held, window)}
+		return Decision{held, raw, fmt.Sprintf("%s: %d would do, but %d was needed within %v: stay", why, raw, needed, window)}
 	case held > raw:
 		return Decision{held, raw, fmt.Sprintf("%s: shrink from %d to %d, which was needed within %v (%d would do)", why, in.Count, held, window, raw)}
 	}

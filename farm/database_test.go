@@ -1,0 +1,176 @@
+package farm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/farm/scale"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/memcloud"
+	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/memdb"
+)
+
+// shopDB is a farm with a database: memdb has a server wherever the cloud has a machine.
+type shopDB struct {
+	cloud   *memcloud.Cloud
+	db      *memdb.Cluster
+	manager *replication.Manager
+	config  Config
+	farm    *Farm
+	events  []scalr.Event
+}
+
+func newShopDB(t *testing.T, spec Spec, o memcloud.Options) *shopDB {
+	s := &shopDB{db: memdb.New(memdb.Options{Delay: 5 * time.Millisecond})}
+	servers := map[string]string{}
+	o.OnState = func(in provider.Instance) {
+		switch {
+		case in.Tags[TagRole] != "db" || in.Tags[TagFarm] != "shop":
+		case in.State == provider.Running:
+			servers[in.ID] = in.Private.String() + ":3306"
+			s.db.Start(servers[in.ID])
+		default:
+			s.db.Crash(servers[in.ID])
+		}
+	}
+	s.cloud = testCloud(o)
+	s.config = testConfig(s.cloud, testZone())
+	s.config.Interval, s.config.ListLag = 2*time.Second, time.Second
+	s.config.Events = func(e scalr.Event) { s.events = append(s.events, e) }
+	s.restart(t, spec)
+	return s
+}
+
+// restart is another run of the host program.
+func (s *shopDB) restart(t *testing.T, spec Spec) {
+	var err error
+	s.manager, err = replication.New(replication.Config{Name: "shop/db", Engine: s.db, Policy: replication.Durability})
+	require.NoError(t, err)
+	s.config.Databases = map[string]*replication.Manager{"db": s.manager}
+	s.farm, err = New(spec, s.config)
+	require.NoError(t, err)
+}
+
+func dbSpec(n int) Spec {
+	return Spec{Name: "shop", Zone: "shop.example.", TTL: time.Second, Roles: []Role{
+		{Name: "db", Serves: Database, Image: "mariadb", Min: n, Max: n, Aliases: []string{"sql"}}}}
+}
+
+func (s *shopDB) run(t *testing.T) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.farm.Run(ctx) }()
+	return func() { cancel(); <-done }
+}
+
+func (s *shopDB) primary() string {
+	topology, _ := s.manager.Topology()
+	return topology.Primary
+}
+
+func (s *shopDB) ready() (n int) {
+	for _, x := range s.farm.Servers("db") {
+		if x.Ready {
+			n++
+		}
+	}
+	return n
+}
+
+func TestDatabaseLivesThroughTheLossOfItsPrimary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShopDB(t, dbSpec(3), memcloud.Options{BootTime: 5 * time.Second})
+		defer s.run(t)()
+		time.Sleep(time.Minute)
+		require.Equal(t, 3, s.ready())
+		require.Equal(t, "db-1", s.primary())
+		old := s.farm.Servers("db")[0]
+		require.True(t, old.Primary)
+		for _, name := range []string{"db", "sql", "db-primary"} {
+			require.Equal(t, []string{old.Private.String()}, values(t, s.config, "shop.example.", name+".shop.example.", "A"), name)
+		}
+		require.Len(t, values(t, s.config, "shop.example.", "db-replicas.shop.example.", "A"), 2)
+		require.Len(t, values(t, s.config, "shop.example.", "int-db.shop.example.", "A"), 3)
+		addr := func() string {
+			return values(t, s.config, "shop.example.", "db.shop.example.", "A")[0] + ":3306"
+		}
+		for i := range 100 {
+			require.NoError(t, s.db.Write(t.Context(), addr(), fmt.Sprint(i), "v"))
+		}
+		before := addr()
+		require.NoError(t, s.cloud.Fail(old.ID, "kernel panic"))
+		for start := time.Now(); addr() == before; time.Sleep(10 * time.Millisecond) {
+			require.Less(t, time.Since(start), 10*time.Second)
+		}
+		require.NoError(t, s.db.Write(t.Context(), addr(), "after", "v"))
+		time.Sleep(time.Minute)
+		require.Equal(t, 3, s.ready())
+		require.NotEqual(t, old.ID, s.farm.Servers("db")[0].ID)
+		rows, err := s.db.Rows(t.Context(), addr())
+		require.NoError(t, err)
+		require.Len(t, rows, 101, "no acknowledged row is lost")
+	})
+}
+
+func TestHostProgramRestartsWhileThePrimaryIsDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShopDB(t, dbSpec(3), memcloud.Options{BootTime: 5 * time.Second})
+		stop := s.run(t)
+		time.Sleep(time.Minute)
+		stop()
+		require.NoError(t, s.cloud.Fail(s.farm.Servers("db")[0].ID, "kernel panic"))
+		s.restart(t, dbSpec(3))
+		defer s.run(t)()
+		time.Sleep(3 * time.Minute)
+		require.Equal(t, 3, s.ready())
+		require.NotEmpty(t, s.primary())
+		require.Len(t, world(s.cloud), 3)
+	})
+}
+
+// TestShrinkingSparesThePrimary makes the highest slot the primary and shrinks the role.
+func TestShrinkingSparesThePrimary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec, want := dbSpec(1), 3
+		spec.Roles[0].Max, spec.Roles[0].Scale = 3, &Scale{Custom: "mine"}
+		s := &shopDB{}
+		*s = *newShopDB(t, dbSpec(3), memcloud.Options{BootTime: 5 * time.Second})
+		s.config.Policies = map[string]scale.Policy{"mine": scale.Func(func(scale.Input) scale.Decision { return scale.Decision{Desired: want} })}
+		s.restart(t, spec)
+		defer s.run(t)()
+		time.Sleep(time.Minute)
+		require.Equal(t, 3, s.ready())
+		require.NoError(t, s.manager.Switchover(t.Context(), "db-3"))
+		primary := s.farm.Servers("db")[2].ID
+		want = 1
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{primary}, world(s.cloud))
+		require.Equal(t, "db-3", s.primary())
+		require.True(t, slices.ContainsFunc(s.events, func(e scalr.Event) bool { return e.Kind == ScaleDown }))
+	})
+}
+
+// TestUnreachablePrimaryIsSwitchedOff hangs the primary: it is stopped through its provider before another one is promoted.
+func TestUnreachablePrimaryIsSwitchedOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShopDB(t, dbSpec(3), memcloud.Options{BootTime: 5 * time.Second})
+		defer s.run(t)()
+		time.Sleep(time.Minute)
+		old := s.farm.Servers("db")[0]
+		s.db.Hang(old.Private.String() + ":3306")
+		time.Sleep(2 * time.Minute)
+		require.NotEqual(t, "db-1", s.primary())
+		require.Equal(t, 3, s.ready())
+		require.NotContains(t, world(s.cloud), old.ID, "what was switched off is replaced")
+		stopped := slices.ContainsFunc(s.cloud.Changes(), func(c memcloud.Change) bool { return c.Method == "Stop" && c.ID == old.ID })
+		require.True(t, stopped)
+	})
+}
