@@ -137,20 +137,20 @@ func (o *Options) defaults() error {
 	}
 	o.Zones = slices.Clone(o.Zones)
 	for i := range o.Zones {
-		if err := o.Zones[i].defaults(); err != nil {
-			return fmt.Errorf("nameserver: Zones[%d].%w", i, err)
+		if err := o.Zones[i].defaults(fmt.Sprintf("nameserver: Zones[%d]", i)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (z *Zone) defaults() error {
+func (z *Zone) defaults(where string) error {
 	var err error
 	if z.Name, err = dnsreg.CanonicalName(z.Name); err != nil {
-		return fmt.Errorf("Name: %w", err)
+		return fmt.Errorf("%s.Name: %w", where, err)
 	}
 	if z.Name == "." || strings.HasPrefix(z.Name, "*.") {
-		return fmt.Errorf("Name is %q, want a zone that is not the root and no wildcard", z.Name)
+		return fmt.Errorf("%s.Name is %q, want a zone that is not the root and no wildcard", where, z.Name)
 	}
 	if len(z.NameServers) == 0 {
 		z.NameServers = []string{"ns." + z.Name}
@@ -158,7 +158,7 @@ func (z *Zone) defaults() error {
 	z.NameServers = slices.Clone(z.NameServers)
 	for i, n := range z.NameServers {
 		if z.NameServers[i], err = dnsreg.CanonicalName(n); err != nil {
-			return fmt.Errorf("NameServers[%d]: %w", i, err)
+			return fmt.Errorf("%s.NameServers[%d]: %w", where, i, err)
 		}
 	}
 	if z.Contact == "" {
@@ -166,16 +166,16 @@ func (z *Zone) defaults() error {
 	}
 	mailbox, domain, ok := strings.Cut(z.Contact, "@")
 	if ok && strings.Contains(mailbox, ".") {
-		return fmt.Errorf("Contact is %q, want no dot before the @", z.Contact)
+		return fmt.Errorf("%s.Contact is %q, want no dot before the @", where, z.Contact)
 	}
 	if ok {
 		z.Contact = mailbox + "." + domain
 	}
 	if z.Contact, err = dnsreg.CanonicalName(z.Contact); err != nil {
-		return fmt.Errorf("Contact: %w", err)
+		return fmt.Errorf("%s.Contact: %w", where, err)
 	}
 	if z.NegativeTTL < 0 || z.NegativeTTL%time.Second != 0 || z.NegativeTTL > 24*time.Hour {
-		return fmt.Errorf("NegativeTTL is %v, want whole seconds up to 24h, or 0 for the default", z.NegativeTTL)
+		return fmt.Errorf("%s.NegativeTTL is %v, want whole seconds up to 24h, or 0 for the default", where, z.NegativeTTL)
 	}
 	if z.NegativeTTL == 0 {
 		z.NegativeTTL = 20 * time.Second
