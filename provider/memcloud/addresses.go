@@ -79,7 +79,7 @@ func (c *Cloud) AssociateAddress(ctx context.Context, id, instance string) error
 		}
 		c.disassociate(now, x)
 		// An instance shows one public address: an earlier one yields.
-		for _, other := range c.addresses.all {
+		for _, other := range c.addresses.all() {
 			if v := other.at(now); v != nil && v.Instance == instance {
 				c.disassociate(now, other)
 			}

@@ -40,7 +40,9 @@ func subject(o memcloud.Options, wait time.Duration) providertest.Subject {
 		Write: func(_ context.Context, _ provider.Instance, v provider.Volume, data string) error {
 			return c.SetContent(v.ID, data)
 		},
-		Read: func(_ context.Context, _ provider.Instance, v provider.Volume) (string, error) { return c.Content(v.ID), nil },
+		Read: func(_ context.Context, _ provider.Instance, v provider.Volume) (string, error) {
+			return c.Content(v.ID), nil
+		},
 	}
 }
 
@@ -69,4 +71,3 @@ func execute(ctx context.Context, _ provider.Instance, c provider.Command) (prov
 	cut := func(b []byte) []byte { return b[:min(len(b), 1<<20)] }
 	return provider.CommandResult{Exit: cmd.ProcessState.ExitCode(), Output: append(cut(out.Bytes()), cut(errs.Bytes())...)}, nil
 }
-

@@ -101,8 +101,10 @@ func (c *Cloud) offering(now time.Time, l provider.Launch, enforce bool) (size, 
 		return "", "", provider.Errorf("Launch", l.Token, provider.ErrInvalid, format, args...)
 	}
 	if x, made := c.images.byID[l.Image]; made {
-		if i := x.at(now); i == nil || !i.Ready {
-			return bad("Image %q is not ready or deleted", l.Image)
+		if i := x.at(now); i == nil {
+			return bad("Image is %q, which was deleted", l.Image)
+		} else if !i.Ready {
+			return "", "", provider.Errorf("Launch", l.Token, nil, "Image %s is not ready", l.Image)
 		}
 	} else if c.opts.Images != nil && !slices.Contains(c.opts.Images, l.Image) {
 		return bad("Image is %q, want one of %q", l.Image, c.opts.Images)

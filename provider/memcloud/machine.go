@@ -95,7 +95,7 @@ func (c *Cloud) release(now time.Time, m *machine, i provider.Instance) {
 	for _, id := range slices.Clone(m.volumes) {
 		c.detach(now, c.volumes.byID[id])
 	}
-	for _, a := range c.addresses.all {
+	for _, a := range c.addresses.all() {
 		if v := a.at(now); v != nil && v.Instance == i.ID {
 			a.amend(now, c.opts.ListLag, func(v *provider.Address) { v.Instance = "" })
 		}

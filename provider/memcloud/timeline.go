@@ -61,13 +61,9 @@ func (x *thing[S, T]) become(now time.Time, lag time.Duration, v T) {
 // later makes the thing v from a later time on.
 func (x *thing[S, T]) later(at time.Time, v T) { x.line = append(x.line, version[T]{at, v}) }
 
-// amend changes what the thing is now and what it is to be.
+// amend changes what a thing that exists is now and what it is to be.
 func (x *thing[S, T]) amend(now time.Time, lag time.Duration, change func(*T)) {
-	v := x.at(now)
-	if v == nil {
-		return
-	}
-	present := *v
+	present := *x.at(now)
 	i := len(x.line)
 	for i > 0 && x.line[i-1].at.After(now) {
 		i--
@@ -86,14 +82,17 @@ type kind[S, T any] struct {
 	cloud   *Cloud
 	op      string // the method that creates one
 	prefix  string
-	all     []*thing[S, T] // sorted by ID: what lists may show
+	sets    map[tag][]*thing[S, T] // what lists may show, by tag, each sorted by ID; everything under the zero tag
 	byID    map[string]*thing[S, T]
 	byToken map[string]*thing[S, T]
 	count   int // how many exist and count against the quota
 }
 
+type tag struct{ key, value string }
+
 func (k *kind[S, T]) init(c *Cloud, op, prefix string) {
 	k.cloud, k.op, k.prefix = c, op, prefix
+	k.sets = map[tag][]*thing[S, T]{}
 	k.byID, k.byToken = map[string]*thing[S, T]{}, map[string]*thing[S, T]{}
 }
 
@@ -107,8 +106,15 @@ func (k *kind[S, T]) add(token string, spec S, tags map[string]string) *thing[S,
 		}
 	}
 	k.byID[x.id], k.byToken[token] = x, x
-	i, _ := slices.BinarySearchFunc(k.all, x.id, func(y *thing[S, T], id string) int { return cmp.Compare(y.id, id) })
-	k.all = slices.Insert(k.all, i, x)
+	enter := func(t tag) {
+		set := k.sets[t]
+		i, _ := slices.BinarySearchFunc(set, x.id, func(y *thing[S, T], id string) int { return cmp.Compare(y.id, id) })
+		k.sets[t] = slices.Insert(set, i, x)
+	}
+	enter(tag{})
+	for key, value := range x.tags {
+		enter(tag{key, value})
+	}
 	k.count++
 	return x
 }
@@ -144,34 +150,36 @@ func (k *kind[S, T]) remove(now time.Time, x *thing[S, T]) {
 	delete(k.byToken, x.token)
 }
 
+// all is everything that exists, and may hold what is gone.
+func (k *kind[S, T]) all() []*thing[S, T] { return k.sets[tag{}] }
+
 // list is what a list shows at a time: copies that still share their tags with the cloud.
 func (k *kind[S, T]) list(at time.Time, tags map[string]string) []T {
-	type tag struct{ key, value string }
-	want := make([]tag, 0, len(tags))
+	// The smallest set that has one of the tags is searched for the others.
+	rarest, least := tag{}, -1
 	for key, value := range tags {
-		want = append(want, tag{key, value})
+		if key == "" {
+			return nil
+		}
+		if t := (tag{key, value}); least < 0 || len(k.sets[t]) < least {
+			rarest, least = t, len(k.sets[t])
+		}
 	}
-	shown := make([]*T, 0, len(k.all))
+	set := k.sets[rarest]
+	list := make([]T, 0, len(set))
 	gone := false
-scan:
-	for _, x := range k.all {
-		for _, w := range want {
-			if v, ok := x.tags[w.key]; !ok || v != w.value {
-				continue scan
-			}
+	for _, x := range set {
+		if len(tags) > 1 && !provider.Matches(x.tags, tags) {
+			continue
 		}
 		if v := x.at(at); v != nil {
-			shown = append(shown, v)
+			list = append(list, *v)
 		} else {
 			gone = gone || x.goneAt(at)
 		}
 	}
-	list := make([]T, len(shown))
-	for i, v := range shown {
-		list[i] = *v
-	}
 	if oldest := time.Now().Add(-k.cloud.opts.ListLag); gone {
-		k.all = slices.DeleteFunc(k.all, func(x *thing[S, T]) bool { return x.goneAt(oldest) })
+		k.sets[rarest] = slices.DeleteFunc(set, func(x *thing[S, T]) bool { return x.goneAt(oldest) })
 	}
 	return list
 }
