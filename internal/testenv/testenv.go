@@ -7,9 +7,11 @@ package testenv
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,9 +22,6 @@ import (
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/local"
 )
-
-// SIGSTOP and SIGCONT on Linux, where local instances are; package syscall does not have them everywhere.
-const sigStop, sigCont = syscall.Signal(0x13), syscall.Signal(0x12)
 
 // patience bounds every wait for a server.
 const patience = 60 * time.Second
@@ -79,16 +78,18 @@ func Dir(t testing.TB) string {
 }
 
 // Cloud is a local cloud in a directory of its own. At the end of the test, its instances are terminated, and nothing may
-// be left.
+// be left. If the test program dies before, by a panic, a time-out or a signal, they are killed all the same.
 func Cloud(t testing.TB, images map[string]local.Image) *local.Cloud {
 	t.Helper()
-	c, err := local.New(local.Options{Dir: Dir(t), Images: images})
+	dir := Dir(t)
+	c, err := local.New(local.Options{Dir: dir, Images: images})
+	if errors.Is(err, errors.ErrUnsupported) {
+		Missing(t, err.Error())
+	}
 	if err != nil {
-		if strings.Contains(err.Error(), "Linux") {
-			Missing(t, err.Error())
-		}
 		t.Fatal(err)
 	}
+	guard(t, dir)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -108,6 +109,44 @@ func Cloud(t testing.TB, images map[string]local.Image) *local.Cloud {
 		}
 	})
 	return c
+}
+
+// guardScript waits until the pipe to the test program breaks, and then kills every process that has a directory below
+// the given one in its environment, and removes that.
+const guardScript = `read -r end
+for n in 1 2 3; do
+	for f in $(grep -lszF "SCALR_DIR=$0/" /proc/[0-9]*/environ); do
+		f=${f#/proc/}
+		kill -9 "${f%/environ}" 2>/dev/null
+	done
+	sleep 0.1
+	test -e "$0" || exit 0
+done
+rm -rf "$0"`
+
+// guard ends what is in the directory when the test program dies.
+func guard(t testing.TB, dir string) {
+	t.Helper()
+	stdin, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", guardScript, dir)
+	cmd.Dir, cmd.Env, cmd.Stdin = "/", []string{"PATH=" + os.Getenv("PATH")}, stdin
+	ownSession(cmd)
+	err = cmd.Start()
+	stdin.Close()
+	if err != nil {
+		pipe.Close()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if !t.Failed() { // then nothing is left, and there is nothing to wait for
+			cmd.Process.Kill()
+		}
+		pipe.Close()
+		cmd.Wait()
+	})
 }
 
 // Processes finds the living processes that have the instance's ID in their environment, each as "pid (name)". It does not

@@ -89,6 +89,11 @@ func TestHostsAtOnce(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
+	wide := cloud(t, sleepImage())
+	first := launch(t, wide, "a")
+	require.NoError(t, wide.Terminate(t.Context(), first.ID))
+	assert.NotEqual(t, first.Private, launch(t, wide, "b").Private, "the address of a terminated instance rests")
+
 	o := local.Options{Dir: testenv.Dir(t), Images: map[string]local.Image{"it": sleepImage()}, Prefix: netip.MustParsePrefix("127.78.9.8/30")}
 	c := newCloud(t, o)
 	a := launch(t, c, "a")

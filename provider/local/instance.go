@@ -216,18 +216,18 @@ func (c *Cloud) Instances(ctx context.Context, tags map[string]string) ([]provid
 // complete does the rest of a Terminate or a Stop that nobody is at work on. What fails here is tried again at the next
 // list, which shows the instance as before until then.
 func (c *Cloud) complete(ctx context.Context, r *instance) {
-	if r.Phase != phaseTerminating && r.Phase != phaseStopping {
-		return
-	}
-	unlock, ok := c.store.tryLock(r.ID)
-	if !ok {
-		return
-	}
-	defer unlock()
-	if r.Phase == phaseStopping {
+	switch r.Phase {
+	case phaseStopping:
 		c.switchOff(ctx, r.ID)
-	} else if c.bury(ctx, r.ID) == nil {
-		r.Phase = phaseTerminated
+	case phaseTerminating:
+		unlock, ok := c.store.tryLock(r.ID)
+		if !ok {
+			return
+		}
+		defer unlock()
+		if c.bury(ctx, r.ID) == nil {
+			r.Phase = phaseTerminated
+		}
 	}
 }
 

@@ -128,8 +128,15 @@ func (r MariaDB) template(ctx context.Context, server, install string) (string, 
 	if err != nil {
 		return "", err
 	}
-	// Another version of the server, or another user, gets another one.
-	key := hash(fmt.Sprint(server, st.Size(), st.ModTime().UnixNano(), os.Geteuid()))
+	args := []string{
+		"--no-defaults", "--skip-test-db", "--auth-root-authentication-method=socket", "--auth-root-socket-user=root",
+		"--innodb-log-file-size=8M",
+	}
+	if os.Geteuid() == 0 {
+		args = append(args, "--user=root")
+	}
+	// Another version of the server, or other arguments, get another one.
+	key := hash(fmt.Sprint(server, st.Size(), st.ModTime().UnixNano(), args))
 	path := filepath.Join(r.Template, fmt.Sprintf("mariadb-%016x", key))
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
@@ -155,14 +162,7 @@ func (r MariaDB) template(ctx context.Context, server, install string) (string, 
 	if err != nil {
 		return "", err
 	}
-	args := []string{
-		"--no-defaults", "--datadir=" + part, "--skip-test-db", "--auth-root-authentication-method=socket",
-		"--auth-root-socket-user=root", "--innodb-log-file-size=8M",
-	}
-	if os.Geteuid() == 0 {
-		args = append(args, "--user=root")
-	}
-	cmd := exec.CommandContext(ctx, install, args...)
+	cmd := exec.CommandContext(ctx, install, append(args, "--datadir="+part)...)
 	var out bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = r.Template, &out, &out, time.Second
 	if err := cmd.Run(); err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // Stop kills every process of the instance, and returns nil only when a search has found none. Volumes and the directory
-// stay.
+// stay. It waits for nobody: who fences cannot wait for a launch or a snapshot to end.
 func (c *Cloud) Stop(ctx context.Context, id string) error {
 	const op = "Stop"
 	gone, err := c.setPhase(ctx, id, phaseStopping)
@@ -18,32 +18,36 @@ func (c *Cloud) Stop(ctx context.Context, id string) error {
 		return fail(op, id, err)
 	}
 	c.step("stopping")
-	// First without the lock, since who fences cannot wait for a launch or a snapshot. Then with it, so that a Start that
-	// was under way is over.
-	if err := killTree(ctx, instanceMark(id)); err != nil {
-		return fail(op, id, err)
-	}
-	unlock, err := c.store.lock(ctx, id)
-	if errors.Is(err, fs.ErrNotExist) { // its launch has failed meanwhile, and was taken back
-		return nil
-	}
-	if err != nil {
-		return fail(op, id, err)
-	}
-	defer unlock()
 	return fail(op, id, c.switchOff(ctx, id))
 }
 
-// switchOff completes a Stop. The caller holds the instance's lock.
+// switchOff completes a Stop. A launch or a start that is under way sees that the instance is Stopping before its program
+// runs; a start that comes later wins.
 func (c *Cloud) switchOff(ctx context.Context, id string) error {
-	if gone, err := c.setPhase(ctx, id, phaseStopping); gone || err != nil {
+	overruled := func() error {
+		r, err := get[instance](c.store, id)
+		if err == nil && r.Phase == phaseOn {
+			err = errors.New("it was started again meanwhile")
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
 		return err
 	}
-	if err := killTree(ctx, instanceMark(id)); err != nil {
+	if err := killWhile(ctx, instanceMark(id), overruled); err != nil {
 		return err
 	}
-	_, err := c.setPhase(ctx, id, phaseOff)
-	return err
+	return c.store.locked(ctx, func() error {
+		r, err := get[instance](c.store, id)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && r.Phase != phaseStopping {
+			return overruled()
+		}
+		if err != nil {
+			return err
+		}
+		r.Phase = phaseOff
+		return c.store.put(r)
+	})
 }
 
 // setPhase says what the instance is meant to be, unless it is gone or about to be.
@@ -110,9 +114,10 @@ func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	if errors.Is(err, errGone) {
-		err = gone
+		return provider.Errorf(op, id, nil, "%w", err)
 	}
-	return fail(op, id, errors.Join(err, c.switchOff(clean, id)))
+	_, off := c.setPhase(clean, id, phaseStopping)
+	return fail(op, id, errors.Join(err, off, c.switchOff(clean, id)))
 }
 
 // Signal sends a signal to every process of the instance but the supervisor: SIGKILL is a crash, SIGSTOP a machine that

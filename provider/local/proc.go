@@ -49,6 +49,12 @@ type procID struct {
 // killTree kills what bears the mark until two searches in a row have found nothing: one search can miss a process that
 // is born while it runs.
 func killTree(ctx context.Context, m mark) error {
+	return killWhile(ctx, m, func() error { return nil })
+}
+
+// killWhile is killTree until may gives an error. It is asked between a search and the kill, so that what was born after
+// it had changed its mind lives.
+func killWhile(ctx context.Context, m mark, may func() error) error {
 	empty := 0
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		pids, err := members(m)
@@ -61,6 +67,9 @@ func killTree(ctx context.Context, m mark) error {
 			return nil
 		} else {
 			continue
+		}
+		if err := may(); err != nil {
+			return err
 		}
 		for _, pid := range pids {
 			// A process that cannot be signalled has ended, or is found by the next search.

@@ -3,6 +3,7 @@
 package local_test
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -86,6 +88,47 @@ func TestSnapshotLeavesTheHungHanging(t *testing.T) {
 	assert.Contains(t, states(i.ID), "T")
 	require.NoError(t, c.Signal(t.Context(), i.ID, syscall.SIGCONT))
 	progresses(t, v)
+}
+
+// While a snapshot is taken, nothing can begin to write to the volume, but what writes can be stopped.
+func TestSnapshotHoldsTheVolume(t *testing.T) {
+	c, i, v := writerCloud(t)
+	other := launch(t, c, "other", func(l *provider.Launch) { l.Image = "it" })
+	during := func(f func(ctx context.Context)) {
+		c.SetStep(func(step string) {
+			if step == "frozen" {
+				c.SetStep(func(string) {})
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				defer cancel()
+				f(ctx)
+			}
+		})
+	}
+	during(func(ctx context.Context) {
+		require.ErrorIs(t, c.Reboot(ctx, i.ID), context.DeadlineExceeded)
+		require.NoError(t, c.Stop(t.Context(), i.ID))
+		require.Empty(t, states(i.ID))
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, c.Start(ctx, i.ID), context.DeadlineExceeded)
+	})
+	_, err := c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "attached", Volume: v.ID})
+	require.NoError(t, err)
+
+	require.NoError(t, c.DetachVolume(t.Context(), v.ID))
+	during(func(ctx context.Context) {
+		require.ErrorIs(t, c.AttachVolume(ctx, v.ID, other.ID), context.DeadlineExceeded)
+	})
+	_, err = c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "free", Volume: v.ID})
+	require.NoError(t, err)
+	during(func(ctx context.Context) {
+		_, err := c.Launch(ctx, provider.Launch{Token: "late", Image: "it", Volumes: []string{v.ID}})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+	_, err = c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "free again", Volume: v.ID})
+	require.ErrorContains(t, err, "Token")
+	_, err = c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "free-again", Volume: v.ID})
+	require.NoError(t, err)
 }
 
 func TestCrashOfWhoTakesASnapshot(t *testing.T) {

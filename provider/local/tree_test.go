@@ -43,6 +43,12 @@ func escapeImage(args ...string) local.Image {
 	}}
 }
 
+// untilCount waits until so many processes have the argument. There are more for a moment, between fork and exec.
+func untilCount(t *testing.T, arg string, want int, what string) {
+	t.Helper()
+	until(t, what, func() bool { return len(withArgument(arg)) == want })
+}
+
 func TestWholeTreeIsKilled(t *testing.T) {
 	for name, end := range map[string]func(*local.Cloud, string) error{
 		"Terminate": func(c *local.Cloud, id string) error { return c.Terminate(t.Context(), id) },
@@ -58,13 +64,12 @@ func TestWholeTreeIsKilled(t *testing.T) {
 			im.Grace = 50 * time.Millisecond
 			c := cloud(t, im)
 			i, other := launch(t, c, "a"), launch(t, c, "b")
-			until(t, "both have their daemons", func() bool {
-				return len(withArgument("arg-"+i.ID)) == 3 && len(withArgument("arg-"+other.ID)) == 3
-			})
+			untilCount(t, "arg-"+i.ID, 3, "it has its daemons")
+			untilCount(t, "arg-"+other.ID, 3, "the other one has")
 			require.NoError(t, end(c, i.ID))
 			assert.Empty(t, withArgument("arg-"+i.ID))
 			assert.Empty(t, testenv.Processes(i.ID))
-			assert.Len(t, withArgument("arg-"+other.ID), 3, "nobody else is killed")
+			untilCount(t, "arg-"+other.ID, 3, "nobody else is killed")
 			require.NoError(t, c.Stop(t.Context(), other.ID))
 			assert.Empty(t, withArgument("arg-"+other.ID))
 		})
@@ -76,10 +81,10 @@ func TestDaemonsAloneAreKilled(t *testing.T) {
 	i := launch(t, c, "a")
 	i = untilState(t, c, i.ID, provider.Failed)
 	assert.Equal(t, "exit status 0", i.Reason)
-	assert.Len(t, withArgument("arg-"+i.ID), 2)
+	untilCount(t, "arg-"+i.ID, 2, "the daemons live")
 	require.NoError(t, c.Start(t.Context(), i.ID))
 	until(t, "the program has run again", func() bool { return find(t, c, i.ID).State == provider.Failed })
-	assert.Len(t, withArgument("arg-"+i.ID), 2, "those of the first start are gone")
+	untilCount(t, "arg-"+i.ID, 2, "those of the first start are gone")
 	require.NoError(t, c.Terminate(t.Context(), i.ID))
 	assert.Empty(t, withArgument("arg-"+i.ID))
 }
@@ -93,7 +98,7 @@ func TestCommandIsKilledWithItsTree(t *testing.T) {
 		_, err := c.RunCommand(ctx, i.ID, provider.Command{Args: []string{self(), "arg-" + i.ID}, Env: []string{"SCALR_TEST_PROGRAM=escape"}})
 		done <- err
 	}()
-	until(t, "the command has its daemons", func() bool { return len(withArgument("arg-"+i.ID)) == 3 })
+	untilCount(t, "arg-"+i.ID, 3, "the command has its daemons")
 	cancel()
 	require.ErrorIs(t, <-done, ctx.Err())
 	assert.Empty(t, withArgument("arg-"+i.ID))
@@ -103,7 +108,7 @@ func TestCommandIsKilledWithItsTree(t *testing.T) {
 	r, err := c.RunCommand(t.Context(), i.ID, provider.Command{Args: []string{self(), "arg-" + i.ID, "leave"}, Env: []string{"SCALR_TEST_PROGRAM=escape"}})
 	require.NoError(t, err)
 	assert.Zero(t, r.Exit, string(r.Output))
-	assert.Len(t, withArgument("arg-"+i.ID), 2)
+	untilCount(t, "arg-"+i.ID, 2, "the daemons live")
 	require.NoError(t, c.Terminate(t.Context(), i.ID))
 	assert.Empty(t, withArgument("arg-"+i.ID))
 }
