@@ -329,7 +329,11 @@ func (d *decision) roleOf(name string) *Role {
 
 // member gives what the machine's database manager says of it.
 func (d *decision) member(m *machine) (replication.MemberState, bool) {
-	s, ok := d.o.sets[m.slot.role].Member(m.slot.name())
+	set, ok := d.o.sets[m.slot.role]
+	if !ok {
+		return replication.MemberState{}, false
+	}
+	s, ok := set.Member(m.slot.name())
 	return s, ok && s.Member.Machine == m.id
 }
 

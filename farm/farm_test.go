@@ -500,3 +500,36 @@ func TestDrainComesBeforeTheEnd(t *testing.T) {
 		require.Equal(t, 3, launches)
 	})
 }
+
+// TestLostLeaseStopsThePass loses the lease in the middle of a launch: what was begun ends, and nothing more is done until
+// another program has the lease.
+func TestLostLeaseStopsThePass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: time.Second})
+		var locker cronlock.Memory
+		config := testConfig(cloud, testZone())
+		config.Locker = &locker
+		events := record(&config)
+		launches := 0
+		cloud.SetFault(func(_ context.Context, c memcloud.Call) error {
+			if c.Method == "Launch" && !c.After {
+				if launches++; launches == 2 {
+					locker.Expire("farm/shop")
+				}
+			}
+			return nil
+		})
+		f, err := New(web(5, 5), config)
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		time.Sleep(config.Interval + time.Second)
+		require.LessOrEqual(t, launches, 2)
+		require.Contains(t, kindsOf(*events), string(LeaseLost))
+		time.Sleep(time.Minute)
+		require.Len(t, world(cloud), 5)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+}
