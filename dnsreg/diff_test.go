@@ -283,6 +283,24 @@ func TestDiffRefusesBadArguments(t *testing.T) {
 	}
 }
 
+// A value stands in a mark as it is, unless a host could alter it on its way.
+func TestMarksOfOddValues(t *testing.T) {
+	for text, plain := range map[string]bool{
+		"v=spf1 include:_spf.example.net ~all": true, "x": true, strings.Repeat("v", 128): true, "sha256=x": true, "value=x": true,
+		"": false, " x": false, "x ": false, `a"b`: false, `a\b`: false, "a;b": false, "a\tb": false, "grün": false, strings.Repeat("v", 129): false,
+	} {
+		want := []dnsreg.RRset{set("t."+zone, "TXT", ttl, text)}
+		changes, err := dnsreg.Diff(zone, "shop", nil, want)
+		require.NoError(t, err)
+		mark := changes[1].New.Values[0]
+		require.Equal(t, plain, mark == "v=scalr1 owner=shop type=TXT ttl=20 value="+text, "%q: %s", text, mark)
+		require.Equal(t, !plain, strings.HasPrefix(mark, "v=scalr1 owner=shop type=TXT ttl=20 sha256="), "%q: %s", text, mark)
+		left, err := dnsreg.Diff(zone, "shop", []dnsreg.RRset{*changes[0].New, *changes[1].New}, want)
+		require.NoError(t, err)
+		require.Empty(t, left)
+	}
+}
+
 // The longest mark there can be fits into one string of a TXT record.
 func TestMarksAreShort(t *testing.T) {
 	changes, err := dnsreg.Diff(zone, strings.Repeat("o", 63), nil, []dnsreg.RRset{

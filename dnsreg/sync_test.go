@@ -225,3 +225,23 @@ func TestOwnersWhoRaceAllGetWhatTheyWant(t *testing.T) {
 		require.Len(t, list, 2, "SOA and NS")
 	})
 }
+
+func TestSyncSaysWhatWasMadeHalfWay(t *testing.T) {
+	m := memory()
+	want := []dnsreg.RRset{set("a."+zone, "A", ttl, "192.0.2.1"), set("b."+zone, "A", ttl, "192.0.2.1")}
+	changes, err := dnsreg.Sync(t.Context(), halfWay{m}, zone, "shop", want)
+	require.ErrorIs(t, err, errDown)
+	require.EqualError(t, err, "apply to example.com.: 3 changes made, 0 unknown, 1 not made: down")
+	require.Len(t, changes, 3)
+}
+
+// halfWay claims to be atomic, and stops before the last change.
+type halfWay struct{ *dnsreg.Memory }
+
+func (h halfWay) Apply(ctx context.Context, zone string, changes []dnsreg.Change) error {
+	last := len(changes) - 1
+	if err := h.Memory.Apply(ctx, zone, changes[:last]); err != nil {
+		return err
+	}
+	return &dnsreg.PartialError{Done: changes[:last], Failed: changes[last:], Err: errDown}
+}

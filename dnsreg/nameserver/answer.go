@@ -124,13 +124,9 @@ func (r *responder) answer() (rcode int, fits bool) {
 	for hop := 0; ; hop++ {
 		m := s.match(name)
 		if m.cut != nil && (q.typ != dns.TypeDS || len(m.cut.name) != len(name)) {
-			if hop == 0 {
-				return dns.RcodeSuccess, r.refer(s, m.cut, name, at)
-			}
-			r.authoritative()
 			return dns.RcodeSuccess, r.refer(s, m.cut, name, at)
 		}
-		r.authoritative()
+		r.buf[2] |= 0x04 // AA, which is about the first name (RFC 1035, section 4.1.1)
 		n := m.node
 		if m.cut != nil {
 			n = m.cut // whether a delegation is signed is the parent's to say (RFC 4035, section 3.1.4.1)
@@ -142,7 +138,14 @@ func (r *responder) answer() (rcode int, fits bool) {
 			return dns.RcodeSuccess, r.deny(s, name, at)
 		}
 		if set := n.get(q.typ); set != nil {
-			return dns.RcodeSuccess, r.add(answers, at, name, set)
+			start := len(r.buf)
+			if !r.add(answers, at, name, set) {
+				return dns.RcodeSuccess, false
+			}
+			if q.typ == dns.TypeNS {
+				r.addresses(s, start, set, nil)
+			}
+			return dns.RcodeSuccess, true
 		}
 		cname := n.get(dns.TypeCNAME)
 		switch {
@@ -168,8 +171,6 @@ func (r *responder) answer() (rcode int, fits bool) {
 		}
 	}
 }
-
-func (r *responder) authoritative() { r.buf[2] |= 0x04 }
 
 // zone gives the zone that the question's name is in: the one with the longest name, and the parent's for DS.
 func (r *responder) zone() *zone {
@@ -245,9 +246,12 @@ func (r *responder) refer(s *snapshot, cut *node, name []byte, at int) bool {
 	up, _ := suffix(name, []byte(cut.name))
 	start := len(r.buf)
 	ns := cut.get(dns.TypeNS)
-	if !r.add(authority, at+up, name[up:], ns) {
-		return false
-	}
+	return r.add(authority, at+up, name[up:], ns) && r.addresses(s, start, ns, []byte(cut.name))
+}
+
+// addresses adds the addresses that the zone has for name servers; their NS stand in the message from start on. It reports
+// false if there is no room for those of a name at or below needed; others may be left out.
+func (r *responder) addresses(s *snapshot, start int, ns *rrset, needed []byte) bool {
 	end := len(r.buf)
 	owner := (end - start - len(ns.wire)) / ns.n
 	for i := start; i < end; {
@@ -261,9 +265,12 @@ func (r *responder) refer(s *snapshot, cut *node, name []byte, at int) bool {
 		if n == nil {
 			continue
 		}
-		_, needed := suffix(target, []byte(cut.name))
+		must := false
+		if needed != nil {
+			_, must = suffix(target, needed)
+		}
 		for _, typ := range [...]uint16{dns.TypeA, dns.TypeAAAA} {
-			if set := n.get(typ); set != nil && !r.add(additional, data, target, set) && needed {
+			if a := n.get(typ); a != nil && !r.add(additional, data, target, a) && must {
 				return false
 			}
 		}

@@ -77,79 +77,83 @@ const testZone = `
 
 const soa = "authority @ 20 SOA ns hostmaster 2 3600 600 1209600 20"
 
-func TestAnswers(t *testing.T) {
-	const referral = `
+const referral = `
 authority sub 60 NS ns
 authority sub 60 NS ns.example.net.
 authority sub 60 NS ns.sub
 additional ns 60 A 192.0.2.54
 additional ns.sub 60 A 192.0.2.53
 additional ns.sub 60 AAAA 2001:db8::53`
+
+// testAnswers are what testZone answers: the question's name without the zone's, its type, and the answer as show gives it.
+var testAnswers = []struct{ name, typ, want string }{
+	{"www", "A", "NOERROR aa\nwww 20 A 192.0.2.1"},
+	{"www", "AAAA", "NOERROR aa\nwww 20 AAAA 2001:db8::1"},
+	{"WwW", "A", "NOERROR aa\nWwW 20 A 192.0.2.1"},
+	{"www", "MX", "NOERROR aa\n" + soa},
+	{"www", "TYPE1000", "NOERROR aa\n" + soa},
+	{"nope", "A", "NXDOMAIN aa\n" + soa},
+	{"x.www", "A", "NXDOMAIN aa\n" + soa},
+	{"", "NS", "NOERROR aa\n@ 3600 NS ns\nadditional ns 60 A 192.0.2.54"},
+	{"", "SOA", "NOERROR aa\n@ 3600 SOA ns hostmaster 2 3600 600 1209600 20"},
+	{"", "A", "NOERROR aa\n" + soa},
+	{"_sip._tcp", "SRV", "NOERROR aa\n_sip._tcp 20 SRV 1 2 5060 www"},
+	{"_tcp", "SRV", "NOERROR aa\n" + soa}, // an empty name above another one exists
+	{"c", "A", "NOERROR aa\n" + soa},
+	{"b.c", "A", "NOERROR aa\n" + soa},
+	{"x.c", "A", "NXDOMAIN aa\n" + soa},
+	{"mail", "MX", "NOERROR aa\nmail 20 MX 0 ."},
+
+	{"alias", "A", "NOERROR aa\nalias 30 CNAME www\nwww 20 A 192.0.2.1"},
+	{"alias", "CNAME", "NOERROR aa\nalias 30 CNAME www"},
+	{"alias2", "TXT", "NOERROR aa\nalias2 30 CNAME alias\nalias 30 CNAME www\nwww 20 TXT \"hello\""},
+	{"alias", "MX", "NOERROR aa\nalias 30 CNAME www\n" + soa},
+	{"away", "A", "NOERROR aa\naway 30 CNAME www.example.net."},
+	{"dangling", "A", "NXDOMAIN aa\ndangling 30 CNAME nope\n" + soa},
+	{"empty", "A", "NOERROR aa\nempty 30 CNAME b.c\n" + soa},
+	{"loop1", "A", "NOERROR aa\nloop1 30 CNAME loop2\nloop2 30 CNAME loop1"},
+	{"todeleg", "A", "NOERROR aa\ntodeleg 30 CNAME x.sub" + referral},
+	{"towild", "A", "NOERROR aa\ntowild 30 CNAME q.wild\nq.wild 20 A 192.0.2.3"},
+
+	{"q.wild", "A", "NOERROR aa\nq.wild 20 A 192.0.2.3"},
+	{"p.Q.wild", "A", "NOERROR aa\np.Q.wild 20 A 192.0.2.3"},
+	{"q.wild", "MX", "NOERROR aa\nq.wild 20 MX 10 mail"},
+	{"q.wild", "TXT", "NOERROR aa\n" + soa},
+	{"*.wild", "A", "NOERROR aa\n*.wild 20 A 192.0.2.3"},
+	{"x.*.wild", "A", "NXDOMAIN aa\n" + soa},    // the closest encloser is *.wild
+	{"here.wild", "A", "NOERROR aa\n" + soa},    // a name that exists is not synthesised
+	{"q.here.wild", "A", "NXDOMAIN aa\n" + soa}, // neither is one below it
+	{"ent.wild", "A", "NOERROR aa\n" + soa},     // an empty one exists too
+	{"q.ent.wild", "A", "NXDOMAIN aa\n" + soa},
+	{"wild", "A", "NOERROR aa\n" + soa},
+	{"q.wildc", "AAAA", "NOERROR aa\nq.wildc 30 CNAME www\nwww 20 AAAA 2001:db8::1"},
+	{"q.wildc", "CNAME", "NOERROR aa\nq.wildc 30 CNAME www"},
+	{"q.wildloop", "A", "NOERROR aa\nq.wildloop 30 CNAME a.wildloop\na.wildloop 30 CNAME a.wildloop"},
+
+	{"sub", "A", "NOERROR" + referral},
+	{"sub", "NS", "NOERROR" + referral},
+	{"sub", "TXT", "NOERROR" + referral},
+	{"sub", "ANY", "NOERROR" + referral},
+	{"ns.sub", "A", "NOERROR" + referral},
+	{"x.y.Sub", "A", "NOERROR" + strings.ReplaceAll(referral, "authority sub", "authority Sub")},
+	{"x.deep.sub", "A", "NOERROR" + referral}, // the topmost cut counts
+	{"sub", "DS", "NOERROR aa\n" + soa},
+	{"x.sub", "DS", "NOERROR" + referral},
+
+	{"www", "ANY", "NOERROR aa\nwww 3600 HINFO \"RFC8482\" \"\""},
+	{"alias", "ANY", "NOERROR aa\nalias 30 CNAME www"},
+	{"q.wild", "ANY", "NOERROR aa\nq.wild 3600 HINFO \"RFC8482\" \"\""},
+	{"b.c", "ANY", "NOERROR aa\n" + soa},
+	{"nope", "ANY", "NXDOMAIN aa\n" + soa},
+	{"www", "AXFR", "REFUSED"},
+	{"www", "IXFR", "REFUSED"},
+	{"www", "MAILB", "NOTIMP"},
+	{"www", "OPT", "FORMERR"},
+}
+
+func TestAnswers(t *testing.T) {
 	s := newServer(t, testZone)
-	for _, c := range []struct{ name, typ, want string }{
-		{"www", "A", "NOERROR aa\nwww 20 A 192.0.2.1"},
-		{"www", "AAAA", "NOERROR aa\nwww 20 AAAA 2001:db8::1"},
-		{"WwW", "A", "NOERROR aa\nWwW 20 A 192.0.2.1"},
-		{"www", "MX", "NOERROR aa\n" + soa},
-		{"www", "TYPE1000", "NOERROR aa\n" + soa},
-		{"nope", "A", "NXDOMAIN aa\n" + soa},
-		{"x.www", "A", "NXDOMAIN aa\n" + soa},
-		{"", "NS", "NOERROR aa\n@ 3600 NS ns"},
-		{"", "SOA", "NOERROR aa\n@ 3600 SOA ns hostmaster 2 3600 600 1209600 20"},
-		{"", "A", "NOERROR aa\n" + soa},
-		{"_sip._tcp", "SRV", "NOERROR aa\n_sip._tcp 20 SRV 1 2 5060 www"},
-		{"_tcp", "SRV", "NOERROR aa\n" + soa}, // an empty name above another one exists
-		{"c", "A", "NOERROR aa\n" + soa},
-		{"b.c", "A", "NOERROR aa\n" + soa},
-		{"x.c", "A", "NXDOMAIN aa\n" + soa},
-		{"mail", "MX", "NOERROR aa\nmail 20 MX 0 ."},
-
-		{"alias", "A", "NOERROR aa\nalias 30 CNAME www\nwww 20 A 192.0.2.1"},
-		{"alias", "CNAME", "NOERROR aa\nalias 30 CNAME www"},
-		{"alias2", "TXT", "NOERROR aa\nalias2 30 CNAME alias\nalias 30 CNAME www\nwww 20 TXT \"hello\""},
-		{"alias", "MX", "NOERROR aa\nalias 30 CNAME www\n" + soa},
-		{"away", "A", "NOERROR aa\naway 30 CNAME www.example.net."},
-		{"dangling", "A", "NXDOMAIN aa\ndangling 30 CNAME nope\n" + soa},
-		{"empty", "A", "NOERROR aa\nempty 30 CNAME b.c\n" + soa},
-		{"loop1", "A", "NOERROR aa\nloop1 30 CNAME loop2\nloop2 30 CNAME loop1"},
-		{"todeleg", "A", "NOERROR aa\ntodeleg 30 CNAME x.sub" + referral},
-		{"towild", "A", "NOERROR aa\ntowild 30 CNAME q.wild\nq.wild 20 A 192.0.2.3"},
-
-		{"q.wild", "A", "NOERROR aa\nq.wild 20 A 192.0.2.3"},
-		{"p.Q.wild", "A", "NOERROR aa\np.Q.wild 20 A 192.0.2.3"},
-		{"q.wild", "MX", "NOERROR aa\nq.wild 20 MX 10 mail"},
-		{"q.wild", "TXT", "NOERROR aa\n" + soa},
-		{"*.wild", "A", "NOERROR aa\n*.wild 20 A 192.0.2.3"},
-		{"x.*.wild", "A", "NXDOMAIN aa\n" + soa},    // the closest encloser is *.wild
-		{"here.wild", "A", "NOERROR aa\n" + soa},    // a name that exists is not synthesised
-		{"q.here.wild", "A", "NXDOMAIN aa\n" + soa}, // neither is one below it
-		{"ent.wild", "A", "NOERROR aa\n" + soa},     // an empty one exists too
-		{"q.ent.wild", "A", "NXDOMAIN aa\n" + soa},
-		{"wild", "A", "NOERROR aa\n" + soa},
-		{"q.wildc", "AAAA", "NOERROR aa\nq.wildc 30 CNAME www\nwww 20 AAAA 2001:db8::1"},
-		{"q.wildc", "CNAME", "NOERROR aa\nq.wildc 30 CNAME www"},
-		{"q.wildloop", "A", "NOERROR aa\nq.wildloop 30 CNAME a.wildloop\na.wildloop 30 CNAME a.wildloop"},
-
-		{"sub", "A", "NOERROR" + referral},
-		{"sub", "NS", "NOERROR" + referral},
-		{"sub", "TXT", "NOERROR" + referral},
-		{"sub", "ANY", "NOERROR" + referral},
-		{"ns.sub", "A", "NOERROR" + referral},
-		{"x.y.Sub", "A", "NOERROR" + strings.ReplaceAll(referral, "authority sub", "authority Sub")},
-		{"x.deep.sub", "A", "NOERROR" + referral}, // the topmost cut counts
-		{"sub", "DS", "NOERROR aa\n" + soa},
-		{"x.sub", "DS", "NOERROR" + referral},
-
-		{"www", "ANY", "NOERROR aa\nwww 3600 HINFO \"RFC8482\" \"\""},
-		{"alias", "ANY", "NOERROR aa\nalias 30 CNAME www"},
-		{"q.wild", "ANY", "NOERROR aa\nq.wild 3600 HINFO \"RFC8482\" \"\""},
-		{"b.c", "ANY", "NOERROR aa\n" + soa},
-		{"nope", "ANY", "NXDOMAIN aa\n" + soa},
-		{"www", "AXFR", "REFUSED"},
-		{"www", "IXFR", "REFUSED"},
-		{"www", "MAILB", "NOTIMP"},
-		{"www", "OPT", "FORMERR"},
-	} {
+	for _, c := range testAnswers {
 		typ, ok := dns.StringToType[c.typ]
 		if !ok {
 			_, err := fmt.Sscanf(c.typ, "TYPE%d", &typ)
@@ -288,6 +292,36 @@ func TestTruncation(t *testing.T) {
 		m = unpack(t, newResponder(s.zones).respond(packed, true))
 		require.False(t, m.Truncated)
 		require.NotEmpty(t, append(m.Answer, m.Ns...))
+	}
+}
+
+// Whatever an answer holds, it is no longer than the client takes, and is whole if it fits.
+func TestAnswersFitExactly(t *testing.T) {
+	var records strings.Builder
+	for i := range 31 {
+		fmt.Fprintf(&records, "many A 20 192.0.2.%d\n", i) // with 12 + 22 bytes for the rest, an answer of 16 * 31
+	}
+	s := newServer(t, records.String())
+	const whole = 12 + 22 + 31*16
+	for _, edns := range []bool{false, true} {
+		for size := whole - 3; size <= whole+optLen+3; size++ {
+			q := new(dns.Msg).SetQuestion("many.example.com.", dns.TypeA)
+			want, limit := whole, 512
+			if edns {
+				q.SetEdns0(uint16(size), false)
+				want, limit = whole+optLen, size
+			}
+			packed, err := q.Pack()
+			require.NoError(t, err)
+			out := newResponder(s.zones).respond(packed, false)
+			if limit < want {
+				require.True(t, unpack(t, out).Truncated)
+				require.LessOrEqual(t, len(out), limit)
+			} else {
+				require.False(t, unpack(t, out).Truncated, "%d", size)
+				require.Len(t, out, want)
+			}
+		}
 	}
 }
 

@@ -58,6 +58,18 @@ type oracleAnswer struct {
 	answer, ns, additional []string
 }
 
+func (o oracle) addresses(ns dnsreg.RRset) (list []string) {
+	for _, target := range ns.Values {
+		for _, typ := range []string{"A", "AAAA"} {
+			if g, ok := o[[2]string{target, typ}]; ok {
+				list = append(list, o.rrs(target, g)...)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
 func (o oracle) answer(qname, qtype string) (a oracleAnswer) {
 	soa := o[[2]string{zoneName, "SOA"}]
 	soa.TTL = 20 * time.Second
@@ -74,14 +86,7 @@ func (o oracle) answer(qname, qtype string) (a oracleAnswer) {
 				continue
 			}
 			a.ns = o.rrs(n, ns)
-			for _, target := range ns.Values {
-				for _, typ := range []string{"A", "AAAA"} {
-					if g, ok := o[[2]string{target, typ}]; ok {
-						a.additional = append(a.additional, o.rrs(target, g)...)
-					}
-				}
-			}
-			slices.Sort(a.additional)
+			a.additional = o.addresses(ns)
 			return a
 		}
 		a.aa = true
@@ -100,6 +105,9 @@ func (o oracle) answer(qname, qtype string) (a oracleAnswer) {
 		}
 		if r, ok := o[[2]string{node, qtype}]; ok {
 			a.answer = append(a.answer, o.rrs(name, r)...)
+			if qtype == "NS" {
+				a.additional = o.addresses(r)
+			}
 			return a
 		}
 		if r, ok := o[[2]string{node, "CNAME"}]; ok {

@@ -197,14 +197,19 @@ func TestTCPConnectionsAreBounded(t *testing.T) {
 	require.NoError(t, waits.SetDeadline(time.Now().Add(100*time.Millisecond)))
 	_, err = waits.Read(make([]byte, 14))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	s.mu.Lock()
-	require.Len(t, s.conns, 3)
-	s.mu.Unlock()
+	require.Equal(t, 3, s.open())
 
 	require.NoError(t, conns[1].Close())
 	require.NoError(t, waits.SetDeadline(time.Now().Add(20*time.Second)))
 	_, err = io.ReadFull(waits, make([]byte, 14))
 	require.NoError(t, err)
+}
+
+// open says how many TCP connections are held.
+func (s *Server) open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // Open connections do not keep Run from ending.
@@ -218,7 +223,7 @@ func TestRunEndsWithOpenConnections(t *testing.T) {
 	defer conn.Close()
 	_, err = conn.Write([]byte{0})
 	require.NoError(t, err)
-	for len(func() map[net.Conn]bool { s.mu.Lock(); defer s.mu.Unlock(); return s.conns }()) == 0 {
+	for s.open() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
