@@ -27,7 +27,9 @@ type flight[V any] struct {
 
 // board makes the caller wait for the flight of the key and begins one if there is none, with what the caller has just
 // read. It also says how many steps that flight had begun before: 0 for who began it.
-func (o *Of[V]) board(ctx context.Context, key string, load func(context.Context) (V, error), read Item, readErr error) (*flight[V], int) {
+func (o *Of[V]) board(
+	ctx context.Context, key string, load func(context.Context) (V, error), read Item, readErr error,
+) (f *flight[V], since int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if f := o.flights[key]; f != nil {
@@ -35,7 +37,7 @@ func (o *Of[V]) board(ctx context.Context, key string, load func(context.Context
 		return f, f.step
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight[V]{cancel: cancel, callers: 1, step: 1, done: make(chan struct{})}
+	f = &flight[V]{cancel: cancel, callers: 1, step: 1, done: make(chan struct{})}
 	if o.flights == nil {
 		o.flights = map[string]*flight[V]{}
 	}
@@ -96,7 +98,9 @@ func (f *flight[V]) result(first bool) (v V, err error) {
 
 // fly brings the value: from the store if another process is loading it, else by loading it, under a lease if the store
 // gives one.
-func (o *Of[V]) fly(ctx context.Context, f *flight[V], key string, load func(context.Context) (V, error), read Item, readErr error) {
+func (o *Of[V]) fly(
+	ctx context.Context, f *flight[V], key string, load func(context.Context) (V, error), read Item, readErr error,
+) {
 	lease, leased := o.acquire(ctx, f, key, read, readErr)
 	if v, ok := decode[V](lease); ok {
 		f.value, f.encoded = v, lease.Value

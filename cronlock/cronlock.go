@@ -65,7 +65,7 @@ func CheckName(name string) error {
 			continue
 		}
 		if s := name[segment:i]; s == "" || s == "." || s == ".." {
-			return fmt.Errorf("lock name %q has the segment %q, want none that is empty, . or ..", name, s)
+			return fmt.Errorf("lock name %q has the segment %q, want none of \"\", \".\" and \"..\"", name, s)
 		}
 		segment = i + 1
 	}

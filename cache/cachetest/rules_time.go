@@ -149,7 +149,7 @@ func oneLoad(h *harness) {
 					return "welcome", ctx.Err()
 				})
 				if err == nil && v != "welcome" {
-					err = fmt.Errorf("Get returned %q", v)
+					err = fmt.Errorf("a caller got %q", v)
 				}
 				errs <- err
 			}()
@@ -190,7 +190,7 @@ func voidedLease(h *harness) {
 		}
 		v, err := writer.Get(h.ctx, "k", other)
 		if err != nil || v != "new" {
-			return "", fmt.Errorf("Get after a Delete, while an old load was under way, returned %q and %w", v, err)
+			return "", fmt.Errorf("after a Delete, while an old load was under way, Get returned %q and %w", v, err)
 		}
 		return "old", nil
 	})

@@ -1,0 +1,184 @@
+// Package memcached is a cache.Store on a set of memcached servers, on top of github.com/bradfitz/gomemcache.
+//
+// # Which server has a key
+//
+// Each key is owned by one slot, by rendezvous hashing (Thaler and Ravishankar, 1998): of all slots, the one whose name
+// hashes highest together with the key. So a server that replaces another one in its slot moves no key, a new slot takes
+// its share of keys from all others, and a slot that goes leaves its keys to all others; no other key moves. All processes
+// with the same slots agree, whatever the order in which they list them and wherever the servers are. The hash is
+// FNV-1a, mixed with the slot's by the finalizer of SplitMix64, and will not change.
+//
+// # Failure
+//
+// A call is bounded by its context, whose end interrupts the connection that the call uses, and at each step by
+// Options.Timeout. A server that does not answer in time, or takes no connection, is not asked for half a second, then one
+// call tries it again, and so on with pauses that double up to five seconds; calls fail with cache.ErrDown meanwhile, at
+// once. So a server that hangs costs a caller one Timeout, and nobody anything after that but those who try it. Three calls
+// in a row that end at deadlines of their own count as one that was not answered in time. No other server stands in.
+//
+// Get, GetMulti and Delete are tried once more where an idle connection turns out to be dead, as after a restart of the
+// server. The other calls are not, since they could then take effect twice.
+//
+// # Versions
+//
+// Memcached's CAS IDs count from 1 in each server process, so that one from before a restart can match by chance after it.
+// CompareAndSwap therefore uses a connection that is older than the version, which can only lead to the same process; if
+// none is at hand it first reads the item over the connection that it will use, and compares it as a whole. A version of a
+// server that has left the set matches nothing.
+//
+// # TTL
+//
+// Memcached keeps time in whole seconds that tick, so that a TTL of n seconds ends between n-1 and n seconds later. TTLs
+// are rounded up to whole seconds and to no less than two. A TTL above 30 days becomes a date, by this machine's clock; one
+// beyond January 2038 is none.
+package memcached
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/scalr-go/scalr/cache"
+)
+
+// Options configure a Client. The zero value is a client without servers.
+type Options struct {
+	// Servers are the servers to begin with: see Client.SetServers.
+	Servers []cache.Server
+	// Timeout bounds the opening of a connection and each wait for a server to take or give the next bytes; 0 means 250 ms.
+	Timeout time.Duration
+	// MaxIdle is how many unused connections are kept to each server; 0 means 16. One that was unused for a minute is not
+	// used again.
+	MaxIdle int
+	// TLS makes every connection a TLS connection. An empty ServerName takes the host of each server's Addr. Nil means
+	// plain TCP.
+	TLS *tls.Config
+	// DialContext opens connections; nil means that of a net.Dialer. TLS comes on top.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Client is a cache.Store on a set of memcached servers. It is safe for concurrent use.
+type Client struct {
+	opts Options
+	mu   sync.Mutex // serialises SetServers
+	ring atomic.Pointer[ring]
+}
+
+var (
+	_ cache.Store    = (*Client)(nil)
+	_ cache.Follower = (*Client)(nil)
+)
+
+// New makes a client. It opens no connection.
+func New(opts Options) (*Client, error) {
+	if opts.Timeout < 0 {
+		return nil, fmt.Errorf("%w: Options.Timeout is %v, want 0 or more", cache.ErrInvalid, opts.Timeout)
+	}
+	if opts.MaxIdle < 0 {
+		return nil, fmt.Errorf("%w: Options.MaxIdle is %d, want 0 or more", cache.ErrInvalid, opts.MaxIdle)
+	}
+	if opts.Timeout == 0 {
+		opts.Timeout = 250 * time.Millisecond
+	}
+	if opts.MaxIdle == 0 {
+		opts.MaxIdle = 16
+	}
+	if opts.DialContext == nil {
+		opts.DialContext = new(net.Dialer).DialContext
+	}
+	c := &Client{opts: opts}
+	c.ring.Store(&ring{})
+	if err := c.SetServers(opts.Servers); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// SetServers implements cache.Follower. Each server has a slot and an address of its own, in any order. A server that
+// stays keeps its connections; those to one that left are closed, the ones in use when their calls have returned. It
+// opens no connection.
+func (c *Client) SetServers(servers []cache.Server) error {
+	if err := checkServers(servers); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.ring.Load()
+	next := newRing(servers, func(s cache.Server) *node {
+		for _, slot := range old.slots {
+			if slot.node.server == s {
+				return slot.node
+			}
+		}
+		return newNode(s, &c.opts)
+	})
+	c.ring.Store(next)
+	for _, slot := range old.slots {
+		if !next.has(slot.node) {
+			slot.node.depart()
+		}
+	}
+	return nil
+}
+
+func checkServers(servers []cache.Server) error {
+	slots, addrs := map[string]bool{}, map[string]string{}
+	for i, s := range servers {
+		if s.Slot == "" {
+			return fmt.Errorf("%w: Servers[%d].Slot is empty, want the stable name of the server's place", cache.ErrInvalid, i)
+		}
+		if slots[s.Slot] {
+			return fmt.Errorf("%w: Servers[%d].Slot is %q, which is there already", cache.ErrInvalid, i, s.Slot)
+		}
+		if host, port, err := net.SplitHostPort(s.Addr); err != nil || host == "" || port == "" {
+			return fmt.Errorf("%w: Servers[%d].Addr is %q, want host:port", cache.ErrInvalid, i, s.Addr)
+		}
+		if other, ok := addrs[s.Addr]; ok {
+			return fmt.Errorf("%w: Servers[%d].Addr is %q, which is that of slot %s", cache.ErrInvalid, i, s.Addr, other)
+		}
+		slots[s.Slot], addrs[s.Addr] = true, s.Slot
+	}
+	return nil
+}
+
+// Close removes all servers and so closes all connections; calls then fail with cache.ErrNoServers. SetServers makes the
+// client usable again.
+func (c *Client) Close() error { return c.SetServers(nil) }
+
+// ServerStats is what a client has seen of a server since the server joined the set.
+type ServerStats struct {
+	Server cache.Server
+	Hits   uint64 // keys that were found
+	Misses uint64 // keys that were not
+	Errors uint64 // calls that failed, those included that were refused because the server is down
+	Idle   int    // unused connections now
+	Down   bool   // the server is not asked at the moment, because it failed
+}
+
+// Stats gives a snapshot for each server, sorted by slot.
+func (c *Client) Stats() []ServerStats {
+	var stats []ServerStats
+	for _, slot := range c.ring.Load().slots {
+		stats = append(stats, slot.node.snapshot())
+	}
+	return stats
+}
+
+// on runs a call about one key on the server that has the key.
+func (c *Client) on(ctx context.Context, op, key string, again bool, f func(*node, *link) error) error {
+	for {
+		n := c.ring.Load().pick(key)
+		if n == nil {
+			return &cache.Error{Op: op, Key: key, Err: cache.ErrNoServers}
+		}
+		err := n.do(ctx, op, key, again, func(l *link) error { return f(n, l) })
+		if !errors.Is(err, errDeparted) {
+			return err
+		}
+	}
+}

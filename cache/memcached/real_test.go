@@ -1,0 +1,267 @@
+package memcached_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/cache"
+	"github.com/scalr-go/scalr/cache/memcached"
+	"github.com/scalr-go/scalr/internal/testenv"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/local"
+)
+
+// One of three servers is killed, and then one hangs. What the others have is read all the same.
+func TestServerFails(t *testing.T) {
+	for what, fail := range map[string]func(*testenv.Server, context.Context) error{
+		"killed": (*testenv.Server).Kill,
+		"hung":   (*testenv.Server).Hang,
+	} {
+		t.Run(what, func(t *testing.T) {
+			ctx := t.Context()
+			servers := testenv.Memcached(t, 3)
+			c := client(t, set(servers), 2*time.Second)
+			keys := keysOf(t, c, 4)
+			var all []string
+			for _, some := range keys {
+				for _, key := range some {
+					require.NoError(t, c.Set(ctx, cache.Item{Key: key, Value: []byte("v")}))
+					all = append(all, key)
+				}
+			}
+			require.NoError(t, fail(servers[1], ctx))
+
+			items, err := c.GetMulti(ctx, append(all, "no key"))
+			require.Len(t, items, 8)
+			partial, ok := errors.AsType[*cache.PartialError](err)
+			require.True(t, ok, "%v", err)
+			require.Len(t, partial.Failed, 5)
+			for _, key := range keys["cache-2"] {
+				require.ErrorContains(t, partial.Failed[key], "cache-2 ("+servers[1].Addr+")")
+			}
+			// From now on it costs nobody anything, until the pause ends.
+			for range 100 {
+				items, err = c.GetMulti(ctx, all)
+				require.Error(t, err)
+				require.Len(t, items, 8)
+			}
+			require.True(t, c.Stats()[1].Down)
+			require.GreaterOrEqual(t, c.Stats()[1].Errors, uint64(100))
+			require.ErrorContains(t, c.Delete(ctx, keys["cache-2"][0]), "cache-2")
+			require.NoError(t, c.Delete(ctx, keys["cache-1"][0]))
+
+			if what == "killed" {
+				require.NoError(t, servers[1].Start(ctx))
+			} else {
+				require.NoError(t, servers[1].Resume(ctx))
+			}
+			until(t, "the server was asked again", func() bool {
+				return c.Set(ctx, cache.Item{Key: keys["cache-2"][0], Value: []byte("v")}) == nil
+			})
+			require.False(t, c.Stats()[1].Down)
+		})
+	}
+}
+
+// Processes read and write through leases while their servers are killed, hang, and are replaced in their slots by empty
+// ones. After a Delete that was acknowledged, no Get that begins later returns an older value, and none is left.
+func TestNoStaleValueUnderFaults(t *testing.T) {
+	ctx := t.Context()
+	const slots, processes, keys = 2, 3, 4
+	servers := testenv.Memcached(t, slots+1) // one is spare
+	w := &database{rows: map[string]*row{}}
+	var clients []*memcached.Client
+	for i := range keys {
+		w.rows[fmt.Sprint(i)] = new(row)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for range processes {
+		c := client(t, set(servers[:slots]), 50*time.Millisecond)
+		clients = append(clients, c)
+		of := &cache.Of[int]{Store: c, Prefix: "row:", LoadTimeout: 300 * time.Millisecond}
+		for key, r := range w.rows {
+			for range 2 {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						r.read(ctx, t, of, key)
+					}
+				})
+			}
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					time.Sleep(20 * time.Millisecond)
+					r.write(ctx, of, key)
+				}
+			})
+		}
+	}
+	quiet := func() { time.Sleep(150 * time.Millisecond) }
+	for round := range 6 {
+		quiet()
+		victim := servers[round%slots]
+		switch round % 3 {
+		case 0:
+			require.NoError(t, victim.Kill(ctx))
+			quiet()
+			require.NoError(t, victim.Start(ctx))
+		case 1:
+			require.NoError(t, victim.Hang(ctx))
+			quiet()
+			require.NoError(t, victim.Resume(ctx))
+		case 2: // the old machine is gone before the new one has its slot
+			require.NoError(t, victim.Kill(ctx))
+			servers[round%slots], servers[slots] = servers[slots], victim
+			for _, c := range clients {
+				require.NoError(t, c.SetServers(set(servers[:slots])))
+			}
+			quiet()
+			require.NoError(t, victim.Start(ctx)) // empty, as a new machine
+		}
+	}
+	quiet()
+	stop()
+	wg.Wait()
+	total := 0
+	for key, r := range w.rows {
+		total += r.acked
+		of := &cache.Of[int]{Store: client(t, set(servers[:slots]), 0), Prefix: "row:"}
+		r.read(context.Background(), t, of, key)
+		t.Logf("row %s: %d writes, %d Deletes acknowledged, %d reads, %d loads", key, r.version, r.acked, r.reads, r.loads)
+	}
+	require.Greater(t, total, 50, "the test did something")
+}
+
+type database struct{ rows map[string]*row }
+
+// row counts its writes.
+type row struct {
+	mu                           sync.Mutex
+	version, floor, acked, reads int
+	loads                        int
+}
+
+func (r *row) load(ctx context.Context) (int, error) {
+	r.mu.Lock()
+	version := r.version
+	r.loads++
+	r.mu.Unlock()
+	select {
+	case <-time.After(10 * time.Millisecond): // what was read is on its way
+		return version, nil
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+func (r *row) read(ctx context.Context, t *testing.T, of *cache.Of[int], key string) {
+	r.mu.Lock()
+	floor := r.floor
+	r.reads++
+	r.mu.Unlock()
+	version, err := of.Get(ctx, key, r.load)
+	if err == nil && version < floor {
+		t.Errorf("row %s: Get returned the version %d, a Delete after version %d had been acknowledged", key, version, floor)
+	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("row %s: Get: %v", key, err)
+	}
+}
+
+func (r *row) write(ctx context.Context, of *cache.Of[int], key string) {
+	r.mu.Lock()
+	r.version++
+	version := r.version
+	r.mu.Unlock()
+	if of.Delete(ctx, key) == nil {
+		r.mu.Lock()
+		r.floor = max(r.floor, version)
+		r.acked++
+		r.mu.Unlock()
+	}
+}
+
+func TestTLS(t *testing.T) {
+	testenv.Need(t, "memcached")
+	dir := testenv.Dir(t)
+	pool := certificate(t, dir)
+	image, err := local.Memcached{Args: []string{"-Z", "-o", "ssl_chain_cert=" + dir + "/cert.pem", "-o", "ssl_key=" + dir + "/key.pem"}}.Image()
+	require.NoError(t, err)
+	cloud := testenv.Cloud(t, map[string]local.Image{"memcached": image})
+	inst, err := cloud.Launch(t.Context(), provider.Launch{Token: "tls", Image: "memcached"})
+	require.NoError(t, err)
+	until(t, "the server ran", func() bool {
+		all, err := cloud.Instances(t.Context(), nil)
+		require.NoError(t, err)
+		require.NotEqual(t, provider.Failed, all[0].State, all[0].Reason)
+		return all[0].State == provider.Running
+	})
+	open := func(config *tls.Config) *memcached.Client {
+		c, err := memcached.New(memcached.Options{
+			Servers: []cache.Server{{Slot: "cache-1", Addr: net.JoinHostPort(inst.Private.String(), "11211")}},
+			Timeout: 20 * time.Second,
+			TLS:     config,
+		})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, c.Close()) })
+		return c
+	}
+
+	c := open(&tls.Config{RootCAs: pool, ServerName: "cache.example"})
+	require.NoError(t, c.Set(t.Context(), cache.Item{Key: "k", Value: make([]byte, 100_000)}))
+	item, err := c.Get(t.Context(), "k")
+	require.NoError(t, err)
+	require.Len(t, item.Value, 100_000)
+
+	var unknown *tls.CertificateVerificationError
+	_, err = open(&tls.Config{RootCAs: pool}).Get(t.Context(), "k")
+	require.ErrorAs(t, err, &unknown, "the certificate is for another name than the address")
+	_, err = open(&tls.Config{ServerName: "cache.example"}).Get(t.Context(), "k")
+	require.ErrorAs(t, err, &unknown, "nobody known has signed it")
+}
+
+// certificate writes a certificate for cache.example and its key into the directory, and gives the pool that trusts it.
+func certificate(t *testing.T, dir string) *x509.CertPool {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "cache.example"},
+		DNSNames:     []string{"cache.example"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		IsCA:         true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	secret, err := x509.MarshalECPrivateKey(key)
+	require.NoError(t, err)
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: der},
+		"key.pem":  {Type: "EC PRIVATE KEY", Bytes: secret},
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return pool
+}
