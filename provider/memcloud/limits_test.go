@@ -133,16 +133,27 @@ func TestThrottle(t *testing.T) {
 }
 
 func TestAddressesRunOutAndComeBack(t *testing.T) {
-	c := memcloud.New(memcloud.Options{Private: netip.MustParsePrefix("10.9.0.0/30")})
-	one, two := launch(t, c, "1"), launch(t, c, "2")
-	launch(t, c, "3")
-	_, err := try(t, c, provider.Launch{Token: "4"})
-	require.ErrorIs(t, err, provider.ErrCapacity)
-	require.ErrorContains(t, err, "10.9.0.0/30 has no free address")
-	require.NoError(t, c.Terminate(t.Context(), two.ID))
-	again := launch(t, c, "4")
-	require.Equal(t, two.Private, again.Private)
-	require.NotEqual(t, one.Private, again.Private)
+	small := netip.MustParsePrefix("10.9.0.0/30")
+	for _, o := range []memcloud.Options{{Private: small}, {Public: small}} {
+		c := memcloud.New(o)
+		two := launch(t, c, "2")
+		launch(t, c, "1")
+		launch(t, c, "3")
+		_, err := try(t, c, provider.Launch{Token: "4"})
+		require.ErrorIs(t, err, provider.ErrCapacity)
+		require.ErrorContains(t, err, "10.9.0.0/30 has no free address")
+		if o.Public == small {
+			_, err = c.AllocateAddress(t.Context(), provider.AddressSpec{Token: "a"})
+			require.ErrorIs(t, err, provider.ErrCapacity)
+			_, err = c.CreateBalancer(t.Context(), provider.BalancerSpec{Token: "b", Protocol: "tcp", Port: 80})
+			require.ErrorIs(t, err, provider.ErrCapacity)
+		}
+		require.NoError(t, c.Terminate(t.Context(), two.ID))
+		again := launch(t, c, "4")
+		require.Equal(t, two.Private == again.Private, o.Private == small)
+		require.Equal(t, two.Public == again.Public, o.Public == small)
+		require.Equal(t, 3, c.World(nil).Len())
+	}
 }
 
 func TestBootTimesAreSpreadTheSameWayEachTime(t *testing.T) {

@@ -69,6 +69,7 @@ func TestTargets(t *testing.T) {
 		i := launch(t, c, "1")
 		b, err := c.CreateBalancer(t.Context(), provider.BalancerSpec{Token: "b", Protocol: "http", Port: 80, Drain: time.Minute})
 		require.NoError(t, err)
+		time.Sleep(time.Second)
 		require.NoError(t, c.RegisterTarget(t.Context(), b.ID, i.ID))
 		state := func() provider.Target {
 			l, err := c.Balancers(t.Context(), nil)
@@ -125,7 +126,9 @@ func TestContentFollowsSnapshots(t *testing.T) {
 	require.Equal(t, "orders up to 2", c.Content(v.ID))
 	require.ErrorIs(t, c.SetContent("vol-unknown", ""), provider.ErrNotFound)
 	require.NoError(t, c.DeleteSnapshot(t.Context(), s.ID))
-	require.Empty(t, c.Content(s.ID))
+	require.NoError(t, c.DeleteVolume(t.Context(), v.ID))
+	require.Empty(t, c.Content(s.ID)+c.Content(v.ID))
+	require.Equal(t, "orders up to 1", c.Content(twin.ID))
 }
 
 func TestForeignThingsAreSeenAndLeft(t *testing.T) {
@@ -219,5 +222,39 @@ func TestWhatIsTerminatingStillEnds(t *testing.T) {
 		none, err := c.Instances(t.Context(), map[string]string{"": ""})
 		require.NoError(t, err)
 		require.Empty(t, none)
+	})
+}
+
+func TestVolumesAtLaunch(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		c := memcloud.New(memcloud.Options{LateVolumes: late, Placements: []string{"a", "b"}})
+		v, err := c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "v", SizeGB: 1, Placement: "b"})
+		require.NoError(t, err)
+		i, err := try(t, c, provider.Launch{Token: "1", Volumes: []string{v.ID}})
+		require.NoError(t, err)
+		require.Equal(t, "b", i.Placement, "a volume decides on the placement")
+		require.Equal(t, map[bool]string{false: i.ID, true: ""}[late], c.World(nil).Volumes[0].Instance)
+		if !late {
+			_, err = try(t, c, provider.Launch{Token: "2", Volumes: []string{v.ID}})
+			require.ErrorIs(t, err, provider.ErrInvalid)
+			require.ErrorContains(t, err, "Volumes[0] is "+v.ID+", which "+i.ID+" has")
+		}
+		_, err = try(t, c, provider.Launch{Token: "3", Volumes: []string{"vol-unknown"}})
+		require.ErrorIs(t, err, provider.ErrNotFound)
+	}
+}
+
+func TestAStoppedBootNeverRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := memcloud.New(memcloud.Options{BootTime: time.Minute})
+		i := launch(t, c, "1")
+		require.NoError(t, c.Stop(t.Context(), i.ID))
+		time.Sleep(time.Hour)
+		require.Equal(t, provider.Stopped, list(t, c)[0].State)
+		require.NoError(t, c.Start(t.Context(), i.ID))
+		require.Equal(t, provider.Pending, list(t, c)[0].State)
+		time.Sleep(time.Minute)
+		require.Equal(t, provider.Running, list(t, c)[0].State)
+		require.True(t, list(t, c)[0].Private.IsValid())
 	})
 }

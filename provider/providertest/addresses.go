@@ -94,5 +94,6 @@ func addressRefused(s *suite, p provider.Addresses) {
 	s.terminate(i.ID)
 	err := p.AssociateAddress(s.ctx, a.ID, i.ID)
 	s.refused(err, "an address cannot be associated with a terminated instance", provider.ErrNotFound, provider.ErrInvalid)
+	s.catchUp(addresses, "")
 	s.points(a.ID, "", "a refused call leaves the address as it is")
 }

@@ -93,6 +93,7 @@ func targets(s *suite, p provider.Balancers) {
 	s.balancerWhen("a terminated instance is not healthy", b.ID, func(b provider.Balancer) bool { return target(b, two.ID) != provider.TargetHealthy })
 	s.ok(p.DeregisterTarget(s.ctx, b.ID, two.ID), "a terminated instance can be deregistered")
 	s.ok(p.DeleteBalancer(s.ctx, b.ID), "a balancer with targets can be deleted")
+	s.catchUp(instances, "")
 	left2, ok := s.find(one.ID)
 	s.rule(ok && left2.State == provider.Running, "deleting a balancer leaves its targets as they are", "got %s", left2)
 }

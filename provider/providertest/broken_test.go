@@ -28,7 +28,7 @@ type broken struct {
 }
 
 func TestBrokenProvidersAreFound(t *testing.T) {
-	for _, b := range slices.Concat(brokenInstances, brokenCapabilities) {
+	for _, b := range slices.Concat(brokenInstances, brokenCapabilities, brokenDetails) {
 		t.Run(strings.ReplaceAll(b.name, " ", "_"), func(t *testing.T) {
 			r := record(t, b.by, func() Subject {
 				w := newWorld(slow)

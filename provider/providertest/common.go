@@ -81,19 +81,26 @@ func (s *suite) make(k kind, from string) item {
 	return x
 }
 
-// only checks that of all the case's requests these IDs are what there is. A list may be late, and so it makes one more
-// thing and waits until that is listed: whatever was made before is listed then.
-func (s *suite) only(k kind, from, rule string, want ...string) (all []item) {
+// catchUp makes one more thing of a kind, and waits until it is listed: a list that is late shows then what was done
+// before.
+func (s *suite) catchUp(k kind, from string) (last string, all []item) {
 	s.Helper()
-	last := s.make(k, from)
-	want = append(slices.Clone(want), last.id)
-	slices.Sort(want)
+	last = s.make(k, from).id
 	s.eventually("what was created is listed under its tags", func() (bool, string) {
 		var err error
 		all, err = k.list(s.ctx, s.Provider, s.tags)
 		s.ok(err, "a list is complete or an error, and works")
-		return slices.ContainsFunc(all, func(x item) bool { return x.id == last.id }), fmt.Sprint(ids(all))
+		return slices.ContainsFunc(all, func(x item) bool { return x.id == last }), fmt.Sprint(ids(all))
 	})
+	return last, all
+}
+
+// only checks that of all the case's requests these IDs are what there is, and gives the list.
+func (s *suite) only(k kind, from, rule string, want ...string) []item {
+	s.Helper()
+	last, all := s.catchUp(k, from)
+	want = append(slices.Clone(want), last)
+	slices.Sort(want)
 	got := ids(all)
 	slices.Sort(got)
 	s.rule(slices.Equal(got, want), rule, "%s are listed, want %s", got, want)

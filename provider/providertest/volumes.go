@@ -135,6 +135,7 @@ func volumeRefused(s *suite, p provider.Volumes) {
 	s.terminate(i.ID)
 	err = p.AttachVolume(s.ctx, made.ID, i.ID)
 	s.refused(err, "a volume cannot be attached to a terminated instance", provider.ErrNotFound, provider.ErrInvalid)
+	s.catchUp(volumes, "")
 	s.free(made.ID, "a refused call leaves the volume as it is")
 }
 
@@ -174,6 +175,6 @@ func volumePlacement(s *suite, p provider.Volumes) {
 	l.Token, l.Tags, l.Placement, l.Volumes = s.token(), s.tags, i.Placement, []string{v.ID}
 	_, err := s.Provider.Launch(s.ctx, l)
 	s.refused(err, "a launch in another placement than its volume's is ErrInvalid", provider.ErrInvalid)
-	s.free(v.ID, "a refused call leaves the volume as it is")
 	s.only(instances, "", "a refused call makes nothing", i.ID)
+	s.free(v.ID, "a refused call leaves the volume as it is")
 }
