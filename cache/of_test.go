@@ -109,8 +109,8 @@ func TestOfHerd(t *testing.T) {
 				wg.Go(func() {
 					got, err := pages.Get(t.Context(), "home", l.load)
 					require.NoError(t, err)
-					require.Equal(t, "home", got.Title)
-					got.Tags[0] = "changed" // each has a copy of its own: the race detector watches
+					require.Equal(t, page{"home", []string{"a", "b"}}, got, "each has a copy of its own")
+					got.Tags[0] = "changed"
 				})
 			}
 		}
@@ -186,6 +186,17 @@ func TestOfErrorsAreNotCached(t *testing.T) {
 		}
 		wg.Wait()
 		require.EqualValues(t, 1, failures.Load(), "callers at once share a failure")
+
+		wg.Go(func() { _, _ = a.Get(t.Context(), "other", fail) })
+		wg.Go(func() {
+			time.Sleep(time.Millisecond)
+			start := time.Now()
+			var l loader
+			_, err := b.Get(t.Context(), "other", l.load)
+			require.NoError(t, err)
+			require.Less(t, time.Since(start), time.Second, "who waits for a load that fails loads next")
+		})
+		wg.Wait()
 		start := time.Now()
 		var l loader
 		_, err := b.Get(t.Context(), "home", l.load)

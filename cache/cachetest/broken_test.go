@@ -242,6 +242,7 @@ var brokenStores = []struct {
 			i.TTL = 1
 		}
 	})},
+	{"Get with a TTL that is no longer true", "TTL", changedResult(func(i *cache.Item, _ *error) { i.TTL = time.Hour })},
 	{"a TTL that overflows", "TTL", changedItem(func(i *cache.Item) {
 		if i.TTL > 0 {
 			i.TTL = max(1, time.Duration(int32(i.TTL/time.Second))*time.Second)

@@ -22,7 +22,9 @@ func expiry(h *harness) {
 		if err := h.Set(h.ctx, cache.Item{Key: "long-" + ttl.String(), Value: []byte("v"), TTL: ttl}); err != nil {
 			h.broken("Set with TTL %v: %v", ttl, err)
 		}
-		h.holds("long-"+ttl.String(), "v", fmt.Sprintf("with a TTL of %v", ttl))
+		if item := h.get("long-" + ttl.String()); string(item.Value) != "v" || item.TTL != 0 {
+			h.broken("with a TTL of %v, Get returned %s with a TTL of %v, want \"v\" and no TTL", ttl, show(item.Value), item.TTL)
+		}
 	}
 
 	expires := func(key string) cache.Item { return cache.Item{Key: key, Value: []byte("v"), TTL: time.Second} }

@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
-	cachetest.Run(t, func(t testing.TB) cache.Store { return client(t, set(testenv.Memcached(t, 3)), 0) })
+	cachetest.Run(t, func(t testing.TB) cache.Store { return client(t, set(testenv.Memcached(t, 2)), 0) })
 }
 
 // set gives the servers slots, cache-1 and so on.
