@@ -34,7 +34,7 @@ type Error struct {
 	RetryAfter time.Duration // with ErrThrottled: how long the cloud asks to wait; 0 if it does not say
 }
 
-// Error gives "Op ID: kind: cause".
+// Error gives "Op ID: kind: cause", and how long to wait.
 func (e *Error) Error() string {
 	s := e.Op
 	if e.ID != "" {
@@ -45,6 +45,9 @@ func (e *Error) Error() string {
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
+	}
+	if e.RetryAfter > 0 {
+		s += fmt.Sprintf(" (retry after %s)", e.RetryAfter)
 	}
 	return s
 }
@@ -72,7 +75,8 @@ type Wrapper interface {
 	Unwrap() Provider
 }
 
-// As finds the capability T in p or, if p is a [Wrapper], in what it wraps. The outermost wins.
+// As finds the capability T in p or, if p is a [Wrapper], in what it wraps. The outermost wins: a wrapper that means to see
+// the calls of a capability as well implements that capability itself.
 func As[T any](p Provider) (T, bool) {
 	for p != nil {
 		if t, ok := p.(T); ok {

@@ -17,7 +17,8 @@
 //
 //   - Every create call carries a token. The same token with the same parameters meets the same thing, however often and
 //     from whichever process it is called, also when earlier replies were lost. The same token with other parameters is
-//     ErrInvalid.
+//     ErrInvalid, and the message names the one that differs. (Of a thing that was deleted, clouds remember the token or
+//     do not: only the token of an instance may be used after its end.)
 //   - Every call that ends something is idempotent: ending what is gone is no error.
 //   - A list is complete or an error: pages are followed, a half-read list is never returned. Lists are sorted by ID, and
 //     the slices and maps in them belong to the caller. What was just created may be missing from a list for a while.
@@ -41,7 +42,8 @@ type Provider interface {
 	// idempotent by l.Token. If the token's instance has been terminated since, that terminated instance is returned:
 	// the caller takes a new token for a new one.
 	//
-	// ErrCapacity and ErrQuota are never retried inside: the caller knows other placements and sizes.
+	// ErrCapacity and ErrQuota are never retried inside: the caller knows other placements and sizes. An unknown size or
+	// placement is ErrInvalid; an image or a volume that is unknown may not be known yet, and so may be ErrNotFound.
 	Launch(ctx context.Context, l Launch) (Instance, error)
 
 	// Instances lists the instances that bear all of the given tags, sorted by ID, in one logical call whatever their
@@ -122,7 +124,8 @@ type Volumes interface {
 	// Volumes lists the volumes that bear all of the tags, sorted by ID.
 	Volumes(ctx context.Context, tags map[string]string) ([]Volume, error)
 	// AttachVolume gives the volume to the instance. Nil if it has it already; ErrInvalid while another instance has it
-	// or if the two are in different placements. It returns when the instance has the volume.
+	// or if the two are in different placements; ErrNotFound if there is no such volume; an error of no kind while the
+	// volume is not Ready or the instance does not run yet. It returns when the instance has the volume.
 	AttachVolume(ctx context.Context, volume, instance string) error
 	// DetachVolume takes the volume from whichever instance has it and returns when it is free. Nil if it is free.
 	DetachVolume(ctx context.Context, volume string) error
@@ -192,7 +195,8 @@ type Addresses interface {
 	AllocateAddress(ctx context.Context, s AddressSpec) (Address, error)
 	// Addresses lists the allocated addresses that bear all of the tags, sorted by ID.
 	Addresses(ctx context.Context, tags map[string]string) ([]Address, error)
-	// AssociateAddress points the address to the instance, taking it from another one if need be.
+	// AssociateAddress points the address to the instance, taking it from another one if need be. An error of no kind
+	// while the instance does not run yet.
 	AssociateAddress(ctx context.Context, address, instance string) error
 	// DisassociateAddress takes the address from whichever instance has it. Nil if none has.
 	DisassociateAddress(ctx context.Context, address string) error
@@ -318,7 +322,7 @@ type Commands interface {
 	RunCommand(ctx context.Context, id string, c Command) (CommandResult, error)
 }
 
-// Command is a program to run on an instance.
+// Command is a program to run on an instance. It prints and marshals without its environment and input.
 type Command struct {
 	Args  []string // the program and its arguments
 	Env   []string // "KEY=value", added to the instance's own; may hold secrets

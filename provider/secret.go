@@ -8,11 +8,19 @@ type Secret []byte
 // String gives the length, never the content.
 func (s Secret) String() string { return fmt.Sprintf("[%d bytes]", len(s)) }
 
-// GoString is String, for %#v.
-func (s Secret) GoString() string { return s.String() }
-
 // Format keeps every verb from showing the content.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 
 // MarshalText is String, for JSON and slog.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// String gives the program and its arguments, and only the numbers of what may be secret.
+func (c Command) String() string {
+	return fmt.Sprintf("%q with %d variables and %d bytes of input", c.Args, len(c.Env), len(c.Stdin))
+}
+
+// Format keeps every verb from showing more than String.
+func (c Command) Format(f fmt.State, _ rune) { fmt.Fprint(f, c.String()) }
+
+// MarshalText is String, for JSON and slog.
+func (c Command) MarshalText() ([]byte, error) { return []byte(c.String()), nil }

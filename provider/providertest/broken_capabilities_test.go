@@ -110,7 +110,7 @@ var brokenCapabilities = []broken{
 		wrap: func(w *world) provider.Provider {
 			return commanding{w.Cloud, func(c *provider.Command, _ *provider.CommandResult, err *error) {
 				if *err != nil {
-					*err = fmt.Errorf("%w: %v", *err, *c)
+					*err = fmt.Errorf("%w: %v", *err, c.Env)
 				}
 			}}
 		}},
