@@ -248,6 +248,22 @@ func TestLongNamesAndBigSets(t *testing.T) {
 	}
 }
 
+// What does not even go into a message over TCP is an error.
+func TestAnswersThatFitNowhere(t *testing.T) {
+	var records strings.Builder
+	name := func(i int) string { return fmt.Sprintf("%s%02d", strings.Repeat(strings.Repeat("a", 60)+".", 3), i) }
+	for i := range 13 {
+		fmt.Fprintf(&records, "%s CNAME 20 %s.example.com.\n", name(i), name(i+1))
+	}
+	fmt.Fprintf(&records, "%s TXT 20 %s\n", name(13), strings.Repeat("x", 63700))
+	s := newServer(t, records.String())
+	require.Len(t, ask(t, s, name(12)+"."+zoneName, dns.TypeTXT).Answer, 2)
+	m := ask(t, s, name(0)+"."+zoneName, dns.TypeTXT)
+	require.Equal(t, dns.RcodeServerFailure, m.Rcode)
+	require.Empty(t, m.Answer)
+	require.False(t, m.Truncated)
+}
+
 func TestTruncation(t *testing.T) {
 	var records strings.Builder
 	for i := range 60 {

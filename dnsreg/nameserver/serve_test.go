@@ -123,6 +123,34 @@ func TestTCPPipelining(t *testing.T) {
 	}
 }
 
+func TestTCPQueriesOfAnySize(t *testing.T) {
+	s := newServer(t, testZone)
+	run(t, s)
+	for _, size := range []int{400, 2000, 60000} {
+		q := new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA).SetEdns0(1232, false)
+		q.IsEdns0().Option = append(q.IsEdns0().Option, &dns.EDNS0_PADDING{Padding: make([]byte, size)})
+		packed, err := q.Pack()
+		require.NoError(t, err)
+		require.Equal(t, "NOERROR aa\nwww 20 A 192.0.2.1", show(unpack(t, exchange(t, s, "tcp", packed))))
+		if size < 60000 {
+			require.Equal(t, "NOERROR aa\nwww 20 A 192.0.2.1", show(unpack(t, exchange(t, s, "udp", packed))))
+		}
+	}
+}
+
+// A connection that is accepted while the server closes is closed too.
+func TestNoConnectionIsHeldAfterClose(t *testing.T) {
+	s := newServer(t, "")
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	require.True(t, s.hold(near))
+	s.release(near)
+	require.Zero(t, s.open())
+	require.NoError(t, s.Close())
+	require.False(t, s.hold(near))
+}
+
 // closedByServer reports that the other side has ended the connection within a bounded time.
 func closedByServer(conn net.Conn) error {
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
