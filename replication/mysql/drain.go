@@ -35,6 +35,12 @@ func (s *server) drain(ctx context.Context) (position, error) {
 	if l.seeding {
 		return nil, nil
 	}
+	if len(l.channels) > 0 && l.on("master_enabled") {
+		// The SQL thread would wait for acknowledgements of what it logs.
+		if err := s.exec(ctx, semiSyncOff...); err != nil {
+			return nil, err
+		}
+	}
 	for _, c := range l.channels {
 		if c.io == "No" {
 			continue

@@ -86,9 +86,6 @@ func (e *Engine) explain(ctx context.Context, err error) error {
 		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
 		errors.Is(err, net.ErrClosed):
 		return fmt.Errorf("%w: the server ended the connection", replication.ErrUnreachable)
-	case errors.Is(err, sqldriver.ErrMalformPkt), errors.Is(err, sqldriver.ErrPktSync), errors.Is(err, sqldriver.ErrPktSyncMul),
-		errors.Is(err, sqldriver.ErrOldProtocol), errors.Is(err, sqldriver.ErrUnknownPlugin):
-		return fmt.Errorf("what answers does not speak as a MariaDB does (%s): is the port right?", e.clean(err.Error()))
 	}
 	return errors.New(e.clean(err.Error()))
 }
@@ -136,7 +133,7 @@ func isServer(err error, numbers ...uint16) bool {
 // clean takes everything quoted out of a server's message: servers quote what they echo of statements, names and data,
 // and cut it anywhere, so that a part of a password would not be found by looking for the whole.
 func (e *Engine) clean(text string) string {
-	text, _, _ = strings.Cut(text, "Query: '")
+	text, _, _ = strings.Cut(e.redact(text), " Query: '")
 	for i := range len(text) {
 		if text[i] != '\'' || i > 0 && isWord(text[i-1]) { // "can't", "the master's"
 			continue
@@ -148,7 +145,7 @@ func (e *Engine) clean(text string) string {
 		text = text[:i] + "'…'" + tail
 		break
 	}
-	return e.redact(text)
+	return text
 }
 
 func isWord(c byte) bool {

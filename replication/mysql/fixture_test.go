@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ func engine(t testing.TB, c mysql.Config, servers ...*node) *mysql.Engine {
 // node is one server of a test.
 type node struct {
 	*testenv.Server
-	replication.Member
+	Member replication.Member
 }
 
 // start runs n servers as members, with further lines of my.cnf.
@@ -84,7 +85,7 @@ func start(t testing.TB, n int, more ...string) []*node {
 func (n *node) db(t testing.TB, user, password, more string) *sql.DB {
 	t.Helper()
 	c := sqldriver.NewConfig()
-	c.User, c.Passwd, c.Net, c.Addr = user, password, "tcp", n.Server.Addr
+	c.User, c.Passwd, c.Net, c.Addr = user, password, "tcp", n.Addr
 	c.Timeout = 10 * time.Second
 	c.MaxAllowedPacket = 1 << 30
 	c.MultiStatements = true
@@ -157,7 +158,7 @@ func factory(t testing.TB) replicationtest.Fixture {
 			must := func(do func(context.Context) error) func() {
 				return func() { require.NoError(t, do(context.Background())) }
 			}
-			return replicationtest.Server{Member: n.Member, Kill: must(n.Kill), Restart: must(n.Server.Start),
+			return replicationtest.Server{Member: n.Member, Kill: must(n.Kill), Restart: must(n.Start),
 				Hang: must(n.Hang), Resume: must(n.Resume)}
 		},
 		Open: open,
@@ -220,4 +221,27 @@ func (s *session) Close() error {
 
 func TestEngine(t *testing.T) {
 	replicationtest.Run(t, factory)
+}
+
+// limited makes connections that break once so many statements have been sent over all of them together.
+func limited(left *int) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		return &limitedConn{conn, left}, err
+	}
+}
+
+type limitedConn struct {
+	net.Conn
+	left *int
+}
+
+func (c *limitedConn) Write(b []byte) (int, error) {
+	if len(b) > 4 && b[4] == 3 { // COM_QUERY
+		if *c.left--; *c.left < 0 {
+			c.Close()
+			return 0, net.ErrClosed
+		}
+	}
+	return c.Conn.Write(b)
 }

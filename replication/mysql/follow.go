@@ -57,16 +57,16 @@ func (s *server) follow(ctx context.Context, p *server, m, primary replication.M
 	if l.follows(primary.Addr) {
 		return nil
 	}
-	if !l.on("read_only") {
-		if l, err = s.demote(ctx, pl); err != nil {
-			return err
-		}
-	}
 	if _, err := s.observeRelayLogs(ctx, l, observeLimit); err != nil {
 		return err
 	}
 	if err := checkHistory(l, pl, primary); err != nil {
 		return err
+	}
+	if !l.on("read_only") {
+		if err := s.fence(ctx); err != nil && !errors.Is(err, replication.ErrUnsafe) {
+			return err
+		}
 	}
 	if err := p.ensureReplicationUser(ctx); err != nil {
 		return who(err)
@@ -74,7 +74,7 @@ func (s *server) follow(ctx context.Context, p *server, m, primary replication.M
 	if l, err = s.settle(ctx, l); err != nil {
 		return err
 	}
-	// Again, since there may have been more in the relay logs, and the primary has gone on.
+	// Again, since it may have taken writes until now or had more in its relay logs, and the primary has gone on.
 	if pl, err = p.status(ctx); err != nil {
 		return who(err)
 	}
@@ -140,27 +140,18 @@ func checkHistory(l, pl look, primary replication.Member) error {
 		pl.applied.public())
 }
 
-// demote fences a member that takes writes, unless it is clear already that it cannot follow.
-func (s *server) demote(ctx context.Context, pl look) (look, error) {
-	if err := s.fence(ctx); err != nil && !errors.Is(err, replication.ErrUnsafe) {
-		return look{}, err
-	}
-	return s.status(ctx)
-}
-
 // settle applies what lies in relay logs, since attaching deletes them. Relay logs that the server itself cannot read are
 // given up: the primary has what they held, as far as the member told.
 func (s *server) settle(ctx context.Context, l look) (look, error) {
-	if len(l.channels) == 0 {
-		return l, nil
-	}
 	for _, c := range l.channels {
 		if number(c.row["Last_SQL_Errno"]) == errRelayLogCorrupt {
 			return l, nil
 		}
 	}
-	if _, err := s.drain(ctx); err != nil {
-		return look{}, err
+	if len(l.channels) > 0 {
+		if _, err := s.drain(ctx); err != nil {
+			return look{}, err
+		}
 	}
 	return s.status(ctx)
 }
@@ -208,8 +199,6 @@ func (s *server) awaitSource(ctx context.Context, primary replication.Member) er
 			number, _ := strconv.ParseUint(c.row["Last_IO_Errno"], 10, 16)
 			reason := s.engine.redact(c.row["Last_IO_Error"])
 			switch {
-			case c.io == "Yes":
-				return nil
 			case number == errSourceFatal:
 				return fmt.Errorf("%w: the primary %s cannot send what comes after its position %s: %s: seed it again",
 					replication.ErrDiverged, primary.ID, l.applied.public(), reason)
@@ -221,6 +210,8 @@ func (s *server) awaitSource(ctx context.Context, primary replication.Member) er
 				return fmt.Errorf("the primary %s refuses it: %s", primary.ID, reason)
 			case number != 0:
 				return nil // it tries on, every second
+			case c.io == "Yes" && c.row["Master_Log_File"] != "": // the source has begun to send
+				return nil
 			}
 		}
 		if err := sleep(ctx, 5*time.Millisecond); err != nil {

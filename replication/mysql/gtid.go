@@ -101,7 +101,8 @@ func (p position) add(g gtid) {
 }
 
 // extend adds what a plain GTID list (the last transaction of each domain) says beyond p. How it got from p's last
-// transaction to there is known only if the same server wrote both.
+// transaction to there is known only if the same server wrote both: then it is taken to have written what is between, which
+// is wrong for a replica that lags behind two switchovers, away from a server and back to it.
 func (p position) extend(list position) {
 	for domain, h := range list {
 		g := h.last(domain)
