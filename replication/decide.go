@@ -161,7 +161,7 @@ func (d *decider) findLeader() (leader *fact, sure bool) {
 		if p == nil && d.open(f) {
 			return nil, false // which of several is the primary shows only when all have been seen
 		}
-		if d.counts(f) && f.status().Writable && (!d.data || d.related(f.status().Applied, d.position)) {
+		if d.counts(f) && f.status().Writable && (d.primary == (key{}) || d.contains(f.status().Applied, d.position)) {
 			writable = append(writable, f)
 		}
 	}
@@ -189,7 +189,7 @@ func (d *decider) findLeader() (leader *fact, sure bool) {
 			return nil, false
 		}
 	}
-	if d.c.Policy == Durability && d.primary == (key{}) {
+	if d.c.Policy == Durability {
 		for _, f := range d.members {
 			st := f.status()
 			if !d.counts(f) || st.Writable || st.Source == "" || st.Source == leader.Addr {
@@ -238,17 +238,14 @@ const (
 // relation compares a look at f with a later one at the primary: a replica that was looked at later than its primary may
 // seem to be ahead of it.
 func (d *decider) relation(f, primary *fact) relation {
+	if d.contains(primary.status().Applied, f.status().Received) {
+		return hasLess
+	}
+	if f.counted != "" && d.contains(f.status().Received, f.counted) && !d.contains(primary.status().Applied, f.counted) {
+		return hasMore // as has been found before
+	}
 	for _, l := range []look{f.good, f.before} {
-		if l.ended == 0 {
-			continue
-		}
-		if d.contains(primary.status().Applied, l.status.Received) {
-			if l.ended == f.good.ended || l.ended < primary.good.began {
-				return hasLess
-			}
-			continue
-		}
-		if l.ended < primary.good.began {
+		if l.ended > 0 && l.ended < primary.good.began && !d.contains(primary.status().Applied, l.status.Received) {
 			return hasMore
 		}
 	}

@@ -17,7 +17,14 @@ type lost struct {
 // recovery plans for a set in which nobody takes writes.
 func (d *decider) recovery() {
 	l := d.findLost()
-	if d.fresh(l) {
+	stray := false
+	for _, f := range d.members {
+		if d.counts(f) && f.status().Writable {
+			d.step(StepFence, f, "", "it takes writes and lacks transactions that the primary had")
+			stray = true
+		}
+	}
+	if stray || d.fresh(l) {
 		return
 	}
 	if f := l.fact; f != nil && f.fault != nil {
@@ -34,8 +41,8 @@ func (d *decider) recovery() {
 	if !d.isLost(l) {
 		return
 	}
-	best := d.best(l)
-	if best == nil {
+	candidates := d.candidates(l)
+	if len(candidates) == 0 {
 		if !d.anyAnswers() {
 			d.keepPrimary() // nobody answers: perhaps it is the Manager that is cut off
 		}
@@ -46,7 +53,7 @@ func (d *decider) recovery() {
 		d.hold("%d recoveries within %v are enough: the next one waits until the first of them is older", n, d.c.Window)
 		return
 	}
-	d.promotion(l, best)
+	d.promotion(l, candidates)
 }
 
 // findLost says whom to replace: the primary that was known, or the one that most members say they follow.
@@ -85,7 +92,7 @@ func (d *decider) fresh(l lost) bool {
 	if answer == 0 {
 		return false
 	}
-	if d.data && answer < d.expected {
+	if l.warm && answer < d.expected {
 		return false
 	}
 	if answer < d.expected {
@@ -167,9 +174,9 @@ func (d *decider) recent() (n int) {
 	return n
 }
 
-// best is the member to promote: the one that has most. Among equals it is the old primary, if it is back, then one that
-// has been drained, one in its pool, one that has applied more, and the first by ID.
-func (d *decider) best(l lost) *fact {
+// candidates are the members that may be promoted, the one that has most first. Among equals it is the old primary, if it
+// is back, then one that has been drained, one in its pool, one that has applied more, and the first by ID.
+func (d *decider) candidates(l lost) []*fact {
 	var candidates []*fact
 	for _, f := range d.members {
 		if d.counts(f) && !f.status().Empty && !(f.running != nil && f.running.Kind == StepSeed) {
@@ -185,11 +192,16 @@ func (d *decider) best(l lost) *fact {
 		}
 	}
 	candidates = slices.DeleteFunc(candidates, func(f *fact) bool { return d.out.roles[f.ID] == RoleQuarantined })
-	if clean := slices.DeleteFunc(slices.Clone(candidates), func(f *fact) bool { return f.errant > 0 }); len(clean) > 0 {
+	tainted := func(f *fact) bool { return f.errant > 0 || d.leftBehind(f) }
+	if clean := slices.DeleteFunc(slices.Clone(candidates), tainted); len(clean) > 0 {
 		candidates = clean
 	}
-	if len(candidates) == 0 {
-		return nil
+	if len(candidates) == 0 && l.warm && !d.data { // it died before anything came from it
+		for _, f := range d.members {
+			if d.counts(f) && (f == l.fact || f.status().Source == l.addr) {
+				candidates = append(candidates, f)
+			}
+		}
 	}
 	pool := ""
 	if l.fact != nil {
@@ -213,7 +225,7 @@ func (d *decider) best(l lost) *fact {
 		}
 		return n
 	}
-	return slices.MinFunc(candidates, func(f, g *fact) int {
+	slices.SortFunc(candidates, func(f, g *fact) int {
 		applied := 0
 		switch d.c.Engine.Compare(f.status().Applied, g.status().Applied) {
 		case Ahead:
@@ -223,17 +235,33 @@ func (d *decider) best(l lost) *fact {
 		}
 		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
 	})
+	return candidates
 }
 
-// promotion plans to make best the primary: fence, drain, promote.
-func (d *decider) promotion(l lost, best *fact) {
-	complete := d.complete()
-	if !l.warm && !complete && d.now.Sub(d.started) < d.c.Patience && !d.onlyRefused(l) {
-		d.hold("nobody is known to be the primary, and not all of the %d members answer: waiting for them until %v have passed",
-			d.expected, d.c.Patience)
+// leftBehind reports whether the member has got nothing from the primary that was known: what it has and others lack is
+// from before, and the recovery that made that primary has accounted for it.
+func (d *decider) leftBehind(f *fact) bool {
+	if d.primary == (key{}) || d.primary == keyOf(f.Member) || f.joined {
+		return false
+	}
+	counted := f.counted != "" && d.c.Engine.Compare(f.status().Received, f.counted) == Equal
+	return f.status().Source != d.primary.addr || counted
+}
+
+// promotion plans to make a candidate the primary: fence, drain, promote. Under Durability it is the first one that is
+// certain to have everything.
+func (d *decider) promotion(l lost, candidates []*fact) {
+	complete, best := d.complete(), candidates[0]
+	proven, why := d.proof(l, best, complete)
+	for i := 1; !proven && d.c.Policy == Durability && i < len(candidates); i++ {
+		if ok, also := d.proof(l, candidates[i], complete); ok {
+			best, proven, why = candidates[i], ok, also
+		}
+	}
+	if !complete && !(proven && l.warm) && d.patient(l) {
+		d.hold("%d members should be there and not all of them answer: waiting for them, for %v at most", d.expected, d.c.Patience)
 		return
 	}
-	proven, why := d.proof(l, best, complete)
 	if d.c.Policy == Durability && !proven {
 		d.hold("%v: %s is not promoted: %s", ErrUnsafe, best.ID, why)
 		return
@@ -302,18 +330,33 @@ func (d *decider) complete() bool {
 	return n >= d.expected
 }
 
-// onlyRefused reports whether there is a primary to replace, and it and everybody else who does not answer is known not
-// to run. So a Manager that starts while one is being replaced goes on at once.
-func (d *decider) onlyRefused(l lost) bool {
-	if l.addr == "" {
-		return false
-	}
+// patient reports whether members that do not answer are to be waited for.
+//
+// If somebody was there all the time while the primary was lost, nobody is: who can be reached now decides. But if all have
+// been away themselves, as after a power cut, the others are probably starting too, and one of them may have more.
+func (d *decider) patient(l lost) bool {
+	witness := false
+	began := d.started
 	for _, f := range d.members {
-		if !d.counts(f) && !f.refused && f != l.fact {
-			return false
+		if !d.counts(f) || f == l.fact || f.status().Source != l.addr {
+			continue
+		}
+		if l.warm {
+			witness = witness || l.fact == nil || f.back < l.fact.missing
+		} else {
+			up := f.status().Uptime
+			witness = witness || l.addr != "" && (up == 0 || up > d.c.Patience)
 		}
 	}
-	return true
+	if l.warm && l.fact != nil {
+		began = l.fact.missingAt
+	}
+	if !l.warm { // another primary may be among those that do not answer, unless it is known that they do not run
+		for _, f := range d.members {
+			witness = witness && (d.counts(f) || f.refused || f == l.fact)
+		}
+	}
+	return !witness && d.now.Sub(began) < d.c.Patience
 }
 
 // fence makes sure that nobody else can take writes. Unfenced says that it goes on without.

@@ -61,12 +61,10 @@ func (d *decider) join(p, f *fact) {
 	}
 	follows := st.Source == p.Addr
 	switch {
-	case follows && st.Receives && st.Applies && !st.Empty:
-		if d.relation(f, p) == hasMore {
-			n, exact := d.foundSurplus(p, f)
-			d.quarantine(f, "it follows %s and has %s that the primary lacks: somebody wrote to it", p.ID, transactions(n, exact))
-		}
-	case follows && st.Receives: // it gets what it lacks
+	case follows && !st.Empty && f.joined && d.relation(f, p) == hasMore:
+		n, exact := d.foundSurplus(p, f)
+		d.quarantine(f, "it follows %s and has %s that the primary lacks: somebody wrote to it", p.ID, transactions(n, exact))
+	case follows && st.Receives && (st.Applies || st.Empty):
 	case st.Empty && p.status().Empty:
 		d.refollow(p, f, "it is empty and so is the primary")
 	case st.Empty:
@@ -106,7 +104,7 @@ func (d *decider) rejoin(p, f *fact) {
 		return
 	}
 	n, exact := d.foundSurplus(p, f)
-	ours := d.former[keyOf(f.Member)] || d.related(f.status().Received, p.status().Applied)
+	ours := d.kin[keyOf(f.Member)] || d.related(f.status().Received, p.status().Applied)
 	switch {
 	case !ours:
 		d.quarantine(f, "it holds data that is not of this set (%s): empty it or remove it", transactions(n, exact))

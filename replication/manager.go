@@ -250,7 +250,13 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 	for f, withdraw := range m.withdraw {
 		if f.running == nil || m.state.find(keyOf(f.Member)) != f ||
 			!slices.ContainsFunc(d.steps, func(s Step) bool { return same(s, *f.running) }) {
+			f.withdrew = true
 			withdraw()
+		}
+	}
+	for _, f := range m.state.members {
+		if !slices.ContainsFunc(d.steps, func(s Step) bool { return s.Member == f.ID }) {
+			f.trouble = ""
 		}
 	}
 	for t, tried := range m.state.tries {
@@ -330,6 +336,7 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 	m.withdraw[f]()
 	delete(m.withdraw, f)
 	f.running, f.settled, f.trouble = nil, m.state.tick(), ""
+	defer func() { f.withdrew = false }()
 	switch {
 	case err == nil && s.Kind == StepStop:
 		f.stopped = true
@@ -340,14 +347,14 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 		if s.Kind == StepSeed {
 			f.before, f.errant = look{}, 0
 		}
-	case err != nil:
+	case err != nil && !f.withdrew:
 		f.diverged = f.diverged || s.Kind == StepFollow && errors.Is(err, ErrDiverged)
 		f.trouble = fmt.Sprintf("%s failed: %v", s.Kind, err)
 		m.emit(KindStepFailed, s.Member, s.String(), err)
 	}
 	t := try{keyOf(f.Member), s.Kind, s.Other}
 	tried := m.state.tries[t]
-	tried.times, tried.fail = tried.times+1, err != nil
+	tried.times, tried.fail = tried.times+1, err != nil && !f.withdrew
 	tried.until = time.Now().Add(pause(s.Kind, tried.times))
 	m.state.tries[t] = tried
 	m.kick(key{})

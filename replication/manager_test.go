@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,18 +18,29 @@ import (
 	"github.com/scalr-go/scalr/replication/memdb"
 )
 
+// tb is what a testing.T and a rapid.T have in common.
+type tb interface {
+	require.TestingT
+	Helper()
+	Logf(format string, args ...any)
+	Failed() bool
+	Cleanup(func())
+	Context() context.Context
+}
+
 // world is a cluster, and a Manager that watches over it.
 type world struct {
-	t       testing.TB
+	t       tb
 	db      *memdb.Cluster
 	config  replication.Config
 	members []replication.Member
-	manager *replication.Manager
-	stop    func() // ends the Manager's Run
+	running atomic.Pointer[run]
 	ctx     context.Context
 
 	mu     sync.Mutex
 	events []scalr.Event
+	broken []string // rules that were broken
+	hook   func(ctx context.Context, c memdb.Call) error
 }
 
 // slow is a network and disks that take their time, as real ones do.
@@ -37,8 +50,15 @@ var slow = memdb.Options{
 }
 
 // newWorld starts n empty servers. It is for synctest bubbles and real time alike.
-func newWorld(t testing.TB, n int, options memdb.Options, config replication.Config) *world {
-	w := &world{t: t, db: memdb.New(options), config: config, ctx: t.Context()}
+func newWorld(t tb, n int, options memdb.Options, config replication.Config) *world {
+	w := &world{t: t, config: config, ctx: t.Context()}
+	options.Hook = func(ctx context.Context, c memdb.Call) error {
+		if w.hook != nil {
+			return w.hook(ctx, c)
+		}
+		return nil
+	}
+	w.db = memdb.New(options)
 	w.config.Engine = w.db
 	w.config.Name = "shop/db"
 	w.config.Events = func(e scalr.Event) {
@@ -53,7 +73,7 @@ func newWorld(t testing.TB, n int, options memdb.Options, config replication.Con
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, e := range w.events {
-				t.Log(e)
+				t.Logf("%v", e)
 			}
 		}
 	})
@@ -63,17 +83,26 @@ func newWorld(t testing.TB, n int, options memdb.Options, config replication.Con
 func id(n int) string   { return fmt.Sprintf("db-%d", n) }
 func addr(n int) string { return fmt.Sprintf("10.0.0.%d:3306", n) }
 
+// run is one life of a Manager.
+type run struct {
+	*replication.Manager
+	stop func()
+}
+
+func (w *world) manager() *replication.Manager { return w.running.Load().Manager }
+
+func (w *world) stop() { w.running.Load().stop() }
+
 // start makes a Manager run.
 func (w *world) start() {
 	w.t.Helper()
 	m, err := replication.New(w.config)
 	require.NoError(w.t, err)
-	w.manager = m
 	m.SetMembers(w.members, len(w.members))
 	ctx, cancel := context.WithCancel(w.ctx)
 	done := make(chan struct{})
 	go func() { defer close(done); m.Run(ctx) }()
-	w.stop = func() { cancel(); <-done }
+	w.running.Store(&run{m, func() { cancel(); <-done }})
 }
 
 // until waits for a topology.
@@ -81,14 +110,14 @@ func (w *world) until(what string, limit time.Duration, cond func(t replication.
 	w.t.Helper()
 	timeout := time.After(limit)
 	for {
-		top, changed := w.manager.Topology()
+		top, changed := w.manager().Topology()
 		if cond(top) {
 			return top
 		}
 		select {
 		case <-changed:
 		case <-timeout:
-			require.FailNow(w.t, "waited in vain until "+what, "topology: %+v\nplan:\n%v", top, w.manager.Plan())
+			require.FailNow(w.t, "waited in vain until "+what, "topology: %+v\nplan:\n%v", top, w.manager().Plan())
 		}
 	}
 }
@@ -146,9 +175,9 @@ func (w *world) settled() replication.Topology {
 	w.t.Helper()
 	top := w.whole()
 	time.Sleep(2 * time.Second)
-	top, _ = w.manager.Topology()
+	top, _ = w.manager().Topology()
 	require.True(w.t, whole(top), "%+v", top)
-	plan := w.manager.Plan()
+	plan := w.manager().Plan()
 	require.Empty(w.t, plan.Steps, "%v", plan)
 	require.Empty(w.t, plan.Held, "%v", plan)
 	for _, m := range w.members {
@@ -217,3 +246,5 @@ func TestKilled(t *testing.T) {
 		})
 	})
 }
+
+func contains(s, sub string) bool { return strings.Contains(s, sub) }

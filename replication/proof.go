@@ -4,10 +4,12 @@ import "fmt"
 
 // proof reports whether best is certain to have every transaction that was ever acknowledged, and why (not).
 //
-// There are three ways to be certain:
+// There are four ways to be certain:
 //
 //   - The old primary answers and takes no writes, it has what it had when it was last seen, and best has all of that.
-//   - All members answer, nobody knows of a primary, and best has all that anybody has.
+//   - All members answer, nobody saw a primary, and best has all that anybody has.
+//   - The same under Durability, but a single member has transactions of its own. Nobody acknowledged them: acknowledged
+//     is what is on two servers, and no earlier promotion left out anything acknowledged either.
 //   - Acknowledgement was semi-synchronous: what was acknowledged since then is on the primary and at least one more
 //     server. One acknowledgement is enough for the primary, so every single follower may be the only one that has a
 //     certain transaction. So best must have all that every follower has, and all of them must be seen. One that cannot
@@ -20,8 +22,18 @@ import "fmt"
 // it has been asked to acknowledge: whatever came before that transaction the follower has too.
 func (d *decider) proof(l lost, best *fact, complete bool) (bool, string) {
 	pos := best.status().Received
+	var more []*fact // members that have what best lacks, but for errant transactions and what a recovery has left behind
 	for _, f := range d.members {
-		if n, _ := d.c.Engine.Count(f.status().Received, pos); d.counts(f) && n > f.errant && f != l.fact {
+		n, _ := d.c.Engine.Count(f.status().Received, pos)
+		if d.counts(f) && n > f.errant && !d.leftBehind(f) {
+			more = append(more, f)
+		}
+	}
+	if !l.warm && complete && len(more) == 1 && d.c.Policy == Durability && d.expected > 1 {
+		return true, fmt.Sprintf("all members answer, and what it lacks is on %s alone, so that nobody acknowledged it", more[0].ID)
+	}
+	for _, f := range more {
+		if f != l.fact {
 			return false, fmt.Sprintf("%s has transactions that %s lacks", f.ID, best.ID)
 		}
 	}
@@ -31,7 +43,7 @@ func (d *decider) proof(l lost, best *fact, complete bool) (bool, string) {
 			return true, fmt.Sprintf("%s answers, and %s has all that it has", p.ID, best.ID)
 		}
 	}
-	if !l.warm && complete && (l.fact == nil || d.contains(pos, l.fact.status().Received)) {
+	if !l.warm && complete && len(more) == 0 {
 		return true, "all members answer, and it has all that they have"
 	}
 	if why := d.unproven(l, best); why != "" {

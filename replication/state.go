@@ -31,13 +31,16 @@ type fact struct {
 	misses    int       // how many looks in a row were met with silence or refused
 	missing   uint64    // when the first of them had ended
 	missingAt time.Time // the same
+	back      uint64    // when it answered again after that
 	refused   bool      // the newest look was refused
 	refusing  bool      // all of the looks that were missed were refused
 	fault     error     // the newest look was answered with this error
 
 	settled  uint64    // looks that began before are out of date: a step has ended then
 	running  *Step     // under way now
+	withdrew bool      // it has been withdrawn
 	drained  bool      // a drain has succeeded, and it has not received since
+	joined   bool      // it has been seen to receive from the primary
 	diverged bool      // Engine.Follow said so
 	stopped  bool      // Member.Fence has succeeded, and it has not answered since
 	deaf     time.Time // since when it follows somebody and does not receive; zero if it does
@@ -78,7 +81,8 @@ type state struct {
 	heir       key  // a server that Engine.Promote has been called for, until it is known what came of it
 	heirSync   bool // it was promoted with semi-sync
 	draft      *Verdict
-	former     map[key]bool // servers that were primaries
+	former     map[key]bool // servers that were primaries, and have not followed a later one yet
+	kin        map[key]bool // servers that were primaries or followed one
 	recoveries []time.Time  // the latest unplanned promotions
 	tries      map[try]tried
 	request    *request
@@ -127,6 +131,7 @@ func newState() *state {
 		followers: map[key]bool{},
 		doubts:    map[key]doubt{},
 		former:    map[key]bool{},
+		kin:       map[key]bool{},
 		tries:     map[try]tried{},
 	}
 }
@@ -148,7 +153,7 @@ func (s *state) clone() *state {
 		c.members = append(c.members, &g)
 	}
 	c.followers, c.doubts = maps.Clone(s.followers), maps.Clone(s.doubts)
-	c.former, c.tries = maps.Clone(s.former), maps.Clone(s.tries)
+	c.former, c.kin, c.tries = maps.Clone(s.former), maps.Clone(s.kin), maps.Clone(s.tries)
 	c.recoveries = slices.Clone(s.recoveries)
 	if s.request != nil {
 		r := *s.request
@@ -246,7 +251,10 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	s.trust(k, f, l, contains)
 	f.before, f.good = f.good, l
 	if f.before.status.Server != l.status.Server {
-		f.before, f.diverged, f.errant = look{}, false, 0
+		f.before, f.diverged, f.errant, f.counted = look{}, false, 0, ""
+	}
+	if f.misses > 0 {
+		f.back = l.ended
 	}
 	f.misses, f.refused, f.fault, f.stopped = 0, false, nil, false
 	st := &l.status
@@ -266,14 +274,18 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	}
 	if k == s.heir && st.Writable {
 		s.crown(f)
-	} else if k == s.heir {
+	} else if k == s.heir && f.running == nil {
 		s.heir = key{} // the promotion has not taken place
 	}
 	if k == s.primary && st.Writable {
 		s.learnPrimary(l)
 	}
 	if p := s.primary; p.addr != "" && st.Source == p.addr {
-		s.followers[k] = true
+		s.followers[k], s.kin[k] = true, true
+		if st.Receives {
+			f.joined = true
+			delete(s.former, k)
+		}
 	}
 }
 
@@ -330,9 +342,11 @@ func (s *state) crown(f *fact) {
 	}
 	s.heir, s.heirSync = key{}, false
 	s.position = f.status().Applied
+	s.kin[k] = true
 	clear(s.followers)
 	clear(s.doubts)
 	for _, g := range s.members {
+		g.joined = false
 		if g != f && g.good.ended > 0 && g.status().Source == f.Addr {
 			s.followers[keyOf(g.Member)] = true
 		}

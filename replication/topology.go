@@ -109,5 +109,8 @@ func (v Verdict) String() string {
 	case LossExact:
 		lost = fmt.Sprintf("%d transactions are missing", v.Lost)
 	}
+	if v.From == v.To {
+		return fmt.Sprintf("%s took writes again after %v: %s (%s)", v.To, v.Took.Round(time.Millisecond), lost, v.Reason)
+	}
 	return fmt.Sprintf("%s took over from %s in %v: %s (%s)", v.To, v.From, v.Took.Round(time.Millisecond), lost, v.Reason)
 }

@@ -86,6 +86,9 @@ func (c *Cluster) link(now time.Time) {
 		switch linked := !r.linked.IsZero(); {
 		case r.trouble == "" && !linked:
 			r.linked = now
+			if s.writable && s.semisync { // where a replica begins says what it has
+				s.acked = max(s.acked, len(r.log))
+			}
 		case r.trouble != "" && linked:
 			r.linked, r.heard, r.silent = time.Time{}, now, silent
 		case r.trouble != "" && !silent:

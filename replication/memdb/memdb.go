@@ -303,6 +303,21 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// Writable is the addresses of the servers that take writes, sorted; those that hang are among them, since they take
+// writes again when they go on.
+func (c *Cluster) Writable() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var addrs []string
+	for addr, s := range c.servers {
+		if s.up && s.writable {
+			addrs = append(addrs, addr)
+		}
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
 // Addrs are the addresses of all servers, crashed ones too, sorted.
 func (c *Cluster) Addrs() []string {
 	c.mu.Lock()
