@@ -107,6 +107,16 @@ func (s *suite) only(k kind, from, rule string, want ...string) []item {
 	return all
 }
 
+// unlisted waits until a thing that was ended is listed no more.
+func (s *suite) unlisted(k kind, id string) {
+	s.Helper()
+	s.eventually("what was ended is listed no more, or as ended", func() (bool, string) {
+		list, err := k.list(s.ctx, s.Provider, s.tags)
+		s.ok(err, "a list is complete or an error, and works")
+		return !slices.ContainsFunc(list, func(x item) bool { return x.id == id && !x.gone }), fmt.Sprint(ids(list))
+	})
+}
+
 func ids(list []item) []string {
 	var ids []string
 	for _, x := range list {
@@ -277,12 +287,7 @@ func endTwice(s *suite, k kind, from string) {
 		return err == nil, fmt.Sprint(err)
 	})
 	s.ok(k.end(s.ctx, s.Provider, x.id), gone)
-	s.eventually("what was ended is listed no more, or as ended", func() (bool, string) {
-		list, err := k.list(s.ctx, s.Provider, s.tags)
-		s.ok(err, "a list is complete or an error, and works")
-		i := slices.IndexFunc(list, func(y item) bool { return y.id == x.id })
-		return i < 0 || list[i].gone, fmt.Sprint(ids(list))
-	})
+	s.unlisted(k, x.id)
 	s.ok(k.end(s.ctx, s.Provider, x.id), gone)
 	list, err := k.list(s.ctx, s.Provider, s.tags)
 	s.ok(err, "a list is complete or an error, and works")

@@ -37,12 +37,11 @@ func imageLaunches(s *suite, p provider.Images) {
 
 	s.ok(p.DeleteImage(s.ctx, made.ID), "an image can be deleted")
 	s.until(provider.Running, i.ID)
-	s.eventually("a launch of a deleted image is ErrInvalid or ErrNotFound", func() (bool, string) {
-		l := s.Launch
-		l.Token, l.Tags, l.Image = s.token(), s.tags, made.ID
-		_, err := s.Provider.Launch(s.ctx, l)
-		return is(err, provider.ErrInvalid, provider.ErrNotFound), fmt.Sprint(err)
-	})
+	s.unlisted(images, made.ID)
+	l := s.Launch
+	l.Token, l.Tags, l.Image = s.token(), s.tags, made.ID
+	_, err = s.Provider.Launch(s.ctx, l)
+	s.refused(err, "a launch of a deleted image is ErrInvalid or ErrNotFound", provider.ErrInvalid, provider.ErrNotFound)
 }
 
 func imageRefused(s *suite, p provider.Images) {

@@ -8,6 +8,9 @@ import (
 
 // has reports whether a provider has the capability T.
 func has[T any](p provider.Provider) bool {
+	if q, ok := p.(patient); ok {
+		p = q.Provider
+	}
 	_, ok := provider.As[T](p)
 	return ok
 }

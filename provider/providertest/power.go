@@ -19,9 +19,11 @@ func powerCases() []testCase {
 
 func stopStart(s *suite, p provider.Power) {
 	i, other := s.running(), s.running()
-	volumes, withVolume := provider.As[provider.Volumes](s.Provider)
+	withVolume := has[provider.Volumes](s.Provider)
+	var volumes provider.Volumes
 	var v provider.Volume
 	if withVolume {
+		volumes = as[provider.Volumes](s.Provider)
 		v = s.volume(i.Placement)
 		s.ok(volumes.AttachVolume(s.ctx, v.ID, i.ID), "a free volume can be attached")
 		v = s.attached(v.ID, i.ID)

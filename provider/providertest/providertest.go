@@ -8,7 +8,7 @@
 //
 // It checks the three methods of Provider and in full each capability that provider.As finds. A failure begins with the
 // rule that is broken, in words. Each case tags what it creates with a mark of its own, touches nothing else, and ends
-// it again, so the suite may run against an account that is in use; it costs some twenty short-lived instances.
+// it again, so the suite may run against an account that is in use; it costs some sixty short-lived instances.
 package providertest
 
 import (
@@ -49,6 +49,10 @@ type Subject struct {
 	// up). 0 means a minute. A real cloud wants several.
 	Wait time.Duration
 
+	// Faulty says that the cloud fails now and then, as behind a proxy that injects faults: a call that fails with
+	// ErrThrottled, ErrAmbiguous or an error of no kind is made again, as package provider tells callers to do.
+	Faulty bool
+
 	// Alive, if not nil, finds out whether the machine of an instance works at this moment, without asking the provider.
 	// With it the suite checks that a stopped or terminated instance is really off.
 	Alive func(i provider.Instance) bool
@@ -58,7 +62,7 @@ type Subject struct {
 	Write func(ctx context.Context, i provider.Instance, v provider.Volume, data string) error
 	Read  func(ctx context.Context, i provider.Instance, v provider.Volume) (string, error)
 
-	// Unchecked says of cases that cannot be run there why, by the case's name as the test shows it: "Volumes/Restore".
+	// Unchecked says of cases that cannot be run there why, by the case's name as the test shows it: "Snapshots/Restore".
 	Unchecked map[string]string
 }
 
@@ -121,6 +125,12 @@ func runCase(t tb, c testCase, sub Subject) {
 	}
 	if sub.Balancer.Port == 0 {
 		sub.Balancer.Port = 80
+	}
+	if sub.Faulty {
+		sub.Provider = patient{sub.Provider, sub.Wait, sub.poll()}
+		if another := sub.Another; another != nil {
+			sub.Another = func() provider.Provider { return patient{another(), sub.Wait, sub.poll()} }
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*sub.Wait)
 	defer cancel()

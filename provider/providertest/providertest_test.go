@@ -2,7 +2,9 @@ package providertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -70,6 +72,9 @@ func TestACloudWithEveryDelayKeepsTheRules(t *testing.T) {
 	late, brief := slow, slow
 	late.LateVolumes, brief.TerminatedLinger = true, 0
 	options["late volumes"], options["no linger"] = late, brief
+	faulty := slow
+	faulty.Fault = unreliable(0)
+	options["faulty"] = faulty
 	for name, o := range options {
 		for _, c := range cases() {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
@@ -78,12 +83,33 @@ func TestACloudWithEveryDelayKeepsTheRules(t *testing.T) {
 					foreign := func() memcloud.World { return w.World(map[string]string{"owner": "somebody else"}) }
 					w.CreateForeign(map[string]string{"owner": "somebody else"})
 					before := foreign()
-					runCase(t, c, w.subject())
+					s := w.subject()
+					s.Faulty = name == "faulty"
+					runCase(t, c, s)
 					require.Equal(t, before, foreign(), "the suite touches only what it has made")
 					require.Equal(t, before.Len(), w.World(nil).Len(), "the suite leaves nothing behind")
 				})
 			})
 		}
+	}
+}
+
+// unreliable fails one call in ten or so in each of four ways.
+func unreliable(seed uint64) memcloud.Fault {
+	return func(_ context.Context, c memcloud.Call) error {
+		switch n := rand.New(rand.NewPCG(seed, uint64(c.Seq))).IntN(40); {
+		case c.After && n < 4:
+			return errors.New("connection reset")
+		case c.After || n < 4:
+			return nil
+		case n < 8:
+			return errors.New("connection refused")
+		case n < 12:
+			return provider.ErrThrottled
+		case n < 16:
+			return provider.ErrAmbiguous
+		}
+		return nil
 	}
 }
 

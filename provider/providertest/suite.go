@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -148,11 +149,10 @@ func (s *suite) dead(i provider.Instance, rule string) {
 // capability finds the capability T, or leaves the case out.
 func capability[T any](s *suite) T {
 	s.Helper()
-	c, ok := provider.As[T](s.Provider)
-	if !ok {
-		s.Skipf("the provider has no %T", (*T)(nil))
+	if !has[T](s.Provider) {
+		s.Skipf("the provider has no %s", reflect.TypeFor[T]().Name())
 	}
-	return c
+	return as[T](s.Provider)
 }
 
 // cleanUp ends everything that bears the case's tags. A case that has failed may have left what no list shows yet.
@@ -179,7 +179,9 @@ func (s *suite) cleanUp() {
 }
 
 // poll is the time between two looks.
-func (s *suite) poll() time.Duration { return min(max(s.Wait/500, 10*time.Millisecond), 2*time.Second) }
+func (s Subject) poll() time.Duration {
+	return min(max(s.Wait/500, 10*time.Millisecond), 2*time.Second)
+}
 
 // end tries once to end everything that bears the case's tags, and counts what is left.
 func (s *suite) end(ctx context.Context) (left int, err error) {
