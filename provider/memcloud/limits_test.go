@@ -60,10 +60,10 @@ func TestWhatTerminatesHoldsQuota(t *testing.T) {
 		require.ErrorIs(t, err, provider.ErrQuota)
 		require.ErrorContains(t, err, "the account has 1 instances of 1")
 		require.NoError(t, c.Terminate(t.Context(), i.ID))
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - time.Nanosecond)
 		_, err = try(t, c, provider.Launch{Token: "2"})
 		require.ErrorIs(t, err, provider.ErrQuota)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		_, err = try(t, c, provider.Launch{Token: "2"})
 		require.NoError(t, err)
 

@@ -57,7 +57,8 @@ type Options struct {
 	Latency time.Duration
 
 	// Placements, Sizes and Images are the names that exist. Nil takes any name. An empty Launch.Placement takes the
-	// first placement with capacity ("a" where any name is taken), an empty Launch.Size the first size.
+	// first placement with capacity ("a" where any name is taken), an empty Launch.Size the first size. What else a launch
+	// asks for (Network, SecurityGroups, KeyPair, Spot) is taken as it is.
 	Placements []string
 	Sizes      []string
 	Images     []string
@@ -160,7 +161,7 @@ func New(o Options) *Cloud {
 		o.Public = netip.MustParsePrefix("198.18.0.0/15")
 	}
 	if err := o.check(); err != nil {
-		panic("memcloud: " + err.Error())
+		panic(err.Error())
 	}
 	c := &Cloud{
 		opts:     o,
@@ -197,18 +198,18 @@ func (o Options) check() error {
 		{"TerminateTime", o.TerminateTime}, {"TerminatedLinger", o.TerminatedLinger}, {"Latency", o.Latency},
 	} {
 		if d.d < 0 {
-			return fmt.Errorf("Options.%s is %s, want at least 0", d.name, d.d)
+			return fmt.Errorf("memcloud: Options.%s is %s, want at least 0", d.name, d.d)
 		}
 	}
 	if o.Throttle.PerSecond < 0 || o.Throttle.Burst < 0 || o.Throttle.PerSecond == 0 && o.Throttle.Burst > 0 {
-		return fmt.Errorf("Options.Throttle is %+v, want a positive PerSecond with a Burst, or neither", o.Throttle)
+		return fmt.Errorf("memcloud: Options.Throttle is %+v, want a positive PerSecond with a Burst, or neither", o.Throttle)
 	}
 	for _, p := range []struct {
 		name string
 		p    netip.Prefix
 	}{{"Private", o.Private}, {"Public", o.Public}} {
 		if !p.p.IsValid() || p.p.Bits() > p.p.Addr().BitLen()-2 {
-			return fmt.Errorf("Options.%s is %s, want a network of at least four addresses", p.name, p.p)
+			return fmt.Errorf("memcloud: Options.%s is %s, want a network of at least four addresses", p.name, p.p)
 		}
 	}
 	for _, n := range []struct {
@@ -216,7 +217,7 @@ func (o Options) check() error {
 		names []string
 	}{{"Placements", o.Placements}, {"Sizes", o.Sizes}, {"Images", o.Images}} {
 		if n.names != nil && (len(n.names) == 0 || slices.Contains(n.names, "")) {
-			return fmt.Errorf("Options.%s is %q, want nil or names", n.name, n.names)
+			return fmt.Errorf("memcloud: Options.%s is %q, want nil or names", n.name, n.names)
 		}
 	}
 	return nil
