@@ -97,14 +97,13 @@ func (c *copying) copyAccounts(ctx context.Context, accounts []userAccount) erro
 		return err
 	}
 	user, host, _ := cutAccount(self[0]["me"])
-	var statements []string
 	for _, a := range accounts {
+		var statements []string
 		if a.role && a.user != public {
-			// The creator gets the role, and has it no more when the grants are made.
-			statements = append(statements, "CREATE OR REPLACE ROLE "+a.ident(), "REVOKE "+a.ident()+" FROM "+account(user, host))
+			statements = append(statements, "CREATE OR REPLACE ROLE "+a.ident())
 		}
-		for i, create := range a.create {
-			if rest, ok := strings.CutPrefix(create, "CREATE USER "); ok && i == 0 {
+		for _, create := range a.create {
+			if rest, ok := strings.CutPrefix(create, "CREATE USER "); ok {
 				create = "CREATE OR REPLACE USER " + rest
 			}
 			statements = append(statements, create)
@@ -112,7 +111,6 @@ func (c *copying) copyAccounts(ctx context.Context, accounts []userAccount) erro
 		if err := c.to.exec(ctx, statements...); err != nil {
 			return fmt.Errorf("creating the account %s: %w", a.ident(), err)
 		}
-		statements = nil
 	}
 	// A role may be granted before it has its own grants, but not before it exists; defaults come after grants.
 	for _, defaults := range []bool{false, true} {
@@ -129,6 +127,23 @@ func (c *copying) copyAccounts(ctx context.Context, accounts []userAccount) erro
 				if err != nil {
 					return fmt.Errorf("granting to %s: %w", a.ident(), err)
 				}
+			}
+		}
+	}
+	for _, a := range accounts { // a grant may set the password anew, so that it has not expired any more
+		for _, create := range a.create {
+			if rest, ok := strings.CutPrefix(create, "CREATE USER "); ok {
+				create = "ALTER USER " + rest
+			}
+			if err := c.to.exec(ctx, create); err != nil {
+				return fmt.Errorf("setting the account %s: %w", a.ident(), err)
+			}
+		}
+	}
+	for _, a := range accounts { // who creates a role has it, which is needed to grant it
+		if a.role && a.user != public {
+			if err := c.to.exec(ctx, "REVOKE "+a.ident()+" FROM "+account(user, host)); err != nil {
+				return fmt.Errorf("leaving the role %s: %w", a.ident(), err)
 			}
 		}
 	}

@@ -29,6 +29,7 @@ type table struct {
 	schema, name string
 	engine       string
 	versioned    bool // WITH SYSTEM VERSIONING
+	hidden       bool // and the columns of its period are hidden
 	columns      []column
 	checksum     string // before the snapshot; for tables without transactions only
 }
@@ -113,7 +114,9 @@ func readCatalog(ctx context.Context, t *session) (*catalog, error) {
 				return nil, err
 			}
 			table := &table{schema: r["s"], name: r["n"], engine: r["engine"], versioned: r["kind"] == "SYSTEM VERSIONED"}
+			table.hidden = table.versioned
 			for _, col := range byTable[table.ident()] {
+				table.hidden = table.hidden && col["expr"] != "ROW START"
 				if col["gen"] != "ALWAYS" || col["expr"] == "ROW START" || col["expr"] == "ROW END" {
 					table.columns = append(table.columns, column{col["c"], strings.ToLower(col["kind"])})
 				}

@@ -134,16 +134,22 @@ func isServer(err error, numbers ...uint16) bool {
 // and cut it anywhere, so that a part of a password would not be found by looking for the whole.
 func (e *Engine) clean(text string) string {
 	text, _, _ = strings.Cut(e.redact(text), " Query: '")
+	first, last := -1, -1
 	for i := range len(text) {
-		if text[i] != '\'' || i > 0 && isWord(text[i-1]) { // "can't", "the master's"
-			continue
+		before, after := i > 0 && isWord(text[i-1]), i+1 < len(text) && isWord(text[i+1])
+		switch {
+		case text[i] != '\'' || before && after: // "doesn't"
+		case first >= 0:
+			last = i
+		case !before: // not as in "users' data"
+			first = i
 		}
-		tail := ""
-		if j := strings.LastIndexByte(text, '\''); j > i {
-			tail = text[j+1:]
-		}
-		text = text[:i] + "'…'" + tail
-		break
+	}
+	switch {
+	case last > first && first >= 0:
+		text = text[:first] + "'…'" + text[last+1:]
+	case first >= 0:
+		text = text[:first] + "'…'"
 	}
 	return text
 }

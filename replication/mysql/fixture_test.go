@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,7 +225,7 @@ func TestEngine(t *testing.T) {
 }
 
 // limited makes connections that break once so many statements have been sent over all of them together.
-func limited(left *int) func(context.Context, string, string) (net.Conn, error) {
+func limited(left *atomic.Int64) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		return &limitedConn{conn, left}, err
@@ -233,12 +234,12 @@ func limited(left *int) func(context.Context, string, string) (net.Conn, error) 
 
 type limitedConn struct {
 	net.Conn
-	left *int
+	left *atomic.Int64
 }
 
 func (c *limitedConn) Write(b []byte) (int, error) {
 	if len(b) > 4 && b[4] == 3 { // COM_QUERY
-		if *c.left--; *c.left < 0 {
+		if c.left.Add(-1) < 0 {
 			c.Close()
 			return 0, net.ErrClosed
 		}

@@ -122,6 +122,29 @@ func (p position) extend(list position) {
 	}
 }
 
+// upTo gives what p says of the history up to a plain GTID list: p may go beyond it, since the binary log has transactions
+// that wait to be committed.
+func (p position) upTo(list position) position {
+	q := position{}
+	for domain, h := range list {
+		last := h.last(domain)
+		q.add(last)
+		if p[domain] == nil {
+			q[domain].open = last.seq > 1
+			continue
+		}
+		q[domain].open = p[domain].open
+		for server, seq := range p[domain].seqs {
+			if seq < last.seq {
+				q.add(gtid{domain, server, seq})
+			} else if server != last.server {
+				q[domain].open = true // it may have written before, too
+			}
+		}
+	}
+	return q
+}
+
 func (p position) clone() position {
 	c := position{}
 	for domain, h := range p {

@@ -204,7 +204,8 @@ func TestPromoteForgetsTheSourceLast(t *testing.T) {
 	writes := 0
 	for budget := 1; ; budget++ {
 		c := config
-		left := budget
+		var left atomic.Int64
+		left.Store(int64(budget))
 		c.DialContext = limited(&left)
 		broken := engine(t, c, replica)
 		err := broken.Promote(t.Context(), replica.Member, false)

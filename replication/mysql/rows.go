@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -185,7 +186,10 @@ func (c *copying) readRows(ctx context.Context, t *table, emit func(statement st
 	columns := t.columns
 	from := t.ident()
 	if t.versioned {
-		columns, from = t.history(), from+" FOR SYSTEM_TIME ALL"
+		from += " FOR SYSTEM_TIME ALL"
+	}
+	if t.hidden {
+		columns = append(slices.Clone(columns), column{"row_start", "timestamp"}, column{"row_end", "timestamp"})
 	}
 	var names, selects []string
 	for _, col := range columns {
@@ -234,16 +238,6 @@ func (c *copying) readRows(ctx context.Context, t *table, emit func(statement st
 		return context.Cause(ctx)
 	}
 	return nil
-}
-
-// history gives the columns of a table with system versioning, with those of its periods, which may be hidden.
-func (t *table) history() []column {
-	for _, col := range t.columns {
-		if strings.EqualFold(col.name, "row_start") {
-			return t.columns
-		}
-	}
-	return append(append([]column(nil), t.columns...), column{"row_start", "timestamp"}, column{"row_end", "timestamp"})
 }
 
 // selects gives the expression that reads the column without loss: FLOAT would be rounded to six digits, and of the members

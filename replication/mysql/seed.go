@@ -245,7 +245,7 @@ func (c *copying) snapshot(ctx context.Context) (position, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, err := parsePosition(rows[0]["state"])
+	state, err := parsePosition(rows[0]["state"])
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +267,8 @@ func (c *copying) snapshot(ctx context.Context) (position, error) {
 	}
 	text, ok := rows[0]["at"]
 	if !ok {
-		return nil, fmt.Errorf("the server does not know the GTID position of its binary log at %s", status["binlog_snapshot_file"])
+		return nil, fmt.Errorf("the server cannot tell its GTID position from its binary log %s: if that has an event larger than "+
+			"max_allowed_packet, FLUSH BINARY LOGS or raise that", status["binlog_snapshot_file"])
 	}
 	list, err := parsePosition(text)
 	if err != nil {
@@ -285,8 +286,7 @@ func (c *copying) snapshot(ctx context.Context) (position, error) {
 		}
 		list.add(g)
 	}
-	at.extend(list)
-	return at, nil
+	return state.upTo(list), nil
 }
 
 // finish gives the target the position of the snapshot. The marker goes last.
