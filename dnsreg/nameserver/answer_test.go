@@ -9,6 +9,8 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/dnsreg/internal/wire"
 )
 
 // show gives an answer in short: its code and flags, and what is in its sections, names relative to the zone, sorted.
@@ -398,13 +400,13 @@ func TestQueriesThatAreNone(t *testing.T) {
 
 func TestNamesInWireFormat(t *testing.T) {
 	for _, name := range []string{".", "com.", "www.example.com.", "*.a."} {
-		w := appendName(nil, name)
-		require.Equal(t, name, nameText(w))
-		require.Equal(t, len(w), nameLen(w))
+		w := wire.AppendName(nil, name)
+		require.Equal(t, name, wire.NameText(w))
+		require.Equal(t, len(w), wire.NameLen(w))
 		buf := make([]byte, 300)
 		n, err := dns.PackDomainName(name, buf, 0, nil, false)
 		require.NoError(t, err)
 		require.Equal(t, buf[:n], w)
 	}
-	require.Equal(t, net.IP{192, 0, 2, 1}, net.IP(appendData(nil, dns.TypeA, "192.0.2.1")))
+	require.Equal(t, net.IP{192, 0, 2, 1}, net.IP(wire.AppendData(nil, dns.TypeA, "192.0.2.1")))
 }

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/dnsreg/internal/wire"
 )
 
 // Options says where to listen and for which zones to answer.
@@ -101,7 +102,7 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("nameserver: %w", err)
 		}
 		s.names[spec.Name] = z
-		s.zones[string(appendName(nil, spec.Name))] = z
+		s.zones[string(wire.AppendName(nil, spec.Name))] = z
 	}
 	if err := s.listen(); err != nil {
 		return nil, err

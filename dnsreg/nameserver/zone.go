@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/dnsreg/internal/wire"
 )
 
 // zone is a zone that changes. Readers take its snapshot and are never in a writer's way.
@@ -40,7 +41,7 @@ func newZone(o Zone) (*zone, error) {
 	z := &zone{name: o.Name}
 	s := &snapshot{
 		seed:   maphash.MakeSeed(),
-		origin: appendName(nil, o.Name),
+		origin: wire.AppendName(nil, o.Name),
 		serial: o.Serial,
 		negTTL: uint32(o.NegativeTTL / time.Second),
 	}
@@ -184,7 +185,7 @@ func (z *zone) apply(changes []dnsreg.Change) error {
 	t := old.begin()
 	changed := false
 	for _, c := range changes {
-		name := string(appendName(nil, c.Name))
+		name := string(wire.AppendName(nil, c.Name))
 		typ := dns.StringToType[c.Type]
 		var have *rrset
 		if n := old.find([]byte(name)); n != nil {
@@ -208,7 +209,7 @@ func (z *zone) apply(changes []dnsreg.Change) error {
 		}
 	}
 	for _, c := range changes {
-		if n := t.find(appendName(nil, c.Name)); n != nil && n.get(dns.TypeCNAME) != nil && len(n.sets) > 1 {
+		if n := t.find(wire.AppendName(nil, c.Name)); n != nil && n.get(dns.TypeCNAME) != nil && len(n.sets) > 1 {
 			return fmt.Errorf("%s CNAME: %w: a CNAME stands alone, and there would be %d other types",
 				c.Name, dnsreg.ErrInvalid, len(n.sets)-1)
 		}
@@ -224,7 +225,7 @@ func (z *zone) apply(changes []dnsreg.Change) error {
 func (s *snapshot) records() []dnsreg.RRset {
 	list := make([]dnsreg.RRset, 0, s.size)
 	s.names.each(func(n *node) bool {
-		name := nameText([]byte(n.name))
+		name := wire.NameText([]byte(n.name))
 		for _, set := range n.sets {
 			list = append(list, decode(name, set))
 		}
