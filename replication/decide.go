@@ -44,6 +44,9 @@ func decide(s *state, c *Config, now time.Time) decision {
 	d := &decider{state: s, c: c, now: now, excluded: map[*fact]bool{}}
 	d.out.roles, d.out.errors = map[string]Role{}, map[string]string{}
 	d.out.held = slices.Clone(s.faults)
+	if len(s.members) == 0 {
+		return d.out // nobody has said yet who is there
+	}
 	d.doubles()
 	d.plan()
 	d.keep()
@@ -190,6 +193,12 @@ func (d *decider) findLeader() (leader *fact, sure bool) {
 		}
 	}
 	if d.c.Policy == Durability {
+		// One member out of sight can have acknowledged nothing alone.
+		if st := leader.status(); st.SemiSync && st.Waiters == 0 && d.expected-d.seen() > 1 {
+			d.hold("%s takes writes and acknowledges none, since nobody follows it: it may have slept through a recovery, "+
+				"which shows when more of the %d members answer", leader.ID, d.expected)
+			return nil, false
+		}
 		for _, f := range d.members {
 			st := f.status()
 			if !d.counts(f) || st.Writable || st.Source == "" || st.Source == leader.Addr {

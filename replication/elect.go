@@ -24,14 +24,18 @@ func (d *decider) recovery() {
 			stray = true
 		}
 	}
-	if stray || d.fresh(l) {
+	if stray {
+		return
+	}
+	// A set that has had a primary is not new, though it may be empty.
+	if r := d.request; r != nil && l.fact != nil && l.fact.answers() && r.from == keyOf(l.fact.Member) && d.handover(l.fact) {
+		return
+	}
+	if d.fresh(l) {
 		return
 	}
 	if f := l.fact; f != nil && f.fault != nil {
 		d.hold("%s answers and does not say what it is: %v", l.name, f.fault)
-		return
-	}
-	if r := d.request; r != nil && l.fact != nil && l.fact.answers() && r.from == keyOf(l.fact.Member) && d.handover(l.fact) {
 		return
 	}
 	if !d.settled(l) {
@@ -145,6 +149,9 @@ func (d *decider) settled(l lost) bool {
 func (d *decider) isLost(l lost) bool {
 	if l.addr == "" || l.fact != nil && l.fact.answers() {
 		return true // nobody knows of one, or it says itself that it takes no writes
+	}
+	if l.warm && d.ended[d.primary.machine] {
+		return true // a replica that has not noticed yet is no witness
 	}
 	silence := time.Duration(d.c.Misses) * d.c.Timeout
 	for _, f := range d.members {
@@ -320,14 +327,16 @@ func reason(l lost) string {
 }
 
 // complete reports whether every member that there should be answers.
-func (d *decider) complete() bool {
-	n := 0
+func (d *decider) complete() bool { return d.seen() >= d.expected }
+
+// seen counts the members that answer.
+func (d *decider) seen() (n int) {
 	for _, f := range d.members {
 		if d.counts(f) {
 			n++
 		}
 	}
-	return n >= d.expected
+	return n
 }
 
 // patient reports whether members that do not answer are to be waited for.
@@ -364,7 +373,7 @@ func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
 	ok = true
 	for _, f := range d.members {
 		suspect := f == l.fact || keyOf(f.Member) == d.heir || !l.warm
-		if f == best || !suspect || f.fault == nil && f.misses == 0 || f.misses > 0 && f.refused || f.stopped {
+		if d.ended[f.Machine] || f == best || !suspect || f.fault == nil && f.misses == 0 || f.misses > 0 && f.refused || f.stopped {
 			continue
 		}
 		failed := f.Fence == nil || f.fault != nil
@@ -389,12 +398,4 @@ func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
 }
 
 // majority reports whether the Manager and the members that it sees are more than half of all of them.
-func (d *decider) majority() bool {
-	seen := 1
-	for _, f := range d.members {
-		if f.answers() {
-			seen++
-		}
-	}
-	return 2*seen > d.expected+1
-}
+func (d *decider) majority() bool { return 2*(d.seen()+1) > d.expected+1 }

@@ -61,6 +61,21 @@ func (m *Manager) SetMembers(members []Member, expected int) {
 	m.ring()
 }
 
+// MachineEnded says that a machine does nothing any more and never will again under this name: its provider lists it as
+// terminated or failed. If the primary was on it, a replica takes over at once, without a replica's word for the loss and
+// without Member.Fence. It may be called at any time and does not wait for anything.
+func (m *Manager) MachineEnded(machine string) {
+	if machine == "" {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.state.ended[machine] {
+		m.state.ended[machine] = true
+		m.ring()
+	}
+}
+
 // Run detects, recovers and publishes until the context ends, and returns the context's cause. Whatever it started has
 // ended when it returns. It may be called again then, and begins without knowledge of the members, as a new Manager does.
 // It is an error to call it while it runs.

@@ -116,6 +116,7 @@ func (w *world) until(what string, limit time.Duration, cond func(t replication.
 		}
 		select {
 		case <-changed:
+		case <-time.After(50 * time.Millisecond): // another Manager may run by then
 		case <-timeout:
 			require.FailNow(w.t, "waited in vain until "+what, "topology: %+v\nplan:\n%v", top, w.manager().Plan())
 		}

@@ -75,6 +75,8 @@ type state struct {
 	followers map[key]bool
 	doubts    map[key]doubt
 
+	ended map[string]bool // machines that do nothing any more, says their provider
+
 	published key  // the server that was published as primary last
 	shown     bool // it still is
 
@@ -133,6 +135,7 @@ func newState() *state {
 		former:    map[key]bool{},
 		kin:       map[key]bool{},
 		tries:     map[try]tried{},
+		ended:     map[string]bool{},
 	}
 }
 
@@ -155,6 +158,7 @@ func (s *state) clone() *state {
 	c.followers, c.doubts = maps.Clone(s.followers), maps.Clone(s.doubts)
 	c.former, c.kin, c.tries = maps.Clone(s.former), maps.Clone(s.kin), maps.Clone(s.tries)
 	c.recoveries = slices.Clone(s.recoveries)
+	c.ended = maps.Clone(s.ended)
 	if s.request != nil {
 		r := *s.request
 		c.request = &r
