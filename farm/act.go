@@ -363,6 +363,9 @@ func (f *Farm) follow(p *Plan) error {
 		for i := range members {
 			members[i].Fence = f.fence(members[i])
 		}
+		for _, machine := range p.ended[role] {
+			f.config.Databases[role].MachineEnded(machine)
+		}
 		f.config.Databases[role].SetMembers(members, f.role(role).Min)
 	}
 	for _, role := range sortedKeys(p.caches) {

@@ -141,8 +141,7 @@ func TestShrinkingSparesThePrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spec, want := dbSpec(1), 3
 		spec.Roles[0].Max, spec.Roles[0].Scale = 3, &Scale{Custom: "mine"}
-		s := &shopDB{}
-		*s = *newShopDB(t, dbSpec(3), memcloud.Options{BootTime: 5 * time.Second})
+		s := newShopDB(t, dbSpec(3), memcloud.Options{BootTime: 5 * time.Second})
 		s.config.Policies = map[string]scale.Policy{"mine": scale.Func(func(scale.Input) scale.Decision { return scale.Decision{Desired: want} })}
 		s.restart(t, spec)
 		defer s.run(t)()
@@ -165,6 +164,7 @@ func TestUnreachablePrimaryIsSwitchedOff(t *testing.T) {
 		defer s.run(t)()
 		time.Sleep(time.Minute)
 		old := s.farm.Servers("db")[0]
+		require.NoError(t, s.db.Write(t.Context(), old.Private.String()+":3306", "a", "row"))
 		s.db.Hang(old.Private.String() + ":3306")
 		time.Sleep(2 * time.Minute)
 		require.NotEqual(t, "db-1", s.primary())

@@ -22,7 +22,7 @@ import (
 func decide(spec Spec, config *Config, end *TerminateOptions, o observation, h history) (Plan, history, []scalr.Event) {
 	d := &decision{spec: spec, config: config, end: end, o: o, h: h.next(), now: o.at,
 		plan: Plan{Time: o.at, Desired: map[string]Desired{}, members: map[string][]replication.Member{},
-			caches: map[string][]cache.Server{}}}
+			ended: map[string][]string{}, caches: map[string][]cache.Server{}}}
 	if d.h.started.IsZero() {
 		d.h.started = d.now
 	}
@@ -135,6 +135,9 @@ func (d *decision) sighted(c cloud, in *provider.Instance) {
 	mem.generation = max(mem.generation, generation)
 	if ok {
 		d.h.slots[s] = mem
+	}
+	if r := d.roleOf(s.role); r != nil && r.Serves == Database && (in.State == provider.Failed || in.State == provider.Terminated) {
+		d.plan.ended[s.role] = append(d.plan.ended[s.role], in.ID)
 	}
 	m, known := d.h.machines[in.ID]
 	if in.State.Gone() {

@@ -116,6 +116,7 @@ type Plan struct {
 	Desired map[string]Desired `json:"desired"`
 
 	members map[string][]replication.Member // of each database role; Fence is not set
+	ended   map[string][]string             // machines of each database role that do nothing any more, says their provider
 	caches  map[string][]cache.Server       // of each cache role
 	servers []Server                        // sorted by role and index
 	left    bool                            // something of the farm exists or may exist

@@ -95,7 +95,7 @@ const (
 	Stopped     State = "stopped"     // switched off or switching off, and can be started again
 	Terminating State = "terminating" // will be Terminated
 	Terminated  State = "terminated"  // gone for good
-	Failed      State = "failed"      // the cloud gave up on it; it still exists and holds quota until terminated
+	Failed      State = "failed"      // the cloud gave up on it: it does not run, and holds quota until terminated
 )
 
 // Gone reports whether the instance has ended or is about to.
