@@ -1,0 +1,142 @@
+package rfc2136_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/dnsreg/dnsregtest"
+	"github.com/scalr-go/scalr/dnsreg/rfc2136"
+	"github.com/scalr-go/scalr/dnsreg/tsig"
+	"github.com/scalr-go/scalr/internal/testenv"
+)
+
+const zone = "farm.example."
+
+var key = tsig.Key{Name: "farm.", Secret: []byte("0123456789abcdef0123456789abcdef")}
+
+const file = `$ORIGIN farm.example.
+@ 3600 IN SOA ns hostmaster 1 3600 600 1209600 20
+@ 3600 IN NS ns
+ns 3600 IN A 127.0.0.1
+person 300 IN CAA 0 issue "ca.example"
+`
+
+// primary runs a real primary that takes updates.
+func primary(t *testing.T, program string) *rfc2136.Registrar {
+	s := testenv.NameServer(t, program, testenv.DNS{Zone: zone, Key: key, File: file, Dynamic: true})
+	r, err := rfc2136.New(rfc2136.Options{Server: s.Addr, Key: key})
+	require.NoError(t, err)
+	var last error
+	require.Eventually(t, func() bool { _, last = r.Records(t.Context(), zone); return last == nil }, time.Minute, 20*time.Millisecond,
+		"%v", func() error { return last })
+	return r
+}
+
+// real runs a test on each real server that takes updates.
+func real(t *testing.T, test func(t *testing.T, r *rfc2136.Registrar)) {
+	for _, program := range []string{"named", "knotd"} {
+		t.Run(program, func(t *testing.T) {
+			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+			test(t, primary(t, program))
+		})
+	}
+}
+
+func TestRegistrar(t *testing.T) {
+	real(t, func(t *testing.T, r *rfc2136.Registrar) {
+		dnsregtest.Run(t, func(*testing.T) (dnsreg.Registrar, string) { return r, zone })
+	})
+}
+
+func set(label, typ string, values ...string) *dnsreg.RRset {
+	return &dnsreg.RRset{Name: label + zone, Type: typ, TTL: time.Minute, Values: values}
+}
+
+func create(sets ...*dnsreg.RRset) (changes []dnsreg.Change) {
+	for _, s := range sets {
+		changes = append(changes, dnsreg.Change{Name: s.Name, Type: s.Type, New: s})
+	}
+	return changes
+}
+
+func get(t *testing.T, r dnsreg.Registrar, name, typ string) *dnsreg.RRset {
+	list, err := r.Records(t.Context(), zone)
+	require.NoError(t, err)
+	for _, s := range list {
+		if s.Name == name && s.Type == typ {
+			return &s
+		}
+	}
+	return nil
+}
+
+// A type that dnsreg does not know is listed, and a CNAME beside it is refused, although the server would ignore it.
+func TestTypesOfOthersAreSeen(t *testing.T) {
+	real(t, func(t *testing.T, r *rfc2136.Registrar) {
+		caa := get(t, r, "person."+zone, "CAA")
+		require.NotNil(t, caa)
+		require.Equal(t, []string{`0 issue "ca.example"`}, caa.Values)
+		err := r.Apply(t.Context(), zone, create(set("person.", "CNAME", "a.example.org.")))
+		require.ErrorIs(t, err, dnsreg.ErrInvalid)
+		require.ErrorContains(t, err, "person.farm.example. CNAME")
+	})
+}
+
+// The zone's own name servers are changed value by value, since a server keeps the last of them.
+func TestTheZonesNameServersAreReplaced(t *testing.T) {
+	real(t, func(t *testing.T, r *rfc2136.Registrar) {
+		old := get(t, r, zone, "NS")
+		new := &dnsreg.RRset{Name: zone, Type: "NS", TTL: time.Hour, Values: []string{"ns1.example.org.", "ns2.example.org."}}
+		require.NoError(t, r.Apply(t.Context(), zone, []dnsreg.Change{{Name: zone, Type: "NS", Old: old, New: new}}))
+		require.Equal(t, new, get(t, r, zone, "NS"))
+	})
+}
+
+// A transfer of many messages is listed whole, and a change set of about a thousand changes is one message.
+func TestLargeZones(t *testing.T) {
+	real(t, func(t *testing.T, r *rfc2136.Registrar) {
+		var want []dnsreg.RRset
+		for i := range 3000 {
+			want = append(want, *set(fmt.Sprintf("n%05d.", i), "TXT", fmt.Sprintf("%0100d", i)))
+		}
+		var all []dnsreg.Change
+		for i := range want {
+			all = append(all, create(&want[i])...)
+		}
+		require.ErrorIs(t, r.Apply(t.Context(), zone, all), dnsreg.ErrInvalid, "too large for one message")
+		made, err := dnsreg.Sync(t.Context(), r, zone, "test", want)
+		require.NoError(t, err)
+		require.Len(t, made, 6000)
+		list, err := r.Records(t.Context(), zone)
+		require.NoError(t, err)
+		require.Len(t, dnsreg.Owned(zone, "test", list), 3000)
+		made, err = dnsreg.Sync(t.Context(), r, zone, "test", nil)
+		require.NoError(t, err)
+		require.Len(t, made, 6000)
+	})
+}
+
+func TestAnotherKeyIsRefused(t *testing.T) {
+	for _, program := range []string{"named", "knotd"} {
+		t.Run(program, func(t *testing.T) {
+			s := testenv.NameServer(t, program, testenv.DNS{Zone: zone, Key: key, File: file, Dynamic: true})
+			for _, k := range []tsig.Key{{Name: "other.", Secret: key.Secret}, {Name: "farm.", Secret: make([]byte, 32)}} {
+				r, err := rfc2136.New(rfc2136.Options{Server: s.Addr, Key: k})
+				require.NoError(t, err)
+				_, err = r.Records(t.Context(), zone)
+				require.Error(t, err)
+				require.NotErrorIs(t, err, dnsreg.ErrNoZone, "the key is wrong, not the zone")
+				require.Error(t, r.Apply(t.Context(), zone, create(set("a.", "A", "192.0.2.1"))))
+				require.NotContains(t, err.Error(), string(key.Secret))
+			}
+			r, err := rfc2136.New(rfc2136.Options{Server: s.Addr, Key: key})
+			require.NoError(t, err)
+			require.Nil(t, get(t, r, "a."+zone, "A"))
+		})
+	}
+}

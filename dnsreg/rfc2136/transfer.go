@@ -1,0 +1,145 @@
+package rfc2136
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/dnsreg/internal/wire"
+)
+
+// bySigners are the types that a server makes itself when it signs a zone. They are nobody's, and stand beside any other.
+var bySigners = []uint16{dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3, dns.TypeNSEC3PARAM, dns.TypeDNSKEY, dns.TypeCDS,
+	dns.TypeCDNSKEY, dns.TypeZONEMD, 65534}
+
+// Records lists the zone by a transfer, as it is at one instant. Types that dnsreg does not know are listed in presentation
+// format; what a server makes itself to sign the zone is left out.
+func (r *Registrar) Records(ctx context.Context, zone string) ([]dnsreg.RRset, error) {
+	zone, err := dnsreg.CanonicalName(zone)
+	if err != nil {
+		return nil, err
+	}
+	l := lister{sets: make(map[setKey]*dnsreg.RRset)}
+	code := dns.RcodeSuccess
+	err = r.dial(ctx, func(c *conn) error {
+		if err := c.send(question(dns.OpcodeQuery, zone, dns.TypeAXFR)); err != nil {
+			return err
+		}
+		for !l.done {
+			msg, err := c.receive()
+			if err != nil {
+				return err
+			}
+			if code = int(msg[3] & 15); code != dns.RcodeSuccess {
+				return nil
+			}
+			var m dns.Msg
+			if err := m.Unpack(msg); err != nil {
+				return fmt.Errorf("the reply: %w", err)
+			}
+			if len(m.Answer) == 0 {
+				return errors.New("the reply holds no records")
+			}
+			for _, rr := range m.Answer {
+				if err := l.add(zone, rr); err != nil {
+					return err
+				}
+			}
+		}
+		return c.x.Complete()
+	})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("rfc2136: transfer of %s from %s: %w", zone, r.opts.Server, err)
+	case code != dns.RcodeSuccess:
+		return nil, refused(zone, "transfer", code)
+	}
+	return l.list(), nil
+}
+
+type setKey struct {
+	name string
+	typ  uint16
+}
+
+// lister gathers the records of a transfer: the SOA, all others, and the same SOA again (RFC 5936, section 2.2).
+type lister struct {
+	sets map[setKey]*dnsreg.RRset
+	soa  string
+	done bool
+}
+
+func (l *lister) add(zone string, rr dns.RR) error {
+	h := rr.Header()
+	name := strings.ToLower(h.Name)
+	isSOA := h.Rrtype == dns.TypeSOA
+	switch {
+	case l.done:
+		return errors.New("the transfer goes on after its end")
+	case len(l.sets) == 0 && (!isSOA || name != zone):
+		return errors.New("the transfer does not begin with the zone's SOA")
+	case slices.Contains(bySigners, h.Rrtype):
+		return nil
+	}
+	value, err := text(rr)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if isSOA && len(l.sets) > 0 {
+		if value != l.soa {
+			return errors.New("the transfer ends with another SOA than it began with")
+		}
+		l.done = true
+		return nil
+	}
+	if isSOA {
+		l.soa = value
+	}
+	k := setKey{name, h.Rrtype}
+	s := l.sets[k]
+	if s == nil {
+		s = &dnsreg.RRset{Name: name, Type: dns.Type(h.Rrtype).String(), TTL: time.Duration(h.Ttl) * time.Second}
+		l.sets[k] = s
+	}
+	s.TTL = min(s.TTL, time.Duration(h.Ttl)*time.Second) // they are the same (RFC 2181, section 5.2)
+	s.Values = append(s.Values, value)
+	return nil
+}
+
+// text gives a record's value as dnsreg writes it.
+func text(rr dns.RR) (string, error) {
+	h := rr.Header()
+	switch h.Rrtype {
+	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeNS, dns.TypeMX, dns.TypeSRV, dns.TypeTXT, dns.TypeSOA:
+		buf := make([]byte, dns.Len(rr)+1)
+		end, err := dns.PackRR(rr, buf, 0, nil, false)
+		if err != nil {
+			return "", err
+		}
+		return wire.DataText(h.Rrtype, buf[wire.NameLen(buf)+10:end]), nil
+	}
+	return strings.TrimPrefix(rr.String(), h.String()), nil
+}
+
+func (l *lister) list() []dnsreg.RRset {
+	list := make([]dnsreg.RRset, 0, len(l.sets))
+	for _, s := range l.sets {
+		if c, err := dnsreg.Canonical(*s); err == nil {
+			s = &c
+		} else {
+			slices.Sort(s.Values)
+		}
+		list = append(list, *s)
+	}
+	slices.SortFunc(list, func(a, b dnsreg.RRset) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type))
+	})
+	return list
+}
