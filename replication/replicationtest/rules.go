@@ -18,6 +18,7 @@ var rules = []rule{
 	{"Promote", "a promoted server takes writes and follows nobody, and promoting it again changes nothing", promote},
 	{"Restart", "a server that starts again takes no writes, keeps its data, and says whom it followed", restart},
 	{"Follow", "a replica gets what its primary has and what it will have, and takes no writes itself", follow},
+	{"Silence", "a replica of a primary that hangs says before long that it receives nothing, and goes on when the primary does", silence},
 	{"FollowFresh", "an empty server may be followed before it is promoted", followFresh},
 	{"Refollow", "a replica that follows another primary keeps all it has and goes on", refollow},
 	{"Fence", "a fenced server takes no writes, and the sessions of applications are gone for good", fence},
@@ -198,6 +199,19 @@ func follow(h *harness) {
 		st := h.observe(b)
 		return !st.Receives && st.Source == a.Addr, fmt.Sprintf("%+v", st)
 	})
+}
+
+func silence(h *harness) {
+	a, b := h.pair()
+	a.Hang()
+	defer a.Resume()
+	h.until("the replica says that it receives nothing", func() (bool, string) {
+		st := h.observe(b)
+		return !st.Receives && st.Source == a.Addr, fmt.Sprintf("%+v", st)
+	})
+	a.Resume()
+	h.write(a, "x")
+	h.gets(b, "x")
 }
 
 func followFresh(h *harness) {
