@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Memory is a Locker within one process, for tests and for programs that run alone. The zero value is ready to use; it
+// Memory is a Locker and a Claimer within one process, for tests and for programs that run alone. The zero value is ready to use; it
 // must not be copied. Waiters are served strictly in the order in which they came. It is not re-entrant: work that holds
 // the name it holds already waits for itself.
 //
@@ -18,6 +18,9 @@ type Memory struct {
 	mu    sync.Mutex
 	token uint64 // of the latest grant of any name, which makes the tokens of each name rise
 	locks map[string]*memoryLock
+
+	joined int // runners so far
+	jobs   map[string]*memoryJob
 }
 
 var _ Locker = (*Memory)(nil)
