@@ -34,9 +34,20 @@ end $?`
 // errGone: the instance is no longer meant to run.
 var errGone = errors.New("it was switched off or terminated meanwhile")
 
-// boot starts the program of r, which must not run. The caller holds the instance's lock. When it fails, nothing has been
-// started.
-func (c *Cloud) boot(ctx context.Context, op string, r *instance) error {
+// boot starts the program of r, after killing what an earlier start of it has left unless it is a fresh instance. The caller
+// holds the instance's lock. When it fails, nothing has been started.
+func (c *Cloud) boot(ctx context.Context, op string, r *instance, fresh bool) error {
+	err := c.tryBoot(ctx, op, r, fresh)
+	if err != nil {
+		// Whoever stops or terminates the instance kills what is being started: that is why it failed.
+		if now, e := get[instance](c.store, r.ID); e == nil && now.Phase != phaseOn {
+			return errGone
+		}
+	}
+	return err
+}
+
+func (c *Cloud) tryBoot(ctx context.Context, op string, r *instance, fresh bool) error {
 	im, ok := c.opts.Images[r.Launch.Image]
 	if !ok {
 		return provider.Errorf(op, r.ID, provider.ErrInvalid, "Image is %q, which this program does not have", r.Launch.Image)
@@ -64,7 +75,7 @@ func (c *Cloud) boot(ctx context.Context, op string, r *instance) error {
 		return err
 	}
 	mark := instanceMark(r.ID)
-	if r.Boot > 0 || r.Proc != (procID{}) {
+	if !fresh {
 		if err := killTree(ctx, mark); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"sync"
 	"time"
 
 	"github.com/scalr-go/scalr/provider"
@@ -41,14 +42,21 @@ func (c *Cloud) RunCommand(ctx context.Context, id string, cmd provider.Command)
 	if err != nil {
 		return provider.CommandResult{}, fail(op, id, err)
 	}
-	run := newID("c-")
-	mark := commandMark(run, id)
-	result, err := runMarked(ctx, mark, m.Dir, args, append(env, mark.env), cmd.Stdin)
+	// No command begins while the instance stands still for a snapshot.
+	unlock, err := c.store.lock(ctx, id)
+	if err != nil {
+		return provider.CommandResult{}, fail(op, id, err)
+	}
+	mark := commandMark(newID("c-"), id)
+	result, err := runMarked(ctx, mark, m.Dir, args, append(env, mark.env), cmd.Stdin, unlock)
 	return result, fail(op, id, err)
 }
 
-// runMarked runs a command that bears the mark, and its children do.
-func runMarked(ctx context.Context, mark mark, dir string, args, env []string, stdin []byte) (provider.CommandResult, error) {
+// runMarked runs a command that bears the mark, and its children do. It calls marked when whoever looks for the mark finds
+// the command, or when it will not run.
+func runMarked(ctx context.Context, mark mark, dir string, args, env []string, stdin []byte, marked func()) (provider.CommandResult, error) {
+	marked = sync.OnceFunc(marked)
+	defer marked()
 	wait, open, err := os.Pipe()
 	if err != nil {
 		return provider.CommandResult{}, err
@@ -67,6 +75,7 @@ func runMarked(ctx context.Context, mark mark, dir string, args, env []string, s
 		return provider.CommandResult{}, err
 	}
 	mark.put(x.Process.Pid)
+	marked()
 	open.WriteString("go\n")
 	done := make(chan error, 1)
 	go func() { done <- x.Wait() }()

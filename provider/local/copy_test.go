@@ -30,8 +30,10 @@ func TestCopyTree(t *testing.T) {
 	defer l.Close()
 	sparse, err := os.Create(in("sparse"))
 	require.NoError(t, err)
-	_, err = sparse.WriteAt([]byte("middle"), 64<<20)
-	require.NoError(t, err)
+	for _, at := range []int64{4096, 64 << 20, 96 << 20} {
+		_, err = sparse.WriteAt([]byte("data"), at)
+		require.NoError(t, err)
+	}
 	require.NoError(t, sparse.Truncate(128<<20))
 	require.NoError(t, sparse.Close())
 	if os.Geteuid() == 0 {

@@ -186,3 +186,18 @@ func nothingLeft(t *testing.T, c *local.Cloud, id string) {
 	require.NoError(t, err)
 	assert.False(t, strings.Contains(string(record), "c2VjcmV0"), "the user data is forgotten") // base64 of "secret"
 }
+
+func TestSignalWaitsForTheProgram(t *testing.T) {
+	c := cloud(t, sleepImage())
+	signalled := make(chan error, 1)
+	c.SetStep(func(step string) {
+		if step == "recorded" {
+			all, err := c.Instances(t.Context(), nil)
+			assert.NoError(t, err)
+			go func() { signalled <- c.Signal(t.Context(), all[0].ID, syscall.SIGKILL) }()
+		}
+	})
+	i := launch(t, c, "t")
+	require.NoError(t, <-signalled)
+	assert.Equal(t, "killed by signal 9", untilState(t, c, i.ID, provider.Failed).Reason)
+}

@@ -51,7 +51,8 @@ func (c *Cloud) Launch(ctx context.Context, l provider.Launch) (provider.Instanc
 	if err != nil {
 		return provider.Instance{}, fail(op, l.Token, err)
 	}
-	if unlock == nil { // the token's instance exists: nothing to do unless whoever launched it has died on the way
+	fresh := unlock != nil
+	if !fresh { // the token's instance exists: nothing to do unless whoever launched it has died on the way
 		var ok bool
 		if unlock, ok = c.store.tryLock(r.ID); !ok {
 			return c.show(ctx, r), nil
@@ -67,7 +68,7 @@ func (c *Cloud) Launch(ctx context.Context, l provider.Launch) (provider.Instanc
 	}
 	defer unlock()
 	c.step("intended")
-	if err := c.boot(ctx, op, &r); err != nil {
+	if err := c.boot(ctx, op, &r, fresh); err != nil {
 		return c.giveUp(ctx, r, err)
 	}
 	return c.show(ctx, r), nil
@@ -357,23 +358,33 @@ func (c *Cloud) judge(ctx context.Context, r instance) condition {
 	if r.Phase != phaseOn {
 		return off
 	}
-	// A supervisor that still waits is about to go on, or to end since its host has died.
-	for r.Proc.alive() {
-		if !r.Proc.waits() || sleep(ctx, time.Millisecond) != nil {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	// A supervisor that still waits for its line is about to go on, or to end since its host has died.
+	for wait := time.Duration(0); sleep(ctx, wait) == nil; wait = time.Millisecond {
+		if r.Proc.alive() {
+			if !waits(r.Proc.PID) {
+				return up
+			}
+			continue
+		}
+		switch exit := c.exit(r.ID); {
+		case exit == "interrupted", exit == "" && r.Proc == procID{}:
+			return interrupted
+		case exit != "":
+			return ended
+		}
+		// The supervisor was killed, and its program may live on without it; or this is another one, whose host died
+		// before it could record it.
+		pids, err := members(instanceMark(r.ID))
+		if err != nil || len(pids) == 0 {
+			return ended
+		}
+		if !slices.ContainsFunc(pids, waits) {
 			return up
 		}
 	}
-	switch exit := c.exit(r.ID); {
-	case exit == "interrupted", exit == "" && r.Proc == procID{}:
-		return interrupted
-	case exit != "":
-		return ended
-	}
-	// The supervisor was killed. Its program may live on without it.
-	if pids, err := members(instanceMark(r.ID)); err == nil && len(pids) > 0 {
-		return up
-	}
-	return ended
+	return booting
 }
 
 func accepts(ctx context.Context, addr string) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/scalr-go/scalr/provider"
 )
@@ -107,7 +108,7 @@ func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 		return gone
 	}
 	r.Phase = phaseOn
-	err = c.boot(ctx, op, &r)
+	err = c.boot(ctx, op, &r, false)
 	if err == nil {
 		return nil
 	}
@@ -120,33 +121,41 @@ func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 	return fail(op, id, errors.Join(err, off, c.switchOff(clean, id)))
 }
 
-// Signal sends a signal to every process of the instance but the supervisor: SIGKILL is a crash, SIGSTOP a machine that
-// hangs, SIGCONT one that goes on. It is meant for drills, and is no part of a cloud.
+// Signal sends a signal to every process of the instance but the supervisor, waiting for the first one of an instance that
+// has just been started: SIGKILL is a crash, SIGSTOP a machine that hangs, SIGCONT one that goes on. It is meant for
+// drills, and is no part of a cloud.
 func (c *Cloud) Signal(ctx context.Context, id string, sig os.Signal) error {
 	const op = "Signal"
-	if err := ctx.Err(); err != nil {
-		return fail(op, id, err)
-	}
-	r, err := get[instance](c.store, id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return provider.Errorf(op, id, provider.ErrNotFound, "there is no such instance")
-	}
-	if err != nil {
-		return fail(op, id, err)
-	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	mark := instanceMark(id)
-	pids, err := members(mark)
-	if err != nil {
-		return fail(op, id, err)
-	}
-	sent := false
-	for _, pid := range pids {
-		if pid != r.Proc.PID {
-			sent = mark.signal(pid, sig) == nil || sent
+	for wait := time.Duration(0); ; wait = time.Millisecond {
+		if err := sleep(ctx, wait); err != nil {
+			return fail(op, id, err)
+		}
+		r, err := get[instance](c.store, id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return provider.Errorf(op, id, provider.ErrNotFound, "there is no such instance")
+		}
+		if err != nil {
+			return fail(op, id, err)
+		}
+		alive := r.Proc.alive()
+		pids, err := members(mark)
+		if err != nil {
+			return fail(op, id, err)
+		}
+		sent := false
+		for _, pid := range pids {
+			if !supervises(pid) {
+				sent = mark.signal(pid, sig) == nil || sent
+			}
+		}
+		if sent {
+			return nil
+		}
+		if !alive {
+			return provider.Errorf(op, id, nil, "it has no process that could be signalled")
 		}
 	}
-	if !sent {
-		return provider.Errorf(op, id, nil, "it has no process that could be signalled")
-	}
-	return nil
 }

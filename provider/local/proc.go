@@ -111,7 +111,11 @@ func (m mark) signal(pid int, sig os.Signal) error {
 	return p.Signal(sig)
 }
 
+// sleep waits for d, or gives the context's error; it gives it also where there is nothing to wait for.
 func sleep(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return ctx.Err()
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

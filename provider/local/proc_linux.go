@@ -75,10 +75,26 @@ func (p procID) alive() bool {
 	return err == nil && s.start == p.Start && !s.dead()
 }
 
-// waits reports whether a supervisor still waits for its line: the pipe that it comes through is its standard input.
-func (p procID) waits() bool {
-	in, err := os.Readlink(proc(p.PID, "fd/0"))
-	return err == nil && strings.HasPrefix(in, "pipe:")
+// supervises reports whether the process is a supervisor, or is about to be one.
+func supervises(pid int) bool {
+	line, err := os.ReadFile(proc(pid, "cmdline"))
+	if err != nil || !bytes.Contains(line, []byte("\x00"+supervisor+"\x00")) {
+		return false
+	}
+	// The child of a supervisor looks like one until it runs the program.
+	s, err := readStat(proc(pid, "stat"))
+	if err != nil {
+		return false
+	}
+	line, err = os.ReadFile(proc(s.ppid, "cmdline"))
+	return err != nil || !bytes.HasPrefix(line, []byte("/bin/sh\x00-c\x00"+supervisor+"\x00"))
+}
+
+// waits reports whether the process is a supervisor that still waits for its line: it comes through a pipe, which is its
+// standard input.
+func waits(pid int) bool {
+	in, err := os.Readlink(proc(pid, "fd/0"))
+	return err == nil && strings.HasPrefix(in, "pipe:") && supervises(pid)
 }
 
 // members finds the living processes that bear the mark.

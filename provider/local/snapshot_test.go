@@ -79,6 +79,25 @@ func TestSnapshotIsOfOneInstant(t *testing.T) {
 	}
 }
 
+// Programs that fork all the time stand still all the same, though a parent waits for a vfork without being stopped.
+func TestSnapshotOfForkingPrograms(t *testing.T) {
+	c := cloud(t, shell(`cd "$SCALR_VOLUMES"; for n in 1 2 3 4; do while :; do /bin/true; echo x >>a$n; echo x >>z$n; done & done; wait; true`))
+	v, err := c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "v", SizeGB: 1})
+	require.NoError(t, err)
+	i := launch(t, c, "i", func(l *provider.Launch) { l.Volumes = []string{v.ID} })
+	until(t, "all have begun", func() bool { _, err := os.Stat(filepath.Join(v.Device, "z4")); return err == nil })
+	for k := range 12 {
+		s, err := c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: fmt.Sprint("s", k), Volume: v.ID})
+		require.NoError(t, err)
+		for n := range 4 {
+			a, _ := os.ReadFile(filepath.Join(c.Dir(s.ID), fmt.Sprint("a", n+1)))
+			z, _ := os.ReadFile(filepath.Join(c.Dir(s.ID), fmt.Sprint("z", n+1)))
+			assert.Contains(t, []int{len(z), len(z) + 2}, len(a))
+		}
+	}
+	assert.Equal(t, provider.Running, find(t, c, i.ID).State)
+}
+
 func TestSnapshotLeavesTheHungHanging(t *testing.T) {
 	c, i, v := writerCloud(t)
 	require.NoError(t, c.Signal(t.Context(), i.ID, syscall.SIGSTOP))
@@ -125,9 +144,29 @@ func TestSnapshotHoldsTheVolume(t *testing.T) {
 		_, err := c.Launch(ctx, provider.Launch{Token: "late", Image: "it", Volumes: []string{v.ID}})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	})
-	_, err = c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "free again", Volume: v.ID})
-	require.ErrorContains(t, err, "Token")
 	_, err = c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "free-again", Volume: v.ID})
+	require.NoError(t, err)
+
+	// Nor can a snapshot begin while something is about to write.
+	c.SetStep(func(step string) {
+		if step == "spawned" {
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			_, err := c.CreateSnapshot(ctx, provider.SnapshotSpec{Token: "during-boot", Volume: v.ID})
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+	})
+	require.NoError(t, c.Terminate(t.Context(), i.ID))
+	i = launch(t, c, "next", func(l *provider.Launch) { l.Volumes = []string{v.ID} })
+	c.SetStep(func(string) {})
+	progresses(t, v)
+
+	// A command that begins meanwhile waits for the snapshot, as the machine does.
+	during(func(ctx context.Context) {
+		_, err := c.RunCommand(ctx, i.ID, provider.Command{Args: []string{"true"}})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+	_, err = c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "command", Volume: v.ID})
 	require.NoError(t, err)
 }
 

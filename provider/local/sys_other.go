@@ -21,7 +21,8 @@ func supported() error {
 
 func identify(int) (procID, error)                         { return procID{}, errors.ErrUnsupported }
 func (procID) alive() bool                                 { return false }
-func (procID) waits() bool                                 { return false }
+func supervises(int) bool                                  { return false }
+func waits(int) bool                                       { return false }
 func (procID) thisBoot() bool                              { return false }
 func members(mark) ([]int, error)                          { return nil, errors.ErrUnsupported }
 func (mark) on(int) bool                                   { return false }
