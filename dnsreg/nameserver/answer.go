@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/scalr-go/scalr/dnsreg/tsig"
 )
 
 const (
@@ -15,6 +18,8 @@ const (
 	// maxChain bounds how many CNAMEs an answer follows; who wants more asks again.
 	maxChain = 16
 	optLen   = 11
+	// maxSignature bounds what a signature adds to an answer.
+	maxSignature = 350
 	// pointers in a name reach so far (RFC 1035, section 4.1.4)
 	maxPointer = 0x3fff
 )
@@ -33,10 +38,18 @@ type responder struct {
 	buf   []byte // the answer so far
 	limit int    // how long it may get
 	chain [maxChain][]byte
+
+	keys     []tsig.Key // all that the zones know
+	x        *tsig.Exchange
+	transfer *transfer // what follows in place of an answer
 }
 
 func newResponder(zones map[string]*zone) *responder {
-	return &responder{zones: zones, buf: make([]byte, 0, dns.MaxMsgSize)}
+	r := &responder{zones: zones, buf: make([]byte, 0, dns.MaxMsgSize)}
+	for _, z := range zones {
+		r.keys = append(append(r.keys, z.readers...), z.writers...)
+	}
+	return r
 }
 
 // Offsets of the counts in a message's header.
@@ -47,13 +60,17 @@ const (
 )
 
 // respond gives the answer to a message, valid until the next call, or nil if it gets none: what is too short to be a
-// message, and what is an answer itself.
+// message, and what is an answer itself. In place of the answer there may be a transfer to send.
 func (r *responder) respond(msg []byte, stream bool) []byte {
+	r.x, r.transfer = nil, nil
 	if len(msg) < headerLen || msg[2]&0x80 != 0 {
 		return nil
 	}
 	r.buf = append(r.buf[:0], msg[0], msg[1], 0x80|msg[2]&0x79, 0, 0, 0, 0, 0, 0, 0, 0, 0) // ID, opcode, RD
-	if opcode := int(msg[2] >> 3 & 15); opcode != dns.OpcodeQuery {
+	switch opcode := int(msg[2] >> 3 & 15); {
+	case opcode == dns.OpcodeUpdate && len(r.keys) > 0:
+		return r.sign(r.rcode(r.update(msg)))
+	case opcode != dns.OpcodeQuery:
 		return r.rcode(dns.RcodeNotImplemented)
 	}
 	q := &r.q
@@ -62,6 +79,16 @@ func (r *responder) respond(msg []byte, stream bool) []byte {
 	}
 	r.buf = append(r.buf, msg[headerLen:q.end]...)
 	r.buf[5] = 1
+	if q.signed {
+		x, body, err := tsig.Receive(r.keys, msg, time.Now())
+		r.x = x
+		switch {
+		case x != nil && err != nil:
+			return r.sign(r.rcode(dns.RcodeNotAuth))
+		case err != nil || !q.parse(body):
+			return r.rcode(dns.RcodeFormatError)
+		}
+	}
 	r.limit = dns.MaxMsgSize
 	if !stream {
 		r.limit = min(max(dns.MinMsgSize, int(q.size)), maxUDP)
@@ -69,11 +96,16 @@ func (r *responder) respond(msg []byte, stream bool) []byte {
 	if q.edns {
 		r.limit -= optLen
 	}
+	if q.signed {
+		r.limit -= maxSignature
+	}
 
 	rcode := dns.RcodeBadVers
 	if q.version == 0 {
 		var fits bool
-		if rcode, fits = r.answer(); !fits {
+		if rcode, fits = r.answer(stream); r.transfer != nil {
+			return nil
+		} else if !fits {
 			r.buf = r.buf[:q.end]
 			clear(r.buf[answers:headerLen])
 			if stream {
@@ -90,7 +122,15 @@ func (r *responder) respond(msg []byte, stream bool) []byte {
 		}
 		r.count(additional, 1)
 	}
-	return r.rcode(rcode & 15)
+	return r.sign(r.rcode(rcode & 15))
+}
+
+// sign signs an answer to a signed message.
+func (r *responder) sign(answer []byte) []byte {
+	if r.x == nil {
+		return answer
+	}
+	return r.x.Sign(answer, time.Now())
 }
 
 func (r *responder) rcode(code int) []byte {
@@ -103,13 +143,13 @@ func (r *responder) count(section, n int) {
 }
 
 // answer writes the sections of the answer and gives its code, and false if they do not fit.
-func (r *responder) answer() (rcode int, fits bool) {
+func (r *responder) answer(stream bool) (rcode int, fits bool) {
 	q := &r.q
 	switch {
 	case q.class != dns.ClassINET:
 		return dns.RcodeRefused, true
 	case q.typ == dns.TypeAXFR || q.typ == dns.TypeIXFR:
-		return dns.RcodeRefused, true
+		return r.prepareTransfer(stream)
 	case q.typ == dns.TypeOPT:
 		return dns.RcodeFormatError, true
 	case q.typ >= 128 && q.typ < dns.TypeANY: // other questions that are no types of records (RFC 6895, section 3.1)

@@ -9,6 +9,13 @@
 // question for ANY is answered by RFC 8482. The addresses of a name come in an order that changes from answer to answer, so
 // that clients spread over them. What a client gets for odd queries is what RFC 8906 asks for.
 //
+// # Secondaries and updates
+//
+// Other name servers (BIND, Knot, NSD) serve a zone as its secondaries: they are told of each change (NOTIFY, RFC 1996) and
+// transfer what is new (IXFR, RFC 1995) or the whole zone (AXFR, RFC 5936), over TCP. Others change it by dynamic updates
+// (RFC 2136), package rfc2136 among them. All of that is signed by TSIG (RFC 8945, hmac-sha256): without a key that the
+// zone names, transfers and updates are refused. A question that is signed gets a signed answer.
+//
 // # Changes
 //
 // Each zone is an immutable snapshot behind an atomic pointer: a query sees all of a change set or nothing of it, and never
@@ -31,6 +38,7 @@ import (
 
 	"github.com/scalr-go/scalr/dnsreg"
 	"github.com/scalr-go/scalr/dnsreg/internal/wire"
+	"github.com/scalr-go/scalr/dnsreg/tsig"
 )
 
 // Options says where to listen and for which zones to answer.
@@ -63,6 +71,22 @@ type Zone struct {
 	NegativeTTL time.Duration
 	// Serial is the SOA's first serial. Default: the seconds since 1970, so that it goes up from one start to the next.
 	Serial uint32
+	// Secondaries are name servers that are told of each change and may transfer the zone. Optional.
+	Secondaries []Secondary
+	// Updaters may change the zone by dynamic updates (RFC 2136), and transfer it. Optional.
+	Updaters []tsig.Key
+	// History is how many change sets are kept, so that a secondary transfers those that it has not seen in place of the
+	// whole zone. Default 1000.
+	History int
+}
+
+// Secondary is a name server that gets a zone from this one.
+type Secondary struct {
+	// Addr is host:port of where it is told of changes (NOTIFY, RFC 1996), over UDP. It is told again, ever less often, up
+	// to every 30 s, until it confirms. Required.
+	Addr string
+	// Key signs what either side says to the other. Required.
+	Key tsig.Key
 }
 
 // apexTTL is the TTL of a zone's own SOA and NS.
@@ -180,6 +204,26 @@ func (z *Zone) defaults(where string) error {
 	}
 	if z.NegativeTTL == 0 {
 		z.NegativeTTL = 20 * time.Second
+	}
+	if z.History < 0 {
+		return fmt.Errorf("%s.History is %d, want 1 or more, or 0 for the default", where, z.History)
+	}
+	if z.History == 0 {
+		z.History = 1000
+	}
+	z.Secondaries, z.Updaters = slices.Clone(z.Secondaries), slices.Clone(z.Updaters)
+	for i, s := range z.Secondaries {
+		if _, port, err := net.SplitHostPort(s.Addr); err != nil || port == "" {
+			return fmt.Errorf("%s.Secondaries[%d].Addr is %q, want host:port", where, i, s.Addr)
+		}
+		if err := s.Key.Check(); err != nil {
+			return fmt.Errorf("%s.Secondaries[%d].Key: %w", where, i, err)
+		}
+	}
+	for i, k := range z.Updaters {
+		if err := k.Check(); err != nil {
+			return fmt.Errorf("%s.Updaters[%d]: %w", where, i, err)
+		}
 	}
 	if z.Serial == 0 {
 		z.Serial = uint32(time.Now().Unix())

@@ -16,6 +16,9 @@ type query struct {
 	version uint8
 	do      bool
 	size    uint16 // the largest UDP answer that the client takes
+	signed  bool   // there is a signature (TSIG)
+	soa     bool   // there is a SOA, of an IXFR, with what the client has
+	serial  uint32
 
 	buf [255]byte
 }
@@ -25,6 +28,7 @@ const headerLen = 12
 // parse reads the question and the EDNS record of a message that has a header. It reports false for one that is malformed.
 func (q *query) parse(msg []byte) bool {
 	q.edns, q.do, q.version, q.size = false, false, 0, dns.MinMsgSize
+	q.signed, q.soa = false, false
 	count := func(i int) int { return int(binary.BigEndian.Uint16(msg[i:])) }
 	if count(4) != 1 {
 		return false
@@ -97,7 +101,17 @@ func (q *query) record(msg []byte, i int, additional bool) int {
 	if end > len(msg) {
 		return -1
 	}
-	if binary.BigEndian.Uint16(msg[i:]) != dns.TypeOPT {
+	switch binary.BigEndian.Uint16(msg[i:]) {
+	case dns.TypeOPT:
+	case dns.TypeTSIG:
+		q.signed = q.signed || additional
+		return end
+	case dns.TypeSOA:
+		if end >= i+fixed+22 && !additional {
+			q.soa, q.serial = true, binary.BigEndian.Uint32(msg[end-20:])
+		}
+		return end
+	default:
 		return end
 	}
 	if !additional || q.edns || i != start+1 {

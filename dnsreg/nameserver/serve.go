@@ -45,6 +45,12 @@ func (s *Server) Run(ctx context.Context) error {
 		s.accept(ctx)
 		stop()
 	})
+	for _, spec := range s.opts.Zones {
+		z := s.names[spec.Name]
+		for i, secondary := range spec.Secondaries {
+			wg.Go(func() { s.notify(ctx, z, secondary, z.wake[i]) })
+		}
+	}
 	<-ctx.Done()
 	s.Close()
 	wg.Wait()
@@ -256,12 +262,22 @@ func (s *Server) serveTCP(conn net.Conn) {
 		if _, err := io.ReadFull(in, msg[:n]); err != nil {
 			return
 		}
-		answer := r.respond(msg[:n], true)
-		if answer == nil {
-			return
+		send := func(answer []byte) error {
+			if err := conn.SetDeadline(time.Now().Add(s.opts.TCPTimeout)); err != nil {
+				return err
+			}
+			out = append(binary.BigEndian.AppendUint16(out[:0], uint16(len(answer))), answer...)
+			_, err := conn.Write(out)
+			return err
 		}
-		out = append(binary.BigEndian.AppendUint16(out[:0], uint16(len(answer))), answer...)
-		if _, err := conn.Write(out); err != nil {
+		answer := r.respond(msg[:n], true)
+		if r.transfer != nil {
+			if r.sendTransfer(send) != nil {
+				return
+			}
+			continue
+		}
+		if answer == nil || send(answer) != nil {
 			return
 		}
 	}

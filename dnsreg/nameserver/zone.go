@@ -15,6 +15,7 @@ import (
 
 	"github.com/scalr-go/scalr/dnsreg"
 	"github.com/scalr-go/scalr/dnsreg/internal/wire"
+	"github.com/scalr-go/scalr/dnsreg/tsig"
 )
 
 // zone is a zone that changes. Readers take its snapshot and are never in a writer's way.
@@ -22,6 +23,10 @@ type zone struct {
 	name string // as text
 	snap atomic.Pointer[snapshot]
 	mu   sync.Mutex // held by the one who makes the next snapshot
+
+	readers, writers []tsig.Key      // who may transfer it, and who may change it
+	keep             int             // how many changes are kept for transfers
+	wake             []chan struct{} // each gets one when there is a new snapshot
 }
 
 // snapshot is a zone at one instant. It is never changed.
@@ -34,11 +39,19 @@ type snapshot struct {
 	size   int    // how many RRsets there are
 	serial uint32 // of the SOA
 	negTTL uint32 // how long a resolver may remember that something is not there
+
+	history []delta // the changes that led here, the latest last
+	kept    int     // how many bytes they are
 }
 
 // newZone makes a zone that holds its SOA and NS. The error is one of Canonical's.
 func newZone(o Zone) (*zone, error) {
-	z := &zone{name: o.Name}
+	z := &zone{name: o.Name, writers: o.Updaters, keep: o.History}
+	z.readers = slices.Clone(o.Updaters)
+	for _, s := range o.Secondaries {
+		z.readers = append(z.readers, s.Key)
+		z.wake = append(z.wake, make(chan struct{}, 1))
+	}
 	s := &snapshot{
 		seed:   maphash.MakeSeed(),
 		origin: wire.AppendName(nil, o.Name),
@@ -181,9 +194,15 @@ func (t *tx) bump() {
 func (z *zone) apply(changes []dnsreg.Change) error {
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	return z.locked(changes)
+}
+
+// locked is apply, under the lock.
+func (z *zone) locked(changes []dnsreg.Change) error {
 	old := z.snap.Load()
 	t := old.begin()
 	changed := false
+	var d delta
 	for _, c := range changes {
 		name := string(wire.AppendName(nil, c.Name))
 		typ := dns.StringToType[c.Type]
@@ -205,6 +224,7 @@ func (z *zone) apply(changes []dnsreg.Change) error {
 		}
 		if have == nil || !bytes.Equal(new.wire, have.wire) {
 			t.set(name, new)
+			d.replace(name, have, new)
 			changed = true
 		}
 	}
@@ -216,7 +236,15 @@ func (z *zone) apply(changes []dnsreg.Change) error {
 	}
 	if changed {
 		t.bump()
+		d.from, d.to = *old.apex.get(dns.TypeSOA), *t.apex.get(dns.TypeSOA)
+		t.remember(d, z.keep)
 		z.snap.Store(&t.snapshot)
+		for _, wake := range z.wake {
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+		}
 	}
 	return nil
 }

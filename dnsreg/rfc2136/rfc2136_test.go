@@ -1,7 +1,9 @@
 package rfc2136_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/scalr-go/scalr/dnsreg"
 	"github.com/scalr-go/scalr/dnsreg/dnsregtest"
+	"github.com/scalr-go/scalr/dnsreg/nameserver"
 	"github.com/scalr-go/scalr/dnsreg/rfc2136"
 	"github.com/scalr-go/scalr/dnsreg/tsig"
 	"github.com/scalr-go/scalr/internal/testenv"
@@ -26,10 +29,26 @@ ns 3600 IN A 127.0.0.1
 person 300 IN CAA 0 issue "ca.example"
 `
 
-// primary runs a real primary that takes updates.
+// servers are those that take updates: real ones and our own.
+var servers = []string{"named", "knotd", "ours"}
+
+// start runs a primary that takes updates, and gives its address.
+func start(t *testing.T, program string) string {
+	if program != "ours" {
+		return testenv.NameServer(t, program, testenv.DNS{Zone: zone, Key: key, File: file, Dynamic: true}).Addr
+	}
+	s, err := nameserver.New(nameserver.Options{Zones: []nameserver.Zone{{Name: zone, Updaters: []tsig.Key{key}}}})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() { _ = s.Run(ctx) })
+	t.Cleanup(func() { cancel(); run.Wait() })
+	return s.Addr().String()
+}
+
 func primary(t *testing.T, program string) *rfc2136.Registrar {
-	s := testenv.NameServer(t, program, testenv.DNS{Zone: zone, Key: key, File: file, Dynamic: true})
-	r, err := rfc2136.New(rfc2136.Options{Server: s.Addr, Key: key})
+	addr := start(t, program)
+	r, err := rfc2136.New(rfc2136.Options{Server: addr, Key: key})
 	require.NoError(t, err)
 	var last error
 	require.Eventually(t, func() bool { _, last = r.Records(t.Context(), zone); return last == nil }, time.Minute, 20*time.Millisecond,
@@ -37,18 +56,19 @@ func primary(t *testing.T, program string) *rfc2136.Registrar {
 	return r
 }
 
-// real runs a test on each real server that takes updates.
-func real(t *testing.T, test func(t *testing.T, r *rfc2136.Registrar)) {
-	for _, program := range []string{"named", "knotd"} {
+// each runs a test on each server.
+func each(t *testing.T, test func(t *testing.T, r *rfc2136.Registrar)) {
+	for _, program := range servers {
 		t.Run(program, func(t *testing.T) {
-			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+			leak := goleak.IgnoreCurrent()
+			t.Cleanup(func() { goleak.VerifyNone(t, leak) })
 			test(t, primary(t, program))
 		})
 	}
 }
 
 func TestRegistrar(t *testing.T) {
-	real(t, func(t *testing.T, r *rfc2136.Registrar) {
+	each(t, func(t *testing.T, r *rfc2136.Registrar) {
 		dnsregtest.Run(t, func(*testing.T) (dnsreg.Registrar, string) { return r, zone })
 	})
 }
@@ -77,19 +97,20 @@ func get(t *testing.T, r dnsreg.Registrar, name, typ string) *dnsreg.RRset {
 
 // A type that dnsreg does not know is listed, and a CNAME beside it is refused, although the server would ignore it.
 func TestTypesOfOthersAreSeen(t *testing.T) {
-	real(t, func(t *testing.T, r *rfc2136.Registrar) {
+	for _, program := range []string{"named", "knotd"} {
+		r := primary(t, program)
 		caa := get(t, r, "person."+zone, "CAA")
 		require.NotNil(t, caa)
 		require.Equal(t, []string{`0 issue "ca.example"`}, caa.Values)
 		err := r.Apply(t.Context(), zone, create(set("person.", "CNAME", "a.example.org.")))
 		require.ErrorIs(t, err, dnsreg.ErrInvalid)
 		require.ErrorContains(t, err, "person.farm.example. CNAME")
-	})
+	}
 }
 
 // The zone's own name servers are changed value by value, since a server keeps the last of them.
 func TestTheZonesNameServersAreReplaced(t *testing.T) {
-	real(t, func(t *testing.T, r *rfc2136.Registrar) {
+	each(t, func(t *testing.T, r *rfc2136.Registrar) {
 		old := get(t, r, zone, "NS")
 		new := &dnsreg.RRset{Name: zone, Type: "NS", TTL: time.Hour, Values: []string{"ns1.example.org.", "ns2.example.org."}}
 		require.NoError(t, r.Apply(t.Context(), zone, []dnsreg.Change{{Name: zone, Type: "NS", Old: old, New: new}}))
@@ -99,7 +120,7 @@ func TestTheZonesNameServersAreReplaced(t *testing.T) {
 
 // A transfer of many messages is listed whole, and a change set of about a thousand changes is one message.
 func TestLargeZones(t *testing.T) {
-	real(t, func(t *testing.T, r *rfc2136.Registrar) {
+	each(t, func(t *testing.T, r *rfc2136.Registrar) {
 		var want []dnsreg.RRset
 		for i := range 3000 {
 			want = append(want, *set(fmt.Sprintf("n%05d.", i), "TXT", fmt.Sprintf("%0100d", i)))
@@ -122,11 +143,11 @@ func TestLargeZones(t *testing.T) {
 }
 
 func TestAnotherKeyIsRefused(t *testing.T) {
-	for _, program := range []string{"named", "knotd"} {
+	for _, program := range servers {
 		t.Run(program, func(t *testing.T) {
-			s := testenv.NameServer(t, program, testenv.DNS{Zone: zone, Key: key, File: file, Dynamic: true})
+			addr := start(t, program)
 			for _, k := range []tsig.Key{{Name: "other.", Secret: key.Secret}, {Name: "farm.", Secret: make([]byte, 32)}} {
-				r, err := rfc2136.New(rfc2136.Options{Server: s.Addr, Key: k})
+				r, err := rfc2136.New(rfc2136.Options{Server: addr, Key: k})
 				require.NoError(t, err)
 				_, err = r.Records(t.Context(), zone)
 				require.Error(t, err)
@@ -134,7 +155,7 @@ func TestAnotherKeyIsRefused(t *testing.T) {
 				require.Error(t, r.Apply(t.Context(), zone, create(set("a.", "A", "192.0.2.1"))))
 				require.NotContains(t, err.Error(), string(key.Secret))
 			}
-			r, err := rfc2136.New(rfc2136.Options{Server: s.Addr, Key: key})
+			r, err := rfc2136.New(rfc2136.Options{Server: addr, Key: key})
 			require.NoError(t, err)
 			require.Nil(t, get(t, r, "a."+zone, "A"))
 		})

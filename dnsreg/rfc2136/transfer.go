@@ -88,7 +88,7 @@ func (l *lister) add(zone string, rr dns.RR) error {
 	case slices.Contains(bySigners, h.Rrtype):
 		return nil
 	}
-	value, err := text(rr)
+	value, err := wire.Value(rr)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -111,21 +111,6 @@ func (l *lister) add(zone string, rr dns.RR) error {
 	s.TTL = min(s.TTL, time.Duration(h.Ttl)*time.Second) // they are the same (RFC 2181, section 5.2)
 	s.Values = append(s.Values, value)
 	return nil
-}
-
-// text gives a record's value as dnsreg writes it.
-func text(rr dns.RR) (string, error) {
-	h := rr.Header()
-	switch h.Rrtype {
-	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeNS, dns.TypeMX, dns.TypeSRV, dns.TypeTXT, dns.TypeSOA:
-		buf := make([]byte, dns.Len(rr)+1)
-		end, err := dns.PackRR(rr, buf, 0, nil, false)
-		if err != nil {
-			return "", err
-		}
-		return wire.DataText(h.Rrtype, buf[wire.NameLen(buf)+10:end]), nil
-	}
-	return strings.TrimPrefix(rr.String(), h.String()), nil
 }
 
 func (l *lister) list() []dnsreg.RRset {

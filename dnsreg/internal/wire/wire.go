@@ -101,3 +101,18 @@ func NameLen(w []byte) int {
 	}
 	return n + 1
 }
+
+// Value gives a record's data as package dnsreg writes it; those of other types are in presentation format.
+func Value(rr dns.RR) (string, error) {
+	h := rr.Header()
+	switch h.Rrtype {
+	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeNS, dns.TypeMX, dns.TypeSRV, dns.TypeTXT, dns.TypeSOA:
+		buf := make([]byte, dns.Len(rr)+1)
+		end, err := dns.PackRR(rr, buf, 0, nil, false)
+		if err != nil {
+			return "", err
+		}
+		return DataText(h.Rrtype, buf[NameLen(buf)+10:end]), nil
+	}
+	return strings.TrimPrefix(rr.String(), h.String()), nil
+}
