@@ -142,22 +142,26 @@ func chaos(t *rapid.T) {
 	app := w.application(20 * time.Millisecond)
 	time.Sleep(500 * time.Millisecond)
 
-	ends := []string{memdb.Manager}
-	for _, m := range w.members {
-		ends = append(ends, m.Addr)
+	ends := func() []string {
+		all := []string{memdb.Manager}
+		for _, m := range w.members {
+			all = append(all, m.Addr)
+		}
+		return all
 	}
 	member := func() string { return w.members[rapid.IntRange(0, n-1).Draw(t, "member")].Addr }
 	two := func() (a, b string) {
 		i := rapid.IntRange(0, n).Draw(t, "one end")
 		j := (i + rapid.IntRange(1, n).Draw(t, "other end")) % (n + 1)
-		return ends[i], ends[j]
+		return ends()[i], ends()[j]
 	}
 	primary := func() string {
 		top, _ := w.manager().Topology()
 		return w.addr(top.Primary)
 	}
+	replaced := 0
 	for range rapid.IntRange(1, 12).Draw(t, "faults") {
-		fault := rapid.IntRange(0, 11).Draw(t, "fault")
+		fault := rapid.IntRange(0, 12).Draw(t, "fault")
 		switch fault {
 		case 0, 1:
 			a := member()
@@ -211,6 +215,16 @@ func chaos(t *rapid.T) {
 				defer cancel()
 				w.manager().Switchover(ctx, to)
 			}()
+		case 12: // a machine is lost with its data, and replaced; Durability does not promise to survive that together with others
+			i := rapid.IntRange(0, n-1).Draw(t, "replaced")
+			if config.Policy == replication.Durability || replaced == n-1 {
+				break
+			}
+			replaced++
+			w.tell("replace %s", w.members[i].ID)
+			w.db.Remove(w.members[i].Addr)
+			time.Sleep(time.Duration(rapid.IntRange(0, 3).Draw(t, "after")) * time.Second)
+			w.replace(i, addr(10+replaced))
 		}
 		time.Sleep(time.Duration(rapid.SampledFrom([]int{0, 1, 30, 150, 400, 2000, 9000}).Draw(t, "wait")) * time.Millisecond)
 	}
@@ -220,8 +234,8 @@ func chaos(t *rapid.T) {
 	failEvery.Store(0)
 	time.Sleep(3 * time.Second)
 	ill(func() { clear(hung); clear(cut) })
-	for _, a := range ends {
-		for _, b := range ends {
+	for _, a := range ends() {
+		for _, b := range ends() {
 			w.db.Heal(a, b)
 		}
 	}
@@ -273,6 +287,18 @@ func (w *world) tell(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.events = append(w.events, scalr.Event{Time: time.Now(), Kind: "FAULT", Message: fmt.Sprintf(format, args...)})
+}
+
+// replace gives a member another machine, with an empty server.
+func (w *world) replace(i int, to string) {
+	w.db.Start(to)
+	w.membership.Lock()
+	defer w.membership.Unlock()
+	w.members[i].Addr, w.members[i].Machine = to, to
+	if w.stopper != nil {
+		w.members[i].Fence = w.stopper(to)
+	}
+	w.manager().SetMembers(w.members, len(w.members))
 }
 
 // kill ends the Manager at once, as if its process died, and starts another one.

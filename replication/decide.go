@@ -270,7 +270,7 @@ func (d *decider) keep() {
 		}
 		planned := slices.IndexFunc(d.out.steps, func(s Step) bool { return s.Member == f.ID })
 		switch {
-		case planned >= 0 && same(d.out.steps[planned], *r):
+		case planned >= 0 && d.underWay(f, d.out.steps[planned]):
 		case planned >= 0 && r.Kind != StepSeed:
 		case d.sensible(f, *r):
 			d.out.steps = slices.DeleteFunc(d.out.steps, func(s Step) bool { return s.Member == f.ID })
@@ -289,15 +289,15 @@ func same(a, b Step) bool {
 // sensible reports whether a step that is under way, and not planned any more because its effect begins to show or because
 // the state is unclear for a moment, should go on.
 func (d *decider) sensible(f *fact, r Step) bool {
-	if d.down(f) && r.Kind != StepStop {
+	other := d.find(f.against)
+	if d.down(f) && r.Kind != StepStop || r.Other != "" && other == nil {
 		return false
 	}
 	switch r.Kind {
 	case StepFollow:
-		return d.out.leader == nil && d.out.primary == r.Other || d.out.leader != nil && d.out.leader.ID == r.Other
+		return d.out.leader == nil && d.out.primary == r.Other || d.out.leader == other
 	case StepSeed:
-		src := d.byID(r.Other)
-		return src != nil && !d.down(src) && !d.excluded[src] && d.out.roles[src.ID] != RoleQuarantined
+		return !d.down(other) && !d.excluded[other] && d.out.roles[other.ID] != RoleQuarantined
 	case StepStop:
 		return !f.answers()
 	case StepDrain:

@@ -264,7 +264,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 	}
 	for f, withdraw := range m.withdraw {
 		if f.running == nil || m.state.find(keyOf(f.Member)) != f ||
-			!slices.ContainsFunc(d.steps, func(s Step) bool { return same(s, *f.running) }) {
+			!slices.ContainsFunc(d.steps, func(s Step) bool { return s.Member == f.ID && m.state.underWay(f, s) }) {
 			f.withdrew = true
 			withdraw()
 		}
@@ -308,11 +308,11 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 			r.to, r.from = d.chosen, k
 		}
 	}
-	f.running = &s
 	member, other := f.Member, Member{}
 	if o := m.state.byID(s.Other); o != nil {
 		other = o.Member
 	}
+	f.running, f.against = &s, keyOf(other)
 	m.emit(KindStep, s.Member, s.String(), nil)
 	tasks.Go(func() {
 		err := m.do(ctx, s, member, other)

@@ -35,7 +35,10 @@ type world struct {
 	config  replication.Config
 	members []replication.Member
 	running atomic.Pointer[run]
-	ctx     context.Context
+
+	membership sync.Mutex
+	stopper    func(addr string) func(context.Context) error
+	ctx        context.Context
 
 	mu     sync.Mutex
 	events []scalr.Event
@@ -98,6 +101,8 @@ func (w *world) start() {
 	w.t.Helper()
 	m, err := replication.New(w.config)
 	require.NoError(w.t, err)
+	w.membership.Lock()
+	defer w.membership.Unlock()
 	m.SetMembers(w.members, len(w.members))
 	ctx, cancel := context.WithCancel(w.ctx)
 	done := make(chan struct{})
@@ -151,6 +156,8 @@ func (w *world) primary(other string) replication.Topology {
 }
 
 func (w *world) addr(id string) string {
+	w.membership.Lock()
+	defer w.membership.Unlock()
 	for _, m := range w.members {
 		if m.ID == id {
 			return m.Addr

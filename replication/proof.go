@@ -7,7 +7,8 @@ import "fmt"
 // There are four ways to be certain:
 //
 //   - The old primary answers and takes no writes, it has what it had when it was last seen, and best has all of that.
-//   - All members answer, nobody saw a primary, and best has all that anybody has.
+//   - All members answer, nobody saw a primary, and best has all that anybody has. None is empty in the place of one that
+//     had data; under Durability one may be, since it cannot have acknowledged anything alone.
 //   - The same under Durability, but a single member has transactions of its own. Nobody acknowledged them: acknowledged
 //     is what is on two servers, and no earlier promotion left out anything acknowledged either.
 //   - Acknowledgement was semi-synchronous: what was acknowledged since then is on the primary and at least one more
@@ -29,7 +30,17 @@ func (d *decider) proof(l lost, best *fact, complete bool) (bool, string) {
 			more = append(more, f)
 		}
 	}
-	if !l.warm && complete && len(more) == 1 && d.c.Policy == Durability && d.expected > 1 {
+	gone := 0 // servers that may have been in the place of an empty one, or of one that is no member any more
+	for _, f := range d.members {
+		if d.counts(f) && f.status().Empty {
+			gone++
+		}
+	}
+	if l.addr != "" && l.fact == nil {
+		gone = max(gone, 1)
+	}
+	semisync := d.c.Policy == Durability && d.expected > 1
+	if !l.warm && complete && len(more) == 1 && gone == 0 && semisync {
 		return true, fmt.Sprintf("all members answer, and what it lacks is on %s alone, so that nobody acknowledged it", more[0].ID)
 	}
 	for _, f := range more {
@@ -39,11 +50,11 @@ func (d *decider) proof(l lost, best *fact, complete bool) (bool, string) {
 	}
 	if p := l.fact; p != nil && p.answers() {
 		had := p.status().Received
-		if d.contains(pos, had) && (l.warm && d.contains(had, d.position) || !l.warm && complete) {
+		if l.warm && d.contains(pos, had) && d.contains(had, d.position) {
 			return true, fmt.Sprintf("%s answers, and %s has all that it has", p.ID, best.ID)
 		}
 	}
-	if !l.warm && complete && len(more) == 0 {
+	if !l.warm && complete && len(more) == 0 && (gone == 0 || gone == 1 && semisync) {
 		return true, "all members answer, and it has all that they have"
 	}
 	if why := d.unproven(l, best); why != "" {
@@ -71,8 +82,13 @@ func (d *decider) unproven(l lost, best *fact) string {
 		return l.name + " acknowledged transactions that no replica may have"
 	case !l.warm && !acked:
 		return "no replica is known to have acknowledged transactions"
-	case len(d.members) < d.expected:
-		return fmt.Sprintf("only %d of %d members are there", len(d.members), d.expected)
+	}
+	there := len(d.members)
+	if l.warm && l.fact == nil {
+		there++ // the lost primary itself has been taken off the list
+	}
+	if there < d.expected {
+		return fmt.Sprintf("only %d of %d members are there", there, d.expected)
 	}
 	seen := map[key]bool{}
 	for _, f := range d.members {

@@ -42,21 +42,23 @@ func (w *world) stays(d time.Duration) replication.Topology {
 	return top
 }
 
-// stoppable gives every member a provider that stops its machine, after a while.
+// stoppable gives every member a provider that stops its machine, after a while, or fails to.
 func (w *world) stoppable(d time.Duration, err error) {
-	for i := range w.members {
-		a := w.members[i].Addr
-		w.members[i].Fence = func(ctx context.Context) error {
+	w.stopper = func(addr string) func(context.Context) error {
+		return func(ctx context.Context) error {
 			select {
 			case <-time.After(d):
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 			if err == nil {
-				w.db.Crash(a)
+				w.db.Crash(addr)
 			}
 			return err
 		}
+	}
+	for i := range w.members {
+		w.members[i].Fence = w.stopper(w.members[i].Addr)
 	}
 }
 

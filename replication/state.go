@@ -38,6 +38,7 @@ type fact struct {
 
 	settled  uint64    // looks that began before are out of date: a step has ended then
 	running  *Step     // under way now
+	against  key       // the server that running.Other is
 	withdrew bool      // it has been withdrawn
 	drained  bool      // a drain has succeeded, and it has not received since
 	joined   bool      // it has been seen to receive from the primary
@@ -182,6 +183,15 @@ func (s *state) byID(id string) *fact {
 		}
 	}
 	return nil
+}
+
+// underWay reports whether the step is what runs on the member, with the same other server.
+func (s *state) underWay(f *fact, step Step) bool {
+	if f.running == nil || !same(step, *f.running) {
+		return false
+	}
+	other := s.byID(step.Other)
+	return step.Other == "" || other != nil && keyOf(other.Member) == f.against
 }
 
 func (s *state) byAddr(addr string) *fact {
