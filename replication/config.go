@@ -24,8 +24,9 @@ type Config struct {
 	Interval time.Duration
 	// Timeout bounds one look. The default is 500 ms.
 	Timeout time.Duration
-	// Misses is how many looks in a row must fail before a member is down: a killed server, whose address refuses
-	// connections, is down after Misses/4 intervals, a hung one after Misses time-outs. The default is 3.
+	// Misses is how many looks in a row must fail before a member is down. A killed server, whose address refuses
+	// connections, is so within one interval and a quarter for each further look (300 ms with the defaults), a hung one
+	// after as many time-outs (1.7 s). The default is 3.
 	Misses int
 
 	// MaxLag is how stale a replica may be and still serve reads, become the target of a switchover, or be the source of

@@ -4,16 +4,34 @@
 //
 // # Decisions are data
 //
-// The Manager observes every member ([Observation]), a pure function turns the observations into a [Plan] of typed steps
-// with a reason each, and the [Engine] (memdb, mysql) makes the steps happen. The same function serves Manager.Plan, which
-// shows what would be done and does nothing.
+// The Manager looks at every member, a pure function turns what is known into a [Plan] of typed steps with a reason each,
+// and the [Engine] (memdb, mysql) makes the steps happen. The same function serves [Manager.Plan] and [Manager.PlanLoss],
+// which show what would be done and do nothing. The servers' own state is the only record: a Manager may die at any
+// instruction, and the next one finishes its work.
+//
+// # When a primary is lost
+//
+// A primary is lost when several looks in a row have failed ([Config.Misses]) and no replica receives from it any more. As
+// long as one does, it is the Manager's own network that is in doubt, and nothing is done. A Manager that sees no replica
+// never acts.
+//
+// Before another member is promoted the old primary is fenced: by [Engine.Fence] where it answers, by [Member.Fence], which
+// stops its machine, where it does not. One whose address refuses connections does not run, and takes no writes when it
+// starts again; it needs no fencing, which makes the usual crash quick to recover from. [Config.Unfenced] says what to do
+// where neither works. Then the replica that has received most applies all of it, is promoted, and the others follow it. The
+// old primary is taken back as a replica when it returns; what it alone has is counted and reported first, and it is seeded
+// anew only then. Data that has nothing in common with the set's is never overwritten: the member is quarantined.
 //
 // # Downtime or loss
 //
 // The trade-off is the caller's, as a [Policy]. [Availability] promotes the most advanced replica that can be reached and
 // reports what is missing. [Durability] lets the primary acknowledge a transaction only when a replica has it too
-// (semi-synchronous replication), and refuses to promote where an acknowledged transaction could be missing. Every
-// recovery ends in a [Verdict].
+// (semi-synchronous replication), and refuses to promote where an acknowledged transaction could be missing: then the set
+// has no primary until a member that may have it is back. When no replica is left, the primary waits. A set that is meant
+// to be one server has nobody to wait for, and is as durable as its disk. Every recovery ends in a [Verdict].
+//
+// Durability rests on one acknowledgement for each transaction. It survives the loss of any one server, and any number of
+// crashes that leave the data.
 package replication
 
 import (
