@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/dnsreg"
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/replication"
 )
@@ -27,8 +28,8 @@ func (f *Farm) act(ctx context.Context, p *Plan) error {
 				continue
 			}
 			g.add(func() {
-				if err := f.do(ctx, s); err != nil {
-					s.Err = err.Error()
+				if s.err = f.do(ctx, p, s); s.err != nil {
+					s.Err = s.err.Error()
 				}
 			})
 		}
@@ -41,13 +42,13 @@ func (f *Farm) act(ctx context.Context, p *Plan) error {
 }
 
 // do does one step and tells of it.
-func (f *Farm) do(ctx context.Context, s *Step) error {
+func (f *Farm) do(ctx context.Context, p *Plan, s *Step) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
 	defer cancel()
-	err := f.call(ctx, s)
+	err := f.call(ctx, p, s)
 	e := scalr.Event{Time: time.Now(), Kind: scalr.Kind(s.Action), Farm: f.spec.Name, Role: s.Role, Index: s.Index,
 		Subject: s.Subject, Message: s.Reason, Attrs: map[string]string{}}
 	for k, v := range map[string]string{"pool": s.Pool, "instance": s.Instance, "size": s.Size} {
@@ -65,13 +66,9 @@ func (f *Farm) do(ctx context.Context, s *Step) error {
 	return err
 }
 
-func (f *Farm) call(ctx context.Context, s *Step) error {
-	switch s.Action {
-	case ChangeNames:
-		return f.config.DNS.Apply(ctx, f.spec.Zone, s.Changes)
-	case Switchover:
-		// The manager needs a Run to do it; its own time-outs bound it.
-		return f.config.Databases[s.Role].Switchover(ctx, "")
+func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
+	if s.Action == ChangeNames {
+		return f.changeNames(ctx, p)
 	}
 	pool := f.config.pool(s.Pool)
 	if pool == nil {
@@ -80,7 +77,17 @@ func (f *Farm) call(ctx context.Context, s *Step) error {
 	switch s.Action {
 	case LaunchInstance:
 		return f.launch(ctx, s, pool)
+	case StartInstance:
+		power, _ := provider.As[provider.Power](pool.Provider)
+		return power.Start(ctx, s.Subject)
 	case TerminateInstance:
+		// Since the pass looked, the machine may have become the primary.
+		if m := f.config.Databases[s.Role]; m != nil && f.ends() == nil {
+			t, _ := m.Topology()
+			if primary, ok := t.Member(t.Primary); ok && primary.Member.Machine == s.Subject {
+				return fmt.Errorf("%s is the primary now", t.Primary)
+			}
+		}
 		err := pool.Provider.Terminate(ctx, s.Subject)
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -96,6 +103,15 @@ func (f *Farm) call(ctx context.Context, s *Step) error {
 	default:
 		return f.callBalancer(ctx, s, pool)
 	}
+}
+
+// changeNames makes the zone hold what the plan wants in it. What the zone refuses the plan says already.
+func (f *Farm) changeNames(ctx context.Context, p *Plan) error {
+	_, err := dnsreg.Sync(ctx, f.config.DNS, f.spec.Zone, owner(f.spec.Name), p.want)
+	if _, refused := errors.AsType[*dnsreg.RefusedError](err); refused {
+		return nil
+	}
+	return err
 }
 
 // launch starts a machine. What is about to be tried is noted first, so that whatever becomes of the call the next try is
@@ -133,27 +149,42 @@ func (f *Farm) launchOnce(ctx context.Context, s *Step, pool *Pool, r *Role, dat
 		Volumes: s.Volumes, Tags: tagsOf(f.spec.Name, at, s.Pool)}
 	l.Tags[TagGeneration] = strconv.Itoa(s.Generation)
 	l.Token = token(l, data)
-	now := time.Now()
-	f.remember(at, func(m *slotMemory) {
-		m.generation, m.unresolved, m.offer, m.tried = s.Generation, true, o, now
-	})
+	f.mu.Lock()
+	mem := f.history.slots[at]
+	again := mem.unresolved
+	f.history.created = time.Now()
+	mem.generation, mem.unresolved, mem.offer, mem.tried, mem.tries = s.Generation, true, o, f.history.created, mem.tries+1
+	f.history.slots[at] = mem
+	if len(s.Volumes) > 0 {
+		f.use(at) // whatever the answer will be
+	}
+	f.mu.Unlock()
 	in, err := pool.Provider.Launch(ctx, l)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	mem := f.history.slots[at]
+	mem = f.history.slots[at]
 	switch {
 	case err == nil:
-		mem.unresolved = false
+		mem.unresolved, mem.tries = false, 0
 		if !in.State.Gone() {
 			f.launched(in, at, s)
 		}
-	case definite(err):
+	case definite(err) && !again:
 		// Nothing was launched: the next try may take the same generation with another offer.
-		mem.unresolved, mem.generation = false, s.Generation-1
+		mem.unresolved, mem.tries, mem.generation = false, 0, s.Generation-1
 		f.avoid(o, err)
 	}
 	f.history.slots[at] = mem
 	return in, err
+}
+
+// use notes that the slot's volume is not fresh any more.
+func (f *Farm) use(at slot) {
+	key := "volume/" + at.name()
+	if m := f.history.made[key]; m.fresh != "" {
+		m.fresh = ""
+		f.history.made[key] = m
+	}
 }
 
 // launched notes a machine that no list shows yet.
@@ -161,7 +192,7 @@ func (f *Farm) launched(in provider.Instance, at slot, s *Step) {
 	if _, known := f.history.machines[in.ID]; known {
 		return
 	}
-	m := machine{id: in.ID, slot: at, generation: s.Generation, pool: s.Pool, image: in.Image, size: s.Size,
+	m := machine{id: in.ID, slot: at, generation: s.Generation, pool: s.Pool, size: s.Size, acked: time.Now(),
 		state: in.State, private: in.Private, public: in.Public, launched: in.Launched}
 	for _, c := range f.config.clouds() {
 		for _, p := range c.pools {
@@ -171,13 +202,6 @@ func (f *Farm) launched(in provider.Instance, at slot, s *Step) {
 		}
 	}
 	f.history.machines[in.ID] = m
-	f.history.made["volume/"+at.name()] = used(f.history.made["volume/"+at.name()])
-}
-
-// used notes that a volume is not fresh any more.
-func used(m made) made {
-	m.fresh = ""
-	return m
 }
 
 // avoid backs off from an offer that was refused.
@@ -231,58 +255,61 @@ func token(request any, secrets ...[]byte) string {
 	return "scalr-" + hex.EncodeToString(h.Sum(nil)[:20])
 }
 
-// remember changes what is remembered of a slot.
-func (f *Farm) remember(at slot, change func(*slotMemory)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	m := f.history.slots[at]
-	change(&m)
-	f.history.slots[at] = m
-	f.history.created = time.Now()
-}
-
 // create notes that something is about to be created under a token that comes of key and request, creates it, and notes
 // whether it may exist now. While it may, no other pool is tried.
-func (f *Farm) create(key, pool string, call func(try int) error) error {
+func (f *Farm) create(key string, s *Step, call func(try int) error) error {
+	o := offer{s.Pool, s.Size}
 	f.mu.Lock()
 	m := f.history.made[key]
-	m.pool, m.at, m.again = pool, time.Now(), false
+	again := m.tries > 0
+	m.offer, m.at, m.tries = o, time.Now(), m.tries+1
 	f.history.made[key], f.history.created = m, m.at
 	f.mu.Unlock()
 	err := call(m.try)
-	if err == nil {
-		return nil
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m = f.history.made[key]
-	if definite(err) {
-		m.at = time.Time{}
-	} else {
-		m.again = true
+	switch {
+	case err == nil:
+		m.tries = 0
+	case definite(err) && !again:
+		m.at, m.tries = time.Time{}, 0
+		f.avoid(o, err)
 	}
 	f.history.made[key] = m
 	return err
 }
 
+// delete ends something. Its token is used up: what is created next under the key takes another one.
+func (f *Farm) delete(key string, call error) error {
+	if call != nil {
+		return call
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.history.made[key]
+	m.try++
+	f.history.made[key] = m
+	return nil
+}
+
 func (f *Farm) callVolume(ctx context.Context, s *Step, pool *Pool) error {
 	volumes, _ := provider.As[provider.Volumes](pool.Provider)
+	at := slot{s.Role, s.Index}
+	key := "volume/" + at.name()
 	switch s.Action {
 	case AttachVolume:
 		f.mu.Lock()
-		key := "volume/" + slot{s.Role, s.Index}.name()
-		f.history.made[key] = used(f.history.made[key])
+		f.use(at)
 		f.mu.Unlock()
 		return volumes.AttachVolume(ctx, s.Subject, s.Instance)
 	case DetachVolume:
 		return volumes.DetachVolume(ctx, s.Subject)
 	case DeleteVolume:
-		return volumes.DeleteVolume(ctx, s.Subject)
+		return f.delete(key, volumes.DeleteVolume(ctx, s.Subject))
 	}
-	at := slot{s.Role, s.Index}
 	v := f.role(s.Role).Volume
-	key := "volume/" + at.name()
-	return f.create(key, s.Pool, func(try int) error {
+	return f.create(key, s, func(try int) error {
 		spec := provider.VolumeSpec{Name: f.spec.Name + "-" + at.name(), SizeGB: v.SizeGB, Type: v.Type,
 			Placement: pool.Placement, Tags: tagsOf(f.spec.Name, at, s.Pool)}
 		spec.Token = token(struct {
@@ -303,16 +330,17 @@ func (f *Farm) callVolume(ctx context.Context, s *Step, pool *Pool) error {
 
 func (f *Farm) callAddress(ctx context.Context, s *Step, pool *Pool) error {
 	addresses, _ := provider.As[provider.Addresses](pool.Provider)
+	at := slot{s.Role, s.Index}
+	key := "address/" + at.name() + "/" + s.Pool
 	switch s.Action {
 	case AssociateAddress:
 		return addresses.AssociateAddress(ctx, s.Subject, s.Instance)
 	case DisassociateAddress:
 		return addresses.DisassociateAddress(ctx, s.Subject)
 	case ReleaseAddress:
-		return addresses.ReleaseAddress(ctx, s.Subject)
+		return f.delete(key, addresses.ReleaseAddress(ctx, s.Subject))
 	}
-	at := slot{s.Role, s.Index}
-	return f.create("address/"+at.name()+"/"+s.Pool, s.Pool, func(try int) error {
+	return f.create(key, s, func(try int) error {
 		spec := provider.AddressSpec{Name: f.spec.Name + "-" + at.name(), Tags: tagsOf(f.spec.Name, at, s.Pool)}
 		spec.Token = token(struct {
 			provider.AddressSpec
@@ -326,19 +354,20 @@ func (f *Farm) callAddress(ctx context.Context, s *Step, pool *Pool) error {
 
 func (f *Farm) callBalancer(ctx context.Context, s *Step, pool *Pool) error {
 	balancers, _ := provider.As[provider.Balancers](pool.Provider)
+	key := "balancer/" + s.Role + "/" + s.Pool
 	switch s.Action {
 	case RegisterTarget:
 		return balancers.RegisterTarget(ctx, s.Subject, s.Instance)
 	case DeregisterTarget:
 		return balancers.DeregisterTarget(ctx, s.Subject, s.Instance)
 	case DeleteBalancer:
-		return balancers.DeleteBalancer(ctx, s.Subject)
+		return f.delete(key, balancers.DeleteBalancer(ctx, s.Subject))
 	case CreateBalancer:
 	default:
 		return fmt.Errorf("there is no action %q", s.Action)
 	}
 	r := f.role(s.Role)
-	return f.create("balancer/"+s.Role+"/"+s.Pool, s.Pool, func(try int) error {
+	return f.create(key, s, func(try int) error {
 		spec := provider.BalancerSpec{Name: f.spec.Name + "-" + s.Role + "-" + s.Pool, Protocol: r.Balancer.Protocol,
 			Port: r.Balancer.Port, TargetPort: r.Port, HealthPath: r.Balancer.HealthPath, Drain: r.Balancer.Drain,
 			Tags: map[string]string{TagFarm: f.spec.Name, TagRole: s.Role, TagPool: s.Pool}}
@@ -396,16 +425,20 @@ func (f *Farm) fence(m replication.Member) func(context.Context) error {
 		if err := pool.Provider.Terminate(ctx, m.Machine); err != nil {
 			return err
 		}
-		for {
+		for absent := (time.Time{}); ; {
 			list, err := pool.Provider.Instances(ctx, map[string]string{TagFarm: f.spec.Name})
 			if err != nil {
 				return err
 			}
-			gone := true
-			for _, in := range list {
-				gone = gone && (in.ID != m.Machine || in.State == provider.Terminated)
-			}
-			if gone {
+			at := slices.IndexFunc(list, func(in provider.Instance) bool { return in.ID == m.Machine })
+			switch {
+			case at >= 0 && list[at].State == provider.Terminated:
+				return nil
+			case at >= 0:
+				absent = time.Time{}
+			case absent.IsZero():
+				absent = time.Now() // from one list, which is no proof
+			case time.Since(absent) >= f.config.ListLag:
 				return nil
 			}
 			select {

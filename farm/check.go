@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/replication"
 )
 
 // faults collects what is wrong, each by field.
@@ -113,6 +114,8 @@ func (f *faults) config(s Spec, c Config) {
 		seen[p.Name] = i
 		if isNil(p.Provider) {
 			f.add(at+".Provider", "is nil")
+		} else if !reflect.ValueOf(p.Provider).Comparable() {
+			f.add(at+".Provider", "%T cannot be compared, so that pools that share it could not be told: want a pointer", p.Provider)
 		}
 	}
 	if s.Zone != "" && isNil(c.DNS) {
@@ -138,6 +141,14 @@ func (f *faults) config(s Spec, c Config) {
 	}
 	if !(c.ShrinkLimit >= 0 && c.ShrinkLimit <= 1) {
 		f.add("config.ShrinkLimit", "%v is no share, want 0 to 1", c.ShrinkLimit)
+	}
+	owner := map[*replication.Manager]string{}
+	for _, name := range sortedKeys(c.Databases) {
+		if m := c.Databases[name]; m != nil && owner[m] != "" {
+			f.add(fmt.Sprintf("config.Databases[%q]", name), "is the manager of role %s too, want one for each", owner[m])
+		} else {
+			owner[m] = name
+		}
 	}
 	for _, m := range []struct {
 		field string
@@ -206,6 +217,15 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 		if b.Port < 1 || b.Port > 65535 {
 			f.add(at+".balancer.port", "%d is no port, want 1 to 65535", b.Port)
 		}
+		if b.HealthPath != "" && b.HealthPath[0] != '/' {
+			f.add(at+".balancer.health_path", "%q, want a path that begins with /", b.HealthPath)
+		}
+		if b.Drain < 0 {
+			f.add(at+".balancer.drain", "%v is negative", b.Drain)
+		}
+		if r.Serves == Database {
+			f.add(at+".balancer", "is set, but a database's clients must find its primary, by name")
+		}
 	}
 	f.pools(at, r, c)
 }
@@ -231,7 +251,7 @@ func (f *faults) scaling(at string, r *Role, c *Config) {
 		err = s.Target.Check()
 	case s.Threshold != nil:
 		err = s.Threshold.Check()
-	case c.Policies[s.Custom] == nil:
+	case s.Custom != "" && isNil(c.Policies[s.Custom]):
 		err = fmt.Errorf("config.Policies[%q] is missing", s.Custom)
 	}
 	if err != nil {

@@ -18,6 +18,12 @@ import (
 // bare is a provider without capabilities.
 type bare struct{ provider.Provider }
 
+// odd is a provider that cannot be compared.
+type odd struct {
+	provider.Provider
+	hook func()
+}
+
 // TestNewReportsEveryFault gives New a spec and a config with a fault in each place, and wants one error that lists them
 // all, and no call.
 func TestNewReportsEveryFault(t *testing.T) {
@@ -26,7 +32,8 @@ func TestNewReportsEveryFault(t *testing.T) {
 		Name: "Shop!", Zone: "shop_example", TTL: 1500 * time.Millisecond,
 		Roles: []Role{
 			{Name: "www", Serves: "web2", Image: "i", Min: 3, Max: 2, After: []string{"db", "nobody"}, Main: true, Aliases: []string{"db", "a b"}},
-			{Name: "db", Serves: Database, Image: "", Min: 0, Max: 1, After: []string{"cache"}, Volume: &Volume{}, Health: &Health{}},
+			{Name: "db", Serves: Database, Image: "", Min: 0, Max: 1, After: []string{"cache"}, Volume: &Volume{}, Health: &Health{},
+				Balancer: &Balancer{Protocol: "tcp", Port: 1, HealthPath: "x", Drain: -1}},
 			{Name: "cache", Serves: Cache, Image: "i", Min: 1, Max: 1, After: []string{"www"}, Main: true, Pools: []string{"far"}, LaunchTimeout: -1},
 			{Name: "cache", Image: "i", Min: 1, Max: 1},
 			{Name: "app", Image: "i", Min: 1, Max: 1, Port: 70000, Volume: &Volume{SizeGB: 1}, Address: true, Pools: []string{"bare"},
@@ -37,7 +44,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 			{Name: "y", Image: "i", Min: 1, Max: 1, Scale: &Scale{Custom: "mine"}, Health: &Health{}},
 		},
 	}, Config{
-		Pools:     []Pool{{Name: "a", Provider: cloud}, {Name: "a", Provider: cloud}, {Name: "bare", Provider: bare{}}, {Name: "nil", Provider: (*memcloud.Cloud)(nil)}},
+		Pools:     []Pool{{Name: "a", Provider: cloud}, {Name: "a", Provider: cloud}, {Name: "bare", Provider: bare{}}, {Name: "nil", Provider: (*memcloud.Cloud)(nil)}, {Name: "odd", Provider: odd{}}},
 		Caches:    map[string]cache.Follower{"memcached": nil},
 		Databases: map[string]*replication.Manager{"sql": nil},
 		Interval:  -time.Second, ShrinkLimit: 2, Parallel: -1,
@@ -50,6 +57,10 @@ func TestNewReportsEveryFault(t *testing.T) {
 		`spec.ttl: 1.5s is no TTL`,
 		`config.Pools[1].Name: "a" is also the name of config.Pools[0]`,
 		`config.Pools[3].Provider: is nil`,
+		`config.Pools[4].Provider: farm.odd cannot be compared`,
+		`spec.roles[1] (db).balancer: is set, but a database's clients`,
+		`spec.roles[1] (db).balancer.health_path: "x"`,
+		`spec.roles[1] (db).balancer.drain: -1ns is negative`,
 		`config.DNS: is nil, but spec.zone is`,
 		`config.Interval: -1s is negative`,
 		`config.Parallel: -1 is negative`,
@@ -115,7 +126,7 @@ func TestPlanShowsAndDoesNothing(t *testing.T) {
 	p, err := f.Plan(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, before, cloud.World(nil))
-	require.Contains(t, p.String(), "create-volume app-1 in a: slot app-1 wants a volume of 1 GB\n")
+	require.Contains(t, p.String(), "create-volume app-1 in a: slot app-1 wants a volume of 1 GB for its machine\n")
 	require.Contains(t, p.String(), "wait www-1: waits for role app: 0 of 2 serve\n")
 	for _, s := range p.Steps {
 		require.NotEmpty(t, s.Reason)

@@ -2,8 +2,10 @@ package farm
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -56,7 +58,9 @@ type decision struct {
 	byRole  map[string][]*machine // sorted by index; the holder of a slot before others in it
 	holders map[slot]*machine
 	wanted  map[slot]bool
-	ready   map[string]int // how many machines of a role serve and are to stay
+	ready   map[string]int  // how many machines of a role serve and are to stay
+	untidy  bool            // there is something that nobody wants
+	addrs   map[string]bool // the addresses that the farm has in the zone; nil until somebody asks
 }
 
 func (d *decision) step(s Step) { d.plan.Steps = append(d.plan.Steps, s) }
@@ -91,7 +95,10 @@ func (d *decision) recognise() {
 			case m.cloud != c.id || listed[id]:
 			case !m.ended.IsZero():
 				delete(d.h.machines, id) // it was ended, and no list shows it any more
+				d.h.gone[id] = d.now
 				gone = append(gone, m)
+			case !m.listed && d.now.Sub(m.acked) < d.config.ListLag:
+				// It has just been launched, and the lists are behind.
 			case m.missing.IsZero():
 				m.missing = d.now
 				d.h.machines[id] = m
@@ -114,7 +121,7 @@ func (d *decision) recognise() {
 func (d *decision) resolve() {
 	for s, mem := range d.h.slots {
 		if mem.unresolved && d.now.Sub(mem.tried) >= d.config.ListLag && !d.poolErr(mem.offer.pool, func(c cloud) error { return c.instances.err }) {
-			mem.unresolved = false
+			mem.unresolved, mem.tries = false, 0
 			d.h.slots[s] = mem
 			d.h.offers[mem.offer] = d.h.offers[mem.offer].after(d.now, d.config.Backoff, "launches fail without a reason")
 		}
@@ -130,7 +137,7 @@ func (d *decision) sighted(c cloud, in *provider.Instance) {
 	generation, _ := strconv.Atoi(in.Tags[TagGeneration])
 	mem := d.h.slots[s]
 	if mem.unresolved && generation == mem.generation {
-		mem.unresolved = false // here it is
+		mem.unresolved, mem.tries = false, 0 // here it is
 	}
 	mem.generation = max(mem.generation, generation)
 	if ok {
@@ -142,8 +149,14 @@ func (d *decision) sighted(c cloud, in *provider.Instance) {
 	m, known := d.h.machines[in.ID]
 	if in.State.Gone() {
 		d.plan.left = d.plan.left || in.State == provider.Terminating
+		if in.State == provider.Terminated {
+			d.h.gone[in.ID] = d.now
+		}
 		if known {
 			delete(d.h.machines, in.ID)
+			if m.ended.IsZero() && d.end == nil {
+				d.event(HostCrash, &m, "the machine has ended by itself%s", because(in.Reason))
+			}
 			d.event(HostDown, &m, "the machine is gone%s", because(in.Reason))
 		}
 		return
@@ -157,7 +170,7 @@ func (d *decision) sighted(c cloud, in *provider.Instance) {
 			m.pool = p.Name
 		}
 	}
-	m.image, m.size, m.launched, m.missing = in.Image, in.Size, in.Launched, time.Time{}
+	m.size, m.launched, m.missing, m.listed = in.Size, in.Launched, time.Time{}, true
 	m.state, m.reason, m.private, m.public = in.State, in.Reason, in.Private, in.Public
 	d.h.machines[in.ID] = m
 }
@@ -203,6 +216,7 @@ func (d *decision) distrust() {
 		for _, id := range d.ids {
 			if m, ok := d.h.machines[id]; ok && m.cloud == c.id && !m.missing.IsZero() && d.now.Sub(m.missing) >= patience {
 				delete(d.h.machines, id)
+				d.h.gone[id] = d.now
 				d.event(HostDown, &m, "the machine has not been listed for %v", d.now.Sub(m.missing))
 			}
 		}
@@ -317,10 +331,8 @@ func trueFirst(a, b bool) int {
 	return 1
 }
 
-// dead reports whether the machine exists and will not serve any more.
-func dead(m *machine) bool {
-	return m.state == provider.Failed || m.state == provider.Stopped || !m.ended.IsZero()
-}
+// dead reports whether the machine exists and will not serve any more. A stopped one can be started again.
+func dead(m *machine) bool { return m.state == provider.Failed || !m.ended.IsZero() }
 
 func (d *decision) roleOf(name string) *Role {
 	i := slices.IndexFunc(d.spec.Roles, func(r Role) bool { return r.Name == name })
@@ -363,7 +375,7 @@ func (d *decision) desired(r *Role, held, ready int) Desired {
 	}
 	mem.desired = min(max(mem.desired, r.Min), r.Max)
 	in := scale.Input{Now: d.now, Min: r.Min, Max: r.Max, Count: mem.desired, Ready: ready, Past: mem.advice,
-		LastUp: mem.lastUp, LastDown: mem.lastDown}
+		Since: d.h.started, LastUp: mem.lastUp, LastDown: mem.lastDown}
 	for _, s := range d.o.samples[r.Name] {
 		if age := d.now.Sub(s.At); age <= d.config.MetricAge {
 			in.Samples = append(in.Samples, s)
@@ -414,16 +426,40 @@ func (d *decision) forget() {
 	if d.h.created.After(last) {
 		last = d.h.created
 	}
-	d.plan.left = d.plan.left || len(d.h.machines) > 0 || d.now.Sub(last) < d.config.ListLag
+	d.plan.left = d.plan.left || len(d.h.machines) > 0 || d.blind() || d.now.Sub(last) < d.config.ListLag
+	d.h.tidy = d.h.tidy || !d.untidy && !d.blind()
 	for o, b := range d.h.offers {
 		if d.now.Sub(b.until) > time.Hour {
 			delete(d.h.offers, o)
 		}
 	}
-	for s, mem := range d.h.slots {
-		if !d.wanted[s] {
-			mem.retry = backoff{}
-			d.h.slots[s] = mem
+	for id, at := range d.h.gone {
+		if d.now.Sub(at) > time.Hour {
+			delete(d.h.gone, id)
 		}
 	}
+	for s, mem := range d.h.slots {
+		if mem.wanted = d.wanted[s]; !mem.wanted {
+			mem.retry, mem.addr = backoff{}, netip.Addr{}
+		}
+		d.h.slots[s] = mem
+	}
+}
+
+// blind reports whether a list that the end of the farm depends on could not be had. What the credentials may not list, and
+// the spec does not want, the farm has never had.
+func (d *decision) blind() bool {
+	var wants struct{ volumes, addresses, balancers bool }
+	for _, r := range d.spec.Roles {
+		wants.volumes = wants.volumes || r.Volume != nil
+		wants.addresses = wants.addresses || r.Address
+		wants.balancers = wants.balancers || r.Balancer != nil
+	}
+	blind := func(err error, wanted bool) bool {
+		return err != nil && (wanted || !errors.Is(err, provider.ErrAuth) && !errors.Is(err, errors.ErrUnsupported))
+	}
+	return slices.ContainsFunc(d.o.clouds, func(c cloud) bool {
+		return c.instances.err != nil || blind(c.volumes.err, wants.volumes) || blind(c.addresses.err, wants.addresses) ||
+			blind(c.balancers.err, wants.balancers)
+	})
 }

@@ -49,13 +49,13 @@ type Farm struct {
 	spec   Spec
 	config Config
 
-	turn     chan struct{}             // held for the length of a pass, with what follows up to mu
-	last     observation               // of the last pass
+	turn     chan struct{}             // held for the length of a pass, with told and followed
 	told     map[string]bool           // the missing facts that have been told of
 	followed map[string][]cache.Server // what each cache's follower was told
-	history  history                   // while steps are done, side by side, also guarded by mu
 
-	mu      sync.Mutex // guards what follows, never held across a call
+	mu      sync.Mutex  // guards what follows, never held across a call
+	last    observation // of the last pass
+	history history     // changed by whoever has the turn
 	servers []Server
 	ending  *TerminateOptions
 	running *running
@@ -70,14 +70,20 @@ func New(spec Spec, config Config) (*Farm, error) {
 		return nil, fmt.Errorf("farm %q:\n%w", spec.Name, err)
 	}
 	config.Pools = slices.Clone(config.Pools)
-	f := &Farm{spec: spec.withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1),
-		followed: map[string][]cache.Server{}}
-	f.history = f.history.next()
+	f := &Farm{spec: spec.clone().withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1)}
+	f.forget()
 	return f, nil
 }
 
-// Spec gives the farm's spec, with the defaults written out.
-func (f *Farm) Spec() Spec { return f.spec }
+// forget makes the next pass begin like the first one.
+func (f *Farm) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.history, f.last, f.told, f.followed = history{}.next(), observation{}, nil, map[string][]cache.Server{}
+}
+
+// Spec gives a copy of the farm's spec, with the defaults written out.
+func (f *Farm) Spec() Spec { return f.spec.clone() }
 
 // role gives the role of that name, or nil.
 func (f *Farm) role(name string) *Role {
@@ -158,7 +164,6 @@ func (f *Farm) pass(ctx context.Context) (Plan, error) {
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx) // what was seen then is no fact
 	}
-	f.last = o
 	p := f.settle(o, end)
 	f.tellFaults(o.errs)
 	err := f.follow(&p)
@@ -167,8 +172,8 @@ func (f *Farm) pass(ctx context.Context) (Plan, error) {
 	}
 	errs := append(o.errs, err)
 	for _, s := range p.Steps {
-		if s.Err != "" {
-			errs = append(errs, fmt.Errorf("%s %s-%d: %s", s.Action, s.Role, s.Index, s.Err))
+		if s.err != nil {
+			errs = append(errs, fmt.Errorf("%s %s-%d: %w", s.Action, s.Role, s.Index, s.err))
 		}
 	}
 	return p, errors.Join(errs...)
@@ -178,7 +183,7 @@ func (f *Farm) pass(ctx context.Context) (Plan, error) {
 func (f *Farm) settle(o observation, end *TerminateOptions) Plan {
 	p, next, events := decide(f.spec, &f.config, end, o, f.history)
 	f.mu.Lock()
-	f.history, f.servers = next, p.servers
+	f.history, f.last, f.servers = next, o, p.servers
 	f.mu.Unlock()
 	for _, e := range events {
 		f.emit(e)
@@ -186,28 +191,29 @@ func (f *Farm) settle(o observation, end *TerminateOptions) Plan {
 	return p
 }
 
-// publish moves the names after a change of primary, from the facts of the last pass: nothing is listed and nothing else is
-// done, so that it takes as long as the registrar takes.
+// publish moves the names after a change of primary, from the facts of the last pass. It lists nothing, does nothing else, and
+// waits for no pass that is under way, so that it takes as long as the registrar takes.
 func (f *Farm) publish(ctx context.Context) error {
-	if err := f.take(ctx); err != nil {
-		return err
-	}
-	defer f.give()
-	if f.spec.Zone == "" || f.last.at.IsZero() {
+	f.mu.Lock()
+	o, h, end := f.last, f.history.next(), f.ending
+	f.mu.Unlock()
+	if f.spec.Zone == "" || o.at.IsZero() || end != nil {
 		return nil
 	}
-	o := f.last
-	o.at = time.Now()
-	o.sets = f.sets()
+	o.sets, o.at = f.sets(), time.Now()
 	if o.zone, o.zoneErr = f.readZone(ctx); o.zoneErr != nil {
 		return o.zoneErr
 	}
-	p, _, _ := decide(f.spec, &f.config, f.ends(), o, f.history)
-	p.Steps = slices.DeleteFunc(p.Steps, func(s Step) bool { return s.Action != ChangeNames })
-	return f.act(ctx, &p)
+	p, _, _ := decide(f.spec, &f.config, nil, o, h)
+	for i := range p.Steps {
+		if s := &p.Steps[i]; s.Action == ChangeNames {
+			return f.do(ctx, &p, s)
+		}
+	}
+	return nil
 }
 
-// tellFaults tells of facts that could not be had: once, until they can be had again.
+// tellFaults tells of facts that could not be had, and not again while the text is the same.
 func (f *Farm) tellFaults(errs []error) {
 	now := map[string]bool{}
 	for _, err := range errs {

@@ -525,11 +525,184 @@ func TestLostLeaseStopsThePass(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- f.Run(ctx) }()
 		time.Sleep(config.Interval + time.Second)
+		synctest.Wait()
 		require.LessOrEqual(t, launches, 2)
 		require.Contains(t, kindsOf(*events), string(LeaseLost))
 		time.Sleep(time.Minute)
 		require.Len(t, world(cloud), 5)
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
+	})
+}
+
+// TestRetryThatIsRefusedIsNoAnswer loses the reply of a launch and refuses its retry: the machine may be there all the same, so
+// that no other pool is tried.
+func TestRetryThatIsRefusedIsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{ListLag: 8 * time.Second})
+		calls := 0
+		cloud.SetFault(func(_ context.Context, c memcloud.Call) error {
+			if c.Method != "Launch" {
+				return nil
+			}
+			if c.After && calls == 0 {
+				calls++
+				return errors.New("connection reset")
+			}
+			if !c.After && calls == 1 {
+				calls++
+				return provider.ErrThrottled
+			}
+			return nil
+		})
+		f, err := New(web(1, 1), testConfig(cloud, testZone()))
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 5))
+		launches := 0
+		for _, c := range cloud.Changes() {
+			if c.Method == "Launch" && c.Tags[TagFarm] == "shop" {
+				launches++
+			}
+		}
+		require.Equal(t, 1, launches)
+	})
+}
+
+// TestErrorsWithoutAReasonFallBack has a pool that answers every launch with a server error.
+func TestErrorsWithoutAReasonFallBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad, good := testCloud(memcloud.Options{}), testCloud(memcloud.Options{})
+		bad.SetFault(func(_ context.Context, c memcloud.Call) error {
+			if c.Method == "Launch" && !c.After {
+				return errors.New("500 internal server error")
+			}
+			return nil
+		})
+		config := testConfig(bad, testZone())
+		config.Pools[1] = Pool{Name: "b", Provider: good, Placement: "b"}
+		f, err := New(web(2, 2), config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Len(t, world(good), 2)
+		require.LessOrEqual(t, bad.Calls()["Launch"], 12)
+	})
+}
+
+// TestStoppedMachineIsStarted switches machines off behind the farm's back.
+func TestStoppedMachineIsStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: time.Second})
+		f, err := New(web(2, 2), testConfig(cloud, testZone()))
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		ids := world(cloud)
+		require.NoError(t, cloud.Stop(t.Context(), ids[0]))
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Equal(t, ids, world(cloud))
+		require.Len(t, f.Servers("www"), 2)
+	})
+}
+
+// TestForeignHolderKeepsTheVolume gives a slot's volume to a machine that is not the farm's: it is not torn off.
+func TestForeignHolderKeepsTheVolume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		spec := web(1, 1)
+		spec.Roles[0].Volume = &Volume{SizeGB: 1}
+		f, err := New(spec, testConfig(cloud, testZone()))
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		rescue, err := cloud.Launch(t.Context(), provider.Launch{Token: "rescue", Image: "i", Placement: "a"})
+		require.NoError(t, err)
+		volume := cloud.World(map[string]string{TagFarm: "shop"}).Volumes[0].ID
+		require.NoError(t, cloud.DetachVolume(t.Context(), volume))
+		require.NoError(t, cloud.AttachVolume(t.Context(), volume, rescue.ID))
+		for range 100 {
+			_, err := f.Reconcile(t.Context())
+			require.NoError(t, err)
+			time.Sleep(5 * time.Second)
+		}
+		require.Equal(t, rescue.ID, cloud.World(map[string]string{TagFarm: "shop"}).Volumes[0].Instance)
+	})
+}
+
+// TestEndDoesNotWaitForWhatItDoesNotNeed ends a farm whose sensor fails, and whose credentials may not list balancers.
+func TestEndDoesNotWaitForWhatItDoesNotNeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		cloud.SetFault(func(_ context.Context, c memcloud.Call) error {
+			if c.Method == "Balancers" {
+				return provider.ErrAuth
+			}
+			return nil
+		})
+		spec, config := web(2, 3), testConfig(cloud, testZone())
+		spec.Roles[0].Scale = &Scale{Target: &scale.Target{Metric: "cpu", Value: 1}}
+		config.Sensors = map[string]Sensor{"cpu": SensorFunc(func(context.Context, string, []Server) ([]scale.Sample, error) {
+			return nil, errors.New("no series")
+		})}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		_, _ = f.Reconcile(t.Context())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		require.NoError(t, f.Terminate(ctx, TerminateOptions{}))
+		require.Empty(t, world(cloud))
+	})
+}
+
+// TestChangedSpecLeavesNothingBehind drops an address and a balancer from a role that stays.
+func TestChangedSpecLeavesNothingBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud, zone := testCloud(memcloud.Options{}), testZone()
+		f, err := New(testSpec(), testConfig(cloud, zone))
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		spec := testSpec()
+		spec.Roles[0].Address, spec.Roles[0].Balancer = false, nil
+		f, err = New(spec, testConfig(cloud, zone))
+		require.NoError(t, err)
+		for range 60 {
+			_, err := f.Reconcile(t.Context())
+			require.NoError(t, err)
+			time.Sleep(2 * time.Second)
+		}
+		w := cloud.World(map[string]string{TagFarm: "shop"})
+		require.Empty(t, w.Balancers)
+		require.Empty(t, w.Addresses)
+		require.Len(t, w.Instances, 4)
+	})
+}
+
+// TestSuccessorInheritsTheAddress leaves the slots 2 and 3 of a role, and loses 3: its successor takes slot 3, though 1 is free.
+func TestSuccessorInheritsTheAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		spec, config := web(2, 3), testConfig(cloud, testZone())
+		want := 3
+		spec.Roles[0].Address, spec.Roles[0].Scale = true, &Scale{Custom: "mine"}
+		spec.Roles[0].Health = &Health{Custom: "check", Failures: 100}
+		sick := ""
+		config.Checks = map[string]func(context.Context, Server) error{"check": func(_ context.Context, s Server) error {
+			if s.ID == sick {
+				return errors.New("is sick")
+			}
+			return nil
+		}}
+		config.Policies = map[string]scale.Policy{"mine": scale.Func(func(scale.Input) scale.Decision { return scale.Decision{Desired: want} })}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		sick = f.Servers("www")[0].ID
+		_, err = f.Reconcile(t.Context())
+		require.NoError(t, err)
+		want = 2
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		third := f.Servers("www")[1]
+		require.Equal(t, "www-3", third.Name)
+		require.NoError(t, cloud.Fail(third.ID, "hardware"))
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Equal(t, "www-3", f.Servers("www")[1].Name)
+		require.Equal(t, third.Public, f.Servers("www")[1].Public)
 	})
 }

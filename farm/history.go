@@ -45,7 +45,9 @@ type history struct {
 	roles    map[string]roleMemory
 	clouds   map[int]cloudMemory  // by place in Config.Pools of the cloud's first pool
 	made     map[string]made      // volumes, addresses, balancers that were created and may not be listed yet
-	extras   map[string]time.Time // addresses that nobody wants: since when
+	extras   map[string]time.Time // addresses and balancers that nobody wants: since when
+	gone     map[string]time.Time // instances that are known to have ended: since when
+	tidy     bool                 // complete lists have shown no address and no balancer that nobody wants
 }
 
 // machine is an instance of the farm.
@@ -55,14 +57,15 @@ type machine struct {
 	generation int
 	cloud      int
 	pool       string
-	image      string // in the provider's terms, like size
-	size       string
+	size       string // in the provider's terms
 	state      provider.State
 	reason     string
 	private    netip.Addr
 	public     netip.Addr
 	launched   time.Time
 
+	acked    time.Time // when this program's launch of it was accepted; zero if an earlier run has launched it
+	listed   bool      // a list has shown it
 	missing  time.Time // since when complete lists lack it; zero while they have it
 	readyAt  time.Time // when it first served; zero before
 	ready    bool      // it serves now
@@ -77,10 +80,12 @@ type machine struct {
 // slotMemory is about launches into a slot.
 type slotMemory struct {
 	generation int        // the highest that was tried
-	unresolved bool       // the last try may have taken effect: only the same one may be repeated
-	tried      time.Time  // when
-	offer      offer      // what the last try took
+	unresolved bool       // a try may have taken effect: only the same one may be repeated
+	tries      int        // how often it has been made
+	tried      time.Time  // when the last one was
+	offer      offer      // what it took
 	retry      backoff    // after machines that failed to come up
+	wanted     bool       // the slot was wanted by the last pass
 	addr       netip.Addr // where the slot last served
 }
 
@@ -88,8 +93,8 @@ type slotMemory struct {
 // gone, and the next try takes another token.
 type made struct {
 	at    time.Time // when the cloud said that it was there, or may be; zero if a list has shown it since
-	again bool      // the outcome is not known: the same may be repeated
-	pool  string    // where
+	tries int       // how often it was tried without a known outcome: the same may be repeated some times
+	offer offer     // where, and for a machine of which size
 	try   int       // how many tokens have been found to be used up
 	fresh string    // the ID of a volume that no machine has been seen to have
 }
@@ -106,8 +111,11 @@ type backoff struct {
 	reason   string
 }
 
-// after gives the back-off after one more failure.
+// after gives the back-off after one more failure. Failures of things that were tried side by side count once.
 func (b backoff) after(now time.Time, first time.Duration, reason string) backoff {
+	if b.until.After(now) {
+		return b
+	}
 	b.failures++
 	b.until = now.Add(first << min(b.failures-1, 4))
 	b.reason = reason
@@ -136,6 +144,7 @@ func (h history) next() history {
 	h.clouds = clone(h.clouds)
 	h.made = clone(h.made)
 	h.extras = clone(h.extras)
+	h.gone = clone(h.gone)
 	return h
 }
 

@@ -15,7 +15,7 @@ import (
 //	<role>-<index>   one machine
 //	<role>-primary   the primary of a database
 //	<role>-replicas  the replicas of a database that serve reads
-//	<alias>, apex    the same as <role>
+//	<alias>, apex    the same as <role>; the apex has the machines where the balancer is known by name
 //
 // A role that serves web, or nothing that the farm knows of, is published by its public addresses, or private ones where
 // it has no others; databases and caches by private addresses alone. With a balancer the service is the balancer.
@@ -33,11 +33,10 @@ func (d *decision) publish() {
 	if d.end != nil && d.end.KeepNames {
 		return
 	}
-	var want []dnsreg.RRset
 	if d.end == nil {
-		want = d.names()
+		d.plan.want = d.names()
 	}
-	changes, err := dnsreg.Diff(d.spec.Zone, d.owner(), d.o.zone, want)
+	changes, err := dnsreg.Diff(d.spec.Zone, owner(d.spec.Name), d.o.zone, d.plan.want)
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			d.wait("", 0, "names: %s", line)
@@ -50,22 +49,49 @@ func (d *decision) publish() {
 }
 
 // owner is the farm's name as an owner of records.
-func (d *decision) owner() string { return "farm/" + d.spec.Name }
+func owner(farm string) string { return "farm/" + farm }
+
+// named reports whether the zone still has an address of the machine, or cannot be read.
+func (d *decision) named(m *machine) bool {
+	if d.spec.Zone == "" {
+		return false
+	}
+	if d.o.zoneErr != nil {
+		return true
+	}
+	if d.addrs == nil {
+		d.addrs = map[string]bool{}
+		for _, r := range dnsreg.Owned(d.spec.Zone, owner(d.spec.Name), d.o.zone) {
+			for _, v := range r.Values {
+				d.addrs[v] = true
+			}
+		}
+	}
+	for _, a := range []netip.Addr{m.private, m.public, d.slotAddress(m)} {
+		if a.IsValid() && d.addrs[a.Unmap().String()] {
+			return true
+		}
+	}
+	return false
+}
 
 // names gives the records that the farm wants.
 func (d *decision) names() []dnsreg.RRset {
-	owned := dnsreg.Owned(d.spec.Zone, d.owner(), d.o.zone)
+	owned := dnsreg.Owned(d.spec.Zone, owner(d.spec.Name), d.o.zone)
 	n := &nameset{zone: d.spec.Zone, sets: map[[2]string]*dnsreg.RRset{}}
 	for i := range d.spec.Roles {
 		r := &d.spec.Roles[i]
 		var service, private, primary, replicas []netip.Addr
 		public := r.Serves == Web || r.Serves == ""
+		if d.unlisted(r, public) {
+			continue // a list that failed moves no name
+		}
 		for _, m := range d.byRole[r.Name] {
 			if d.holders[m.slot] != m || !m.ready || !m.draining.IsZero() || !m.private.IsValid() && !m.public.IsValid() {
 				continue
 			}
 			inside, outside := publicOf(m.public, m.private), publicOf(m.private, m.public)
-			if r.Address {
+			if r.Address && public {
 				if outside = d.slotAddress(m); !outside.IsValid() {
 					continue // until its slot's address has come to it, it has one that it will not keep
 				}
@@ -91,18 +117,19 @@ func (d *decision) names() []dnsreg.RRset {
 		}
 		n.add("int-"+r.Name, private...)
 		names := append([]string{r.Name}, r.Aliases...)
-		if host := d.balancerHost(r); host != "" {
+		host, addrs := d.balancerHosts(r)
+		if len(addrs) > 0 {
+			service = addrs
+		}
+		if host != "" {
 			for _, name := range names {
-				n.point(name, host)
+				n.value(name, "CNAME", host)
 			}
 		} else {
 			n.addEach(names, service)
 		}
 		if r.Main {
 			// The apex has other records, so that it cannot be a CNAME (RFC 1034, section 3.6.2).
-			if addr, err := netip.ParseAddr(strings.TrimSuffix(d.balancerHost(r), ".")); err == nil {
-				service = []netip.Addr{addr}
-			}
 			n.add("", service...)
 		}
 	}
@@ -151,17 +178,31 @@ func (d *decision) keepNames(n *nameset, owned []dnsreg.RRset) {
 	}
 }
 
-// balancerHost gives the host of the role's balancer: of the first pool that has one that is ready.
-func (d *decision) balancerHost(r *Role) string {
+// unlisted reports whether a list is missing that the role's names come of.
+func (d *decision) unlisted(r *Role, public bool) bool {
+	return slices.ContainsFunc(d.config.poolsOf(r), func(p *Pool) bool {
+		return r.Balancer != nil && d.poolErr(p.Name, func(c cloud) error { return c.balancers.err }) ||
+			r.Address && public && d.poolErr(p.Name, func(c cloud) error { return c.addresses.err })
+	})
+}
+
+// balancerHosts gives where the role's balancers are: the addresses of all, or the name of the first that has one.
+func (d *decision) balancerHosts(r *Role) (host string, addrs []netip.Addr) {
 	if r.Balancer == nil {
-		return ""
+		return "", nil
 	}
 	for _, p := range d.config.poolsOf(r) {
-		if b := d.balancerOf(r.Name, p.Name); b != nil && b.Ready && b.Host != "" {
-			return b.Host
+		b := d.balancerOf(r.Name, p.Name)
+		if b == nil || !b.Ready || b.Host == "" {
+			continue
+		}
+		if addr, err := netip.ParseAddr(b.Host); err == nil {
+			addrs = append(addrs, addr)
+		} else {
+			return strings.TrimSuffix(b.Host, ".") + ".", nil
 		}
 	}
-	return ""
+	return "", addrs
 }
 
 // nameset gathers addresses under names.
@@ -191,15 +232,6 @@ func (n *nameset) addEach(names []string, addrs []netip.Addr) {
 	for _, name := range names {
 		n.add(name, addrs...)
 	}
-}
-
-// point names a host that is a name or an address.
-func (n *nameset) point(name, host string) {
-	if addr, err := netip.ParseAddr(host); err == nil {
-		n.add(name, addr)
-		return
-	}
-	n.value(name, "CNAME", strings.TrimSuffix(host, ".")+".")
 }
 
 func (n *nameset) value(name, kind, value string) {

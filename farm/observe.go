@@ -37,6 +37,7 @@ type cloud struct {
 	id        int // place of its first pool in Config.Pools
 	provider  provider.Provider
 	pools     []*Pool
+	others    []string // the names of the pools of other clouds
 	instances listing[provider.Instance]
 	volumes   listing[provider.Volume]
 	addresses listing[provider.Address]
@@ -54,26 +55,29 @@ func (c *Config) clouds() []cloud {
 	var clouds []cloud
 	for i := range c.Pools {
 		p := &c.Pools[i]
-		at := slices.IndexFunc(clouds, func(c cloud) bool { return same(c.provider, p.Provider) })
+		at := slices.IndexFunc(clouds, func(c cloud) bool { return c.provider == p.Provider })
 		if at < 0 {
 			at = len(clouds)
 			clouds = append(clouds, cloud{id: i, provider: p.Provider})
 		}
 		clouds[at].pools = append(clouds[at].pools, p)
 	}
+	for i := range clouds {
+		for j := range clouds {
+			for _, p := range clouds[j].pools {
+				if i != j {
+					clouds[i].others = append(clouds[i].others, p.Name)
+				}
+			}
+		}
+	}
 	return clouds
-}
-
-// same reports whether two providers are one. Types that cannot be compared are never the same.
-func same(a, b provider.Provider) (is bool) {
-	defer func() { _ = recover() }()
-	return a == b
 }
 
 // observe gathers the facts. It makes one listing call for each kind of thing that the spec wants and provider; for the
 // whole, of each kind.
 func (f *Farm) observe(ctx context.Context, whole bool) observation {
-	o := observation{clouds: f.config.clouds(), health: map[string]error{}, sets: f.sets(), samples: map[string][]scale.Sample{}}
+	o := observation{clouds: f.config.clouds(), health: map[string]error{}, samples: map[string][]scale.Sample{}}
 	var wants struct{ volumes, addresses, balancers bool }
 	for i := range f.spec.Roles {
 		r := &f.spec.Roles[i]
@@ -81,8 +85,8 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 		wants.addresses = wants.addresses || r.Address
 		wants.balancers = wants.balancers || r.Balancer != nil
 	}
-	// What an earlier spec made must be seen as well, once after a start and for the end.
-	if whole || f.history.started.IsZero() {
+	// What an earlier spec made must be seen as well, for the end and until it has been put away.
+	if whole || !f.history.tidy {
 		wants.volumes, wants.addresses, wants.balancers = true, true, true
 	}
 	tags := map[string]string{TagFarm: f.spec.Name}
@@ -101,15 +105,27 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 		}
 	}
 	g.wait()
-	o.at = time.Now()
 	for i := range o.clouds {
 		c := &o.clouds[i]
+		c.drop()
 		o.errs = append(o.errs, c.instances.err, c.volumes.err, c.addresses.err, c.balancers.err)
 	}
-	f.look(ctx, &o)
+	f.look(ctx, &o, whole)
+	// Last of all: in the meantime a database may have changed its primary.
+	o.sets, o.at = f.sets(), time.Now()
 	o.errs = slices.DeleteFunc(o.errs, func(err error) bool { return err == nil })
 	return o
 }
+
+// drop leaves out what bears the name of another cloud's pool: two providers may speak to one account.
+func (c *cloud) drop() {
+	c.instances.items = slices.DeleteFunc(c.instances.items, func(i provider.Instance) bool { return c.foreign(i.Tags) })
+	c.volumes.items = slices.DeleteFunc(c.volumes.items, func(v provider.Volume) bool { return c.foreign(v.Tags) })
+	c.addresses.items = slices.DeleteFunc(c.addresses.items, func(a provider.Address) bool { return c.foreign(a.Tags) })
+	c.balancers.items = slices.DeleteFunc(c.balancers.items, func(b provider.Balancer) bool { return c.foreign(b.Tags) })
+}
+
+func (c *cloud) foreign(tags map[string]string) bool { return slices.Contains(c.others, tags[TagPool]) }
 
 // list makes one listing call within the call's time-out.
 func list[T any](ctx context.Context, f *Farm, c *cloud, what string, call func(context.Context, map[string]string) ([]T, error), tags map[string]string) listing[T] {
@@ -124,7 +140,7 @@ func list[T any](ctx context.Context, f *Farm, c *cloud, what string, call func(
 
 // look checks the machines' health, reads the sensors and the zone, side by side and each within a time-out: a slow one
 // delays nothing but itself.
-func (f *Farm) look(ctx context.Context, o *observation) {
+func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
 	servers := map[string][]Server{}
 	for _, c := range o.clouds {
 		for _, in := range c.instances.items {
@@ -143,7 +159,7 @@ func (f *Farm) look(ctx context.Context, o *observation) {
 	for i := range f.spec.Roles {
 		r := &f.spec.Roles[i]
 		slices.SortFunc(servers[r.Name], func(a, b Server) int { return cmp.Or(a.Index-b.Index, cmp.Compare(a.ID, b.ID)) })
-		if r.Health != nil {
+		if r.Health != nil && !ending {
 			for _, s := range servers[r.Name] {
 				g.add(func() {
 					err := f.checkHealth(ctx, r, s)
@@ -153,7 +169,7 @@ func (f *Farm) look(ctx context.Context, o *observation) {
 				})
 			}
 		}
-		if _, metric := r.policy(f.config.Policies); metric != "" {
+		if _, metric := r.policy(f.config.Policies); metric != "" && !ending {
 			ready := slices.DeleteFunc(slices.Clone(servers[r.Name]), func(s Server) bool { return !s.Ready })
 			g.add(func() {
 				ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)

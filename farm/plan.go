@@ -22,12 +22,12 @@ const (
 	CreateBalancer      Action = "create-balancer"
 	DetachVolume        Action = "detach-volume"
 	LaunchInstance      Action = "launch-instance"
+	StartInstance       Action = "start-instance"
 	AttachVolume        Action = "attach-volume"
 	AssociateAddress    Action = "associate-address"
 	RegisterTarget      Action = "register-target"
 	ChangeNames         Action = "change-names"
 	DeregisterTarget    Action = "deregister-target"
-	Switchover          Action = "switchover"
 	TerminateInstance   Action = "terminate-instance"
 	DisassociateAddress Action = "disassociate-address"
 	ReleaseAddress      Action = "release-address"
@@ -38,9 +38,9 @@ const (
 // phases are the actions that may run side by side; each phase waits for the one before.
 var phases = [][]Action{
 	{CreateVolume, AllocateAddress, CreateBalancer, DetachVolume},
-	{LaunchInstance},
+	{LaunchInstance, StartInstance},
 	{AttachVolume, AssociateAddress, RegisterTarget},
-	{ChangeNames, DeregisterTarget, Switchover},
+	{ChangeNames, DeregisterTarget},
 	{TerminateInstance, DisassociateAddress},
 	{ReleaseAddress, DeleteBalancer, DeleteVolume},
 }
@@ -52,7 +52,7 @@ type Step struct {
 	Index  int    `json:"index,omitempty"`
 	Pool   string `json:"pool,omitempty"`
 	// Subject is the ID of what the step acts on (an instance, a volume, an address, a balancer); empty for what is yet to
-	// be created. For a switchover it is the member that stops being the primary.
+	// be created.
 	Subject string `json:"subject,omitempty"`
 	// Instance is the ID of the instance that the subject is connected to or parted from.
 	Instance string `json:"instance,omitempty"`
@@ -67,6 +67,8 @@ type Step struct {
 	Reason string `json:"reason"`
 	// Err says why the step failed, after it was tried.
 	Err string `json:"error,omitempty"`
+
+	err error
 }
 
 // String gives the step as one line.
@@ -119,7 +121,9 @@ type Plan struct {
 	ended   map[string][]string             // machines of each database role that do nothing any more, says their provider
 	caches  map[string][]cache.Server       // of each cache role
 	servers []Server                        // sorted by role and index
+	want    []dnsreg.RRset                  // the farm's records, for ChangeNames
 	left    bool                            // something of the farm exists or may exist
+	soon    bool                            // something is under way that another pass may find done
 }
 
 // Desired is how many machines a role should have.
@@ -150,7 +154,7 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// sort puts the steps into the order of their actions, then by role and index.
+// sort puts the steps into the order of their actions, within it in the order of roles and indices.
 func (p *Plan) sort() {
 	order := map[Action]int{}
 	for _, phase := range phases {

@@ -35,10 +35,20 @@ func (d *decision) disk(r *Role, s slot) (v *provider.Volume, ok bool) {
 	case holder.id != "":
 		d.wait(r.Name, s.index, "volume %s is still with %s", v.ID, v.Instance)
 	default:
-		d.step(Step{Action: DetachVolume, Role: r.Name, Index: s.index, Pool: v.Tags[TagPool], Subject: v.ID, Instance: v.Instance,
-			Reason: "its machine is gone"})
+		d.detach(v, s)
 	}
 	return nil, false
+}
+
+// detach takes a volume from a machine that is known to have ended. A machine that is merely not known may be one that a
+// person has given the volume to, or one that lists do not show yet.
+func (d *decision) detach(v *provider.Volume, s slot) {
+	if _, gone := d.h.gone[v.Instance]; !gone {
+		d.wait(s.role, s.index, "volume %s is with %s, which is no machine of the farm", v.ID, v.Instance)
+		return
+	}
+	d.step(Step{Action: DetachVolume, Role: s.role, Index: s.index, Pool: v.Tags[TagPool], Subject: v.ID, Instance: v.Instance,
+		Reason: "its machine is gone"})
 }
 
 // volumeOf gives the volume of a slot: of several the one that is in use, then the oldest.
@@ -70,19 +80,22 @@ func (d *decision) volumeOf(s slot) *provider.Volume {
 	return found[0]
 }
 
-// creating asks whether something may be created now: not if it has been and is still to turn up. After a try whose
-// outcome is not known only the same may be repeated: pool says where that was.
-func (d *decision) creating(key string) (pool string, ok bool) {
+// creating asks whether something may be created now: not if it has been and is still to turn up. After a try whose outcome
+// is not known only the same may be repeated, some times: at says where that was.
+func (d *decision) creating(key string) (at offer, ok bool) {
 	m := d.h.made[key]
 	switch {
 	case m.at.IsZero():
-		return "", true
+		return offer{}, true
 	case d.now.Sub(m.at) < d.config.ListLag:
-		return m.pool, m.again
+		return m.offer, m.tries > 0 && m.tries < 3
 	}
-	m.at, m.again, m.try = time.Time{}, false, m.try+1
+	if m.tries > 0 {
+		d.h.offers[m.offer] = d.h.offers[m.offer].after(d.now, d.config.Backoff, "creations fail without a reason")
+	}
+	m.at, m.tries, m.try = time.Time{}, 0, m.try+1
 	d.h.made[key] = m
-	return "", true
+	return offer{}, true
 }
 
 // listed notes that a list shows what was created.
@@ -93,20 +106,22 @@ func (d *decision) listed(key string) {
 	}
 }
 
-func (d *decision) createVolume(r *Role, s slot, pool string) {
+func (d *decision) createVolume(r *Role, s slot, o offer) {
 	if left := d.config.ListLag - d.now.Sub(d.h.started); left > 0 {
 		// An earlier run of the program may have made one just now, in another pool. Of machines that come to be twice one
 		// is ended; a volume may hold data, and is never ended on a suspicion.
 		d.wait(r.Name, s.index, "looks for a volume of an earlier run for %v more", left)
+		d.plan.soon = true
 		return
 	}
 	at, ok := d.creating("volume/" + s.name())
 	if !ok {
-		d.wait(r.Name, s.index, "its volume in pool %s is being created", at)
+		d.wait(r.Name, s.index, "its volume in pool %s is being created", at.pool)
 		return
 	}
-	d.step(Step{Action: CreateVolume, Role: r.Name, Index: s.index, Pool: or(at, pool),
-		Reason: fmt.Sprintf("slot %s wants a volume of %d GB", s.name(), r.Volume.SizeGB)})
+	o = or(at, o)
+	d.step(Step{Action: CreateVolume, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size,
+		Reason: fmt.Sprintf("slot %s wants a volume of %d GB for its machine", s.name(), r.Volume.SizeGB)})
 }
 
 // moveVolume lets a slot fall back to another pool although its volume cannot leave its own: a volume that this program
@@ -133,8 +148,7 @@ func (d *decision) attach(r *Role, m *machine) {
 		d.step(Step{Action: AttachVolume, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: v.ID, Instance: m.id,
 			Reason: "the slot's machine does not have it yet"})
 	case d.h.machines[v.Instance].id == "":
-		d.step(Step{Action: DetachVolume, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: v.ID, Instance: v.Instance,
-			Reason: "its machine is gone"})
+		d.detach(v, m.slot)
 	}
 }
 
@@ -268,9 +282,12 @@ func (d *decision) resources() {
 		for _, b := range c.balancers.items {
 			role, pool := b.Tags[TagRole], b.Tags[TagPool]
 			d.plan.left = true
-			inUse := slices.ContainsFunc(d.byRole[role], func(m *machine) bool { return m.pool == pool })
-			if !needed[[2]string{role, pool}] && (d.end != nil || !inUse) {
-				d.step(Step{Action: DeleteBalancer, Role: role, Pool: pool, Subject: b.ID, Reason: "the role has no machine in the pool"})
+			if needed[[2]string{role, pool}] {
+				delete(d.h.extras, b.ID)
+				continue
+			}
+			if why, ok := d.spent(b.ID, "the role has no machine in the pool"); ok {
+				d.step(Step{Action: DeleteBalancer, Role: role, Pool: c.poolNamed(pool), Subject: b.ID, Reason: why})
 			}
 		}
 		d.releaseAddresses(c)
@@ -281,37 +298,50 @@ func (d *decision) resources() {
 					s, _ := slotOf(v.Tags)
 					d.step(Step{Action: DeleteVolume, Role: s.role, Index: s.index, Pool: c.poolNamed(v.Tags[TagPool]), Subject: v.ID, Reason: "the farm is to end, and its volumes with it"})
 				} else if d.h.machines[v.Instance].id == "" {
-					d.step(Step{Action: DetachVolume, Pool: c.poolNamed(v.Tags[TagPool]), Subject: v.ID, Instance: v.Instance, Reason: "its machine is gone"})
+					s, _ := slotOf(v.Tags)
+					d.detach(&v, s)
 				}
 			}
 		}
 	}
 }
 
-// releaseAddresses gives back the addresses of slots that have gone, and after the grace period those that a slot has
-// twice.
+// spent reports whether something that nobody wants has been so for the grace period, and why it goes. It is never so while
+// a list is missing that could show who wants it.
+func (d *decision) spent(id, why string) (string, bool) {
+	if d.end != nil {
+		return "the farm is to end", true
+	}
+	d.untidy = true
+	since, noted := d.h.extras[id]
+	if !noted {
+		d.h.extras[id] = d.now
+	}
+	if !noted || d.unseen() != "" || d.now.Sub(since) < d.config.Grace {
+		return "", false
+	}
+	return fmt.Sprintf("%s, for %v", why, d.config.Grace), true
+}
+
+// releaseAddresses gives back the addresses of slots that have gone, or have moved to another provider, and those that a
+// slot has twice.
 func (d *decision) releaseAddresses(c cloud) {
 	for i := range c.addresses.items {
 		a := &c.addresses.items[i]
-		keep := d.end != nil && d.end.KeepAddresses
-		d.plan.left = d.plan.left || !keep
-		s, _ := slotOf(a.Tags)
-		r := d.roleOf(s.role)
-		step := Step{Action: ReleaseAddress, Role: s.role, Index: s.index, Pool: c.poolNamed(a.Tags[TagPool]), Subject: a.ID}
-		since, noted := d.h.extras[a.ID]
-		gone := d.holders[s] == nil && !d.wanted[s]
-		switch {
-		case keep:
-		case gone && (d.end != nil || r == nil || !r.Address || d.h.clouds[c.id].listed):
-			step.Reason = "its slot is gone"
-			d.step(step)
-		case addressOf(&c, s).ID == a.ID && r != nil && r.Address:
+		if d.end != nil && d.end.KeepAddresses {
+			continue
+		}
+		d.plan.left = true
+		s, ok := slotOf(a.Tags)
+		r, holder := d.roleOf(s.role), d.holders[s]
+		first := ok && addressOf(&c, s).ID == a.ID
+		here := holder != nil && holder.cloud == c.id || holder == nil && d.wanted[s]
+		if d.end == nil && first && here && r != nil && r.Address {
 			delete(d.h.extras, a.ID)
-		case !noted:
-			d.h.extras[a.ID] = d.now
-		case d.now.Sub(since) >= d.config.Grace:
-			step.Reason = fmt.Sprintf("nobody has wanted it for %v", d.config.Grace)
-			d.step(step)
+			continue
+		}
+		if why, ok := d.spent(a.ID, "nobody wants it"); ok {
+			d.step(Step{Action: ReleaseAddress, Role: s.role, Index: s.index, Pool: c.poolNamed(a.Tags[TagPool]), Subject: a.ID, Reason: why})
 		}
 	}
 }

@@ -70,6 +70,12 @@ func (f *Farm) hold(ctx context.Context, work func(context.Context) error) error
 
 // loop runs the managers and makes passes until the context ends.
 func (f *Farm) loop(ctx context.Context) error {
+	// What was known under an earlier lease is old: meanwhile another program has run the farm.
+	if err := f.take(ctx); err != nil {
+		return err
+	}
+	f.forget()
+	f.give()
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -84,7 +90,8 @@ func (f *Farm) loop(ctx context.Context) error {
 			}
 		})
 	}
-	changed := make(chan struct{}, 1)
+	changed, wake := make(chan struct{}, 1), make(chan struct{}, 1)
+	wg.Go(func() { f.publishing(ctx, changed) })
 	for _, m := range f.config.Databases {
 		wg.Go(func() {
 			for {
@@ -94,9 +101,11 @@ func (f *Farm) loop(ctx context.Context) error {
 				case <-ctx.Done():
 					return
 				}
-				select {
-				case changed <- struct{}{}:
-				default:
+				for _, c := range []chan struct{}{changed, wake} {
+					select {
+					case c <- struct{}{}:
+					default:
+					}
 				}
 			}
 		})
@@ -107,14 +116,25 @@ func (f *Farm) loop(ctx context.Context) error {
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-		case <-changed:
-			timer.Stop()
-			if err := f.publish(ctx); err != nil && ctx.Err() == nil {
-				f.emit(scalr.Event{Time: time.Now(), Kind: StepFailed, Farm: f.spec.Name, Message: "names could not follow the primary", Err: err.Error()})
-			}
+		case <-wake:
 		}
+		timer.Stop()
 	}
 	return context.Cause(ctx)
+}
+
+// publishing moves the names whenever a database has changed, however long a pass takes.
+func (f *Farm) publishing(ctx context.Context, changed <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+		if err := f.publish(ctx); err != nil && ctx.Err() == nil {
+			f.emit(scalr.Event{Time: time.Now(), Kind: StepFailed, Farm: f.spec.Name, Message: "names could not follow the primary", Err: err.Error()})
+		}
+	}
 }
 
 // pause says how long to wait for the next pass: a tenth of the interval while things are under way.
@@ -127,10 +147,8 @@ func (f *Farm) pause(p Plan, err error) time.Duration {
 			return f.config.Interval / 10
 		}
 	}
-	for _, s := range p.servers {
-		if !s.Ready && s.State != provider.Stopped && s.State != provider.Failed {
-			return f.config.Interval / 10
-		}
+	if p.soon {
+		return f.config.Interval / 10
 	}
 	return f.config.Interval
 }

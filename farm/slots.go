@@ -28,39 +28,39 @@ func (d *decision) role(r *Role) {
 		mem.launched = true
 		d.h.roles[r.Name] = mem
 	}
-	if unseen := d.unseen(r); unseen != "" {
+	if unseen := d.unseen(); unseen != "" {
 		d.wait(r.Name, 0, "pool %s has not been listed yet: what is there is not known", unseen)
 		for _, m := range held {
 			d.wanted[m.slot] = true
 		}
-	} else {
-		staying := 0
-		for _, m := range held {
-			if m.draining.IsZero() {
-				staying++
-			}
-		}
-		want := d.desired(r, staying, d.ready[r.Name])
-		d.plan.Desired[r.Name] = want
-		d.choose(r, held, want.Count)
-		for _, m := range held {
-			if d.wanted[m.slot] {
-				d.keep(r, m, held)
-			} else {
-				d.retire(r, m, want)
-			}
-		}
-		for i := 1; d.end == nil && i <= r.Max+len(held); i++ {
-			if s := (slot{r.Name, i}); d.wanted[s] && d.holders[s] == nil {
-				d.launch(r, s)
-			}
+		d.serverList(r, held)
+		return
+	}
+	staying := 0
+	for _, m := range held {
+		if m.draining.IsZero() {
+			staying++
 		}
 	}
+	want := d.desired(r, staying, d.ready[r.Name])
+	d.plan.Desired[r.Name] = want
+	empty := d.choose(r, held, want.Count)
+	for _, m := range held {
+		if d.wanted[m.slot] {
+			d.keep(r, m, held, len(empty))
+		} else {
+			d.retire(r, m, want)
+		}
+	}
+	for _, s := range empty {
+		d.launch(r, s)
+	}
+	d.serverList(r, held)
 	d.connect(r, held)
 }
 
 // unseen names a pool whose machines have never been listed: without it nobody can say what is missing.
-func (d *decision) unseen(r *Role) string {
+func (d *decision) unseen() string {
 	for _, c := range d.o.clouds {
 		if !d.h.clouds[c.id].listed {
 			return c.pools[0].Name
@@ -69,10 +69,11 @@ func (d *decision) unseen(r *Role) string {
 	return ""
 }
 
-// choose fills d.wanted with the slots that the role is to have: those that it has, and the lowest free ones. When there
-// are too many, the ones to go are those that are on their way out already, then those that do not serve, then the
-// highest; never the primary.
-func (d *decision) choose(r *Role, held []*machine, count int) {
+// choose fills d.wanted with the slots that the role is to have and gives those of them that are empty. When there are too
+// many machines, the ones to go are those that are on their way out already, then those that do not serve, then the highest;
+// never the primary. When there are too few, a slot comes first that may have a machine after all, then one that had one a
+// moment ago, then one that owns a volume or an address, then the lowest.
+func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 	order := slices.Clone(held)
 	slices.SortStableFunc(order, func(a, b *machine) int {
 		return cmp.Or(trueFirst(d.primary(a), d.primary(b)), trueFirst(a.draining.IsZero(), b.draining.IsZero()),
@@ -82,16 +83,47 @@ func (d *decision) choose(r *Role, held []*machine, count int) {
 		d.wanted[m.slot] = true
 	}
 	missing := count - len(order)
-	// A slot with a launch whose outcome is not known comes first: there may be a machine in it.
-	for _, unresolved := range []bool{true, false} {
-		for i := 1; missing > 0 && i <= r.Max+len(held); i++ {
-			s := slot{r.Name, i}
-			if !d.wanted[s] && d.holders[s] == nil && d.h.slots[s].unresolved == unresolved {
-				d.wanted[s] = true
-				missing--
-			}
+	if missing <= 0 {
+		return nil
+	}
+	var known []slot
+	for s, mem := range d.h.slots {
+		if s.role == r.Name && d.holders[s] == nil && (mem.unresolved || mem.wanted || d.owns(s)) {
+			known = append(known, s)
 		}
 	}
+	slices.SortFunc(known, func(a, b slot) int {
+		x, y := d.h.slots[a], d.h.slots[b]
+		return cmp.Or(trueFirst(x.unresolved, y.unresolved), trueFirst(x.wanted, y.wanted), a.index-b.index)
+	})
+	empty = known[:min(missing, len(known))]
+	for _, s := range empty {
+		d.wanted[s] = true
+	}
+	for i := 1; len(empty) < missing; i++ {
+		if s := (slot{r.Name, i}); !d.wanted[s] && d.holders[s] == nil {
+			d.wanted[s] = true
+			empty = append(empty, s)
+		}
+	}
+	slices.SortFunc(empty, func(a, b slot) int { return a.index - b.index })
+	return empty
+}
+
+// owns reports whether the slot has a volume or an address.
+func (d *decision) owns(s slot) bool {
+	for i := range d.o.clouds {
+		c := &d.o.clouds[i]
+		if addressOf(c, s) != nil || slices.ContainsFunc(c.volumes.items, func(v provider.Volume) bool { return is(v.Tags, s) }) {
+			return true
+		}
+	}
+	return false
+}
+
+func is(tags map[string]string, s slot) bool {
+	at, ok := slotOf(tags)
+	return ok && at == s
 }
 
 // launch puts a machine into a slot, or says why not now.
@@ -109,6 +141,10 @@ func (d *decision) launch(r *Role, s slot) {
 		d.wait(r.Name, s.index, "%s: next try in %v", mem.retry.reason, left.Round(time.Second))
 		return
 	}
+	if mem.unresolved && mem.tries >= 3 {
+		d.wait(r.Name, s.index, "%d launches in pool %s have failed without a reason: waits for lists to show what became of them", mem.tries, mem.offer.pool)
+		return
+	}
 	disk, ok := d.disk(r, s)
 	if !ok {
 		return
@@ -120,7 +156,7 @@ func (d *decision) launch(r *Role, s slot) {
 		return
 	}
 	if r.Volume != nil && disk == nil {
-		d.createVolume(r, s, o.pool)
+		d.createVolume(r, s, o)
 		return
 	}
 	step := Step{Action: LaunchInstance, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size,
@@ -165,7 +201,7 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 		first := pools[0].Provider
 		for _, size := range append([]string{r.Size}, r.Fallback...) {
 			for _, p := range pools {
-				if !same(p.Provider, first) {
+				if p.Provider != first {
 					continue
 				}
 				o := offer{p.Name, or(p.Sizes[size], size)}
@@ -180,67 +216,106 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 				return o, reason
 			}
 		}
-		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return same(p.Provider, first) })
+		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return p.Provider == first })
 	}
 	return offer{}, strings.Join(skipped, "; ")
 }
 
 // keep looks after the machine that holds a wanted slot.
-func (d *decision) keep(r *Role, m *machine, held []*machine) {
+func (d *decision) keep(r *Role, m *machine, held []*machine, empty int) {
 	m.draining, m.surplus = time.Time{}, time.Time{}
-	if why := d.broken(r, m, held); why != "" {
-		d.replace(m, why)
-		return
-	}
-	if m.state == provider.Running && m.missing.IsZero() {
-		d.attach(r, m)
-		d.address(r, m)
-	}
 	if !m.missing.IsZero() {
 		d.wait(r.Name, m.slot.index, "%s has been missing from lists for %v", m.id, d.now.Sub(m.missing).Round(time.Second))
 	}
+	if why := d.broken(r, m); why != "" {
+		if not := d.spare(r, m, held, empty); not != "" {
+			d.wait(r.Name, m.slot.index, "%s %s; it is kept: %s", m.id, why, not)
+			return
+		}
+		d.cameToNothing(m)
+		d.terminate(m, why)
+		return
+	}
+	switch {
+	case m.state == provider.Stopped:
+		d.start(r, m)
+	case m.state == provider.Running && m.missing.IsZero():
+		d.attach(r, m)
+		d.address(r, m)
+	}
 	if !m.ready {
 		d.wait(r.Name, m.slot.index, "%s does not serve yet: %s", m.id, m.why)
-	} else {
-		d.register(r, m)
-		mem := d.h.slots[m.slot]
-		mem.addr = m.private
-		d.h.slots[m.slot] = mem
+		d.plan.soon = d.plan.soon || m.readyAt.IsZero()
+		return
 	}
+	d.register(r, m)
+	mem := d.h.slots[m.slot]
+	mem.addr = m.private
+	d.h.slots[m.slot] = mem
 }
 
-// broken says why a machine must be replaced, or "".
-func (d *decision) broken(r *Role, m *machine, held []*machine) string {
+// broken says why a machine should be replaced, or "".
+func (d *decision) broken(r *Role, m *machine) string {
 	switch {
 	case m.ready:
 		return ""
 	case d.now.Sub(m.down) >= r.LaunchTimeout:
 		// Counted from when this program first saw it: after a restart nothing is hasty.
 		return fmt.Sprintf("has not served for %v: %s", r.LaunchTimeout, m.why)
-	case m.readyAt.IsZero() || r.Health == nil || m.failures < r.Health.Failures:
-		return ""
+	case !m.readyAt.IsZero() && r.Health != nil && m.failures >= r.Health.Failures:
+		return fmt.Sprintf("failed %d checks in a row: %s", m.failures, m.why)
 	}
-	unhealthy := 0
-	for _, other := range held {
-		if !other.readyAt.IsZero() && other.failures >= r.Health.Failures {
-			unhealthy++
-		}
-	}
-	if unhealthy >= 3 && 2*unhealthy > len(held) {
-		d.wait(r.Name, m.slot.index, "%d of %d machines fail their check: a common cause is likelier than that they are all broken", unhealthy, len(held))
-		return ""
-	}
-	return fmt.Sprintf("failed %d checks in a row: %s", m.failures, m.why)
+	return ""
 }
 
-// replace ends a machine that holds a wanted slot; the next pass launches its successor.
-func (d *decision) replace(m *machine, why string) {
-	if d.primary(m) {
-		d.wait(m.slot.role, m.slot.index, "%s, but it is the primary: its manager promotes another one first", why)
-		return
+// spare says why a machine that should be replaced is to stay for now, or "". What takes many at once is more likely to have
+// one cause than to be many broken machines, and to replace them all would be the end of the role.
+func (d *decision) spare(r *Role, m *machine, held []*machine, empty int) string {
+	var broken []*machine
+	rising := empty
+	for _, other := range held {
+		switch {
+		case d.broken(r, other) != "":
+			broken = append(broken, other)
+		case !other.ready:
+			rising++
+		}
 	}
-	d.cameToNothing(m)
-	d.terminate(m, why)
+	if r.Serves == Database {
+		state, _ := d.member(m)
+		switch {
+		case d.primary(m):
+			return "it is the primary, and its manager promotes another one first"
+		case d.o.sets[r.Name].Primary == "":
+			return "the database has no primary, and it may hold the only data"
+		case state.Role == replication.RoleQuarantined:
+			return "it holds data that nobody else has"
+		case rising > 0 || broken[0] != m:
+			return "another member is being replaced"
+		}
+		return ""
+	}
+	if !m.acked.IsZero() && m.readyAt.IsZero() {
+		return "" // it was launched by this program and has never served: nothing is lost
+	}
+	if len(broken) >= 3 && 2*len(broken) > len(held) {
+		return fmt.Sprintf("%d of %d machines do not serve, so that a common cause is likelier than broken machines", len(broken), len(held))
+	}
+	return ""
+}
+
+// start switches a machine on again that somebody has switched off; a database's only when it cannot come in the way of a
+// recovery.
+func (d *decision) start(r *Role, m *machine) {
+	c := d.cloudOf(m)
+	switch {
+	case r.Serves == Database && (d.o.sets[r.Name].Primary == "" || d.primary(m)) && len(d.byRole[r.Name]) > 1:
+		d.wait(r.Name, m.slot.index, "%s is stopped; it is started when the database has a primary", m.id)
+	case c == nil || !has[provider.Power](c.provider):
+		d.wait(r.Name, m.slot.index, "%s is stopped, and its provider cannot start it", m.id)
+	default:
+		d.step(Step{Action: StartInstance, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: m.id, Reason: "it has been stopped, and its slot is wanted"})
+	}
 }
 
 // cameToNothing makes the slot and the offer of a machine that never served wait before they are tried again.
@@ -266,20 +341,19 @@ func (d *decision) retire(r *Role, m *machine, want Desired) {
 		d.terminate(m, why)
 		return
 	}
-	if d.primary(m) {
-		if d.ready[r.Name] > 1 {
-			d.step(Step{Action: Switchover, Role: r.Name, Index: m.slot.index, Subject: m.slot.name(), Reason: why})
-		}
-		d.wait(r.Name, m.slot.index, "is the primary: a replica must take over first")
-		return
-	}
 	if m.draining.IsZero() {
 		m.draining = d.now
 	}
 	if m.ready {
 		d.deregister(r, m, why)
-		if left := m.draining.Add(r.Drain).Sub(d.now); left > 0 {
+		left := m.draining.Add(r.Drain).Sub(d.now)
+		switch {
+		case left > 0:
+			d.plan.soon = true
 			d.wait(r.Name, m.slot.index, "drains for %v more: %s", left, why)
+			return
+		case d.named(m):
+			d.wait(r.Name, m.slot.index, "is still in the zone: %s", why)
 			return
 		}
 	}
@@ -326,15 +400,19 @@ func (d *decision) quarantine(r *Role, m *machine) {
 	}
 	switch left := m.surplus.Add(d.config.Grace).Sub(d.now); {
 	case !m.ended.IsZero() && d.now.Sub(m.ended) < d.config.ListLag:
-		// The lists have not caught up yet.
+		d.plan.soon = true // the lists have not caught up yet
 	case d.end != nil && r != nil && d.dependent(r) != "":
 		d.wait(m.slot.role, m.slot.index, "ends after role %s", d.dependent(r))
 	case d.end != nil:
 		d.terminate(m, "the farm is to end")
 	case dead(m):
-		if first {
+		if first && m.ended.IsZero() {
 			d.event(HostCrash, m, "the machine has %s%s", m.state, because(m.reason))
 			d.cameToNothing(m)
+		}
+		if r != nil && r.Serves == Database && r.Volume == nil && d.o.sets[r.Name].Primary == "" {
+			d.wait(m.slot.role, m.slot.index, "%s has %s%s; it is kept while the database has no primary: its disk may hold the only data", m.id, m.state, because(m.reason))
+			return
 		}
 		d.terminate(m, fmt.Sprintf("%s%s", m.state, because(m.reason)))
 	case left > 0:
@@ -347,31 +425,37 @@ func (d *decision) quarantine(r *Role, m *machine) {
 	}
 }
 
-// connect says who the members of a database and the servers of a cache are, and lists the role's servers.
-func (d *decision) connect(r *Role, held []*machine) {
-	var members []replication.Member
-	var servers []cache.Server
+// serverList tells what machines hold the role's slots.
+func (d *decision) serverList(r *Role, held []*machine) {
 	for _, m := range held {
-		if !m.private.IsValid() {
-			continue
+		if m.private.IsValid() {
+			d.plan.servers = append(d.plan.servers, Server{ID: m.id, Name: m.slot.name(), Role: r.Name, Index: m.slot.index,
+				Pool: m.pool, State: m.state, Ready: m.ready && m.draining.IsZero(), Primary: d.primary(m), Private: m.private,
+				Public: publicOf(m.private, m.public), Port: r.Port})
 		}
-		if m.state == provider.Running {
-			members = append(members, replication.Member{ID: m.slot.name(), Addr: hostPort(m.private, r.Port), Machine: m.id, Pool: m.pool})
-		}
-		d.plan.servers = append(d.plan.servers, Server{ID: m.id, Name: m.slot.name(), Role: r.Name, Index: m.slot.index,
-			Pool: m.pool, State: m.state, Ready: m.ready && m.draining.IsZero(), Primary: d.primary(m), Private: m.private,
-			Public: publicOf(m.private, m.public), Port: r.Port})
 	}
+}
+
+// connect says who the members of a database and the servers of a cache are.
+func (d *decision) connect(r *Role, held []*machine) {
 	switch r.Serves {
 	case Database:
+		members := []replication.Member{}
+		for _, m := range held {
+			if m.private.IsValid() && m.state == provider.Running {
+				members = append(members, replication.Member{ID: m.slot.name(), Addr: hostPort(m.private, r.Port), Machine: m.id, Pool: m.pool})
+			}
+		}
 		d.plan.members[r.Name] = members
 	case Cache:
 		// A slot keeps its keys while its machine is being replaced: its server stays in the set.
-		for i := 1; i <= r.Max+len(held); i++ {
-			if s := (slot{r.Name, i}); d.wanted[s] && d.h.slots[s].addr.IsValid() {
-				servers = append(servers, cache.Server{Slot: s.name(), Addr: hostPort(d.h.slots[s].addr, r.Port)})
+		var servers []cache.Server
+		for s, mem := range d.h.slots {
+			if s.role == r.Name && d.wanted[s] && mem.addr.IsValid() {
+				servers = append(servers, cache.Server{Slot: s.name(), Addr: hostPort(mem.addr, r.Port)})
 			}
 		}
+		slices.SortFunc(servers, func(a, b cache.Server) int { return cmp.Or(len(a.Slot)-len(b.Slot), cmp.Compare(a.Slot, b.Slot)) })
 		d.plan.caches[r.Name] = servers
 	}
 }

@@ -1,6 +1,7 @@
 package farm
 
 import (
+	"slices"
 	"time"
 
 	"github.com/scalr-go/scalr/farm/scale"
@@ -45,8 +46,8 @@ type Role struct {
 	Fallback []string `json:"fallback,omitempty"`
 	// Pools are the names of the pools to be in, in order of preference; empty means all, in the order of the Config.
 	Pools []string `json:"pools,omitempty"`
-	// UserData is handed to each machine at its first boot. It is shown in plans and files: secrets come from
-	// Config.UserData.
+	// UserData is handed to each machine at its first boot. It stands in the spec for everybody to read: secrets come
+	// from Config.UserData.
 	UserData string `json:"user_data,omitempty"`
 	// Spot asks for interruptible machines.
 	Spot bool `json:"spot,omitempty"`
@@ -136,6 +137,27 @@ func (r *Role) policy(custom map[string]scale.Policy) (scale.Policy, string) {
 	default:
 		return custom[s.Custom], s.Metric
 	}
+}
+
+// clone gives a copy that shares nothing with s.
+func (s Spec) clone() Spec {
+	s.Roles = slices.Clone(s.Roles)
+	for i := range s.Roles {
+		r := &s.Roles[i]
+		r.Fallback, r.Pools, r.After, r.Aliases = slices.Clone(r.Fallback), slices.Clone(r.Pools), slices.Clone(r.After), slices.Clone(r.Aliases)
+		r.Health, r.Volume, r.Balancer, r.Scale = copied(r.Health), copied(r.Volume), copied(r.Balancer), copied(r.Scale)
+		if r.Scale != nil {
+			r.Scale.Target, r.Scale.Threshold = copied(r.Scale.Target), copied(r.Scale.Threshold)
+		}
+	}
+	return s
+}
+
+func copied[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
 }
 
 // withDefaults gives a copy with every default written out, for the farm's own use.

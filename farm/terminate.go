@@ -53,11 +53,11 @@ func (f *Farm) PlanTerminate(ctx context.Context, o TerminateOptions) (Plan, err
 func (f *Farm) end(ctx context.Context) error {
 	pause := max(min(f.config.Interval/10, f.config.ListLag/4), time.Millisecond)
 	for {
-		p, err := f.pass(ctx)
+		p, _ := f.pass(ctx) // of what went wrong, the plan says what keeps the farm from its end
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w; still to do:\n%s", context.Cause(ctx), p)
 		}
-		if err == nil && p.Empty() && !p.left {
+		if p.Empty() && !p.left {
 			return nil
 		}
 		sleep(ctx, pause)

@@ -39,6 +39,7 @@ type Input struct {
 	Ready    int       // those of them that serve
 	Samples  []Sample  // the metric that the policy named; only samples that are recent enough
 	Past     []Advice  // what the policy advised at earlier passes, oldest first, as far back as it asked for
+	Since    time.Time // since when Past is complete; zero if it is
 	LastUp   time.Time // when the role last grew or shrank by a decision of the policy; zero if never
 	LastDown time.Time
 }

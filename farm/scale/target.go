@@ -52,10 +52,14 @@ func (t Target) Desired(in Input) Decision {
 	if !ok {
 		return in.Hold("%s is missing: hold at %d", t.Metric, in.Count)
 	}
-	if in.Ready == 0 {
+	switch {
+	case t.Total && in.Ready == 0:
+		// From none, for a load that is counted elsewhere.
+		raw := max(min(int(math.Ceil(min(mean/t.Value, 1e9))), in.Max), in.Min)
+		return Decision{max(raw, in.Count), raw, fmt.Sprintf("%s is %.3g and nothing serves yet, target %.3g an instance: want %d", t.Metric, mean, t.Value, max(raw, in.Count))}
+	case in.Ready == 0:
 		return in.Hold("nothing serves yet: hold at %d", in.Count)
-	}
-	if t.Total {
+	case t.Total:
 		mean /= float64(in.Ready)
 	}
 	ratio := mean / t.Value
@@ -75,6 +79,9 @@ func (t Target) Desired(in Input) Decision {
 		return Decision{in.Count, raw, fmt.Sprintf("%s: %d are on their way", why, in.Count-in.Ready)}
 	}
 	window := t.Memory()
+	if watched := in.Now.Sub(in.Since); !in.Since.IsZero() && watched < window {
+		return Decision{in.Count, raw, fmt.Sprintf("%s: %d would do, but the load has been watched for %v of %v only: stay", why, raw, watched.Round(time.Second), window)}
+	}
 	needed := in.highest(window, raw)
 	switch held := min(needed, in.Count); {
 	case held == in.Count:

@@ -49,7 +49,7 @@ func (t Threshold) Desired(in Input) Decision {
 	if step == 0 {
 		return Decision{in.Count, in.Count, why}
 	}
-	if in.Ready < in.Count {
+	if in.Ready < in.Count && step > 0 {
 		return in.Hold("%s is %.3g, but %d are on their way: hold at %d", t.Metric, mean, in.Count-in.Ready, in.Count)
 	}
 	last := in.LastUp
