@@ -59,12 +59,28 @@ func (s *server) drain(ctx context.Context) (position, error) {
 			return nil, err
 		}
 	}
-	if len(l.channels) > 0 {
-		if l, err = s.status(ctx); err != nil {
-			return nil, err
+	if len(l.channels) == 0 {
+		return l.applied, nil
+	}
+	if l, err = s.status(ctx); err != nil {
+		return nil, err
+	}
+	return l.applied, s.forget(ctx, l)
+}
+
+// forget makes a member that has applied all of its relay logs no longer say that it has received more. It does if somebody
+// has deleted relay logs, by a plain START SLAVE for one.
+func (s *server) forget(ctx context.Context, l look) error {
+	for _, c := range l.channels {
+		if l.applied.holds(c.received) {
+			continue
+		}
+		if err := s.exec(ctx, "STOP SLAVE "+quote(c.name),
+			"CHANGE MASTER "+quote(c.name)+" TO MASTER_USE_GTID=no"); err != nil {
+			return err
 		}
 	}
-	return l.applied, nil
+	return nil
 }
 
 func (s *server) drainChannel(ctx context.Context, l look, c channel) error {

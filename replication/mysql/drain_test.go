@@ -125,6 +125,10 @@ func TestDrainKeepsRelayLogs(t *testing.T) {
 				_, err := e.Drain(t.Context(), replica.Member)
 				require.NoError(t, err)
 				require.Equal(t, "0", one(t, replica.app(t), "SELECT COUNT(*) FROM app.t"))
+				// What is gone is not waited for, nor claimed.
+				st := observe(t, e, replica)
+				require.Equal(t, st.Applied, st.Received)
+				require.NoError(t, e.Promote(t.Context(), replica.Member, false))
 			})
 		}
 	}

@@ -62,9 +62,13 @@ type node struct {
 	Member replication.Member
 }
 
-// start runs n servers as members, with further lines of my.cnf.
+// start runs n servers as members, with further lines of my.cnf. What they commit survives their process, and to save time
+// not the machine; a benchmark has the real settings.
 func start(t testing.TB, n int, more ...string) []*node {
 	t.Helper()
+	if _, ok := t.(*testing.B); !ok {
+		more = append([]string{"sync_binlog = 0", "innodb_flush_log_at_trx_commit = 2"}, more...)
+	}
 	bootstrap := strings.Split(strings.TrimRight(mysql.BootstrapSQL(config), ";\n"), ";\n")
 	servers := testenv.MariaDBWith(t, n, local.MariaDB{
 		User: config.User, Password: config.Password,

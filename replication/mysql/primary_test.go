@@ -87,15 +87,22 @@ func TestFenceUnderWriters(t *testing.T) {
 	require.LessOrEqual(t, rows, next.Load())
 }
 
-// Replicas must keep their connections: they drain what the fenced primary has.
+// Replicas must keep their connections, since they drain what the fenced primary has: those that send nothing but requests
+// yet, and those that use an account of their own.
 func TestFenceSparesReplicas(t *testing.T) {
 	e, primary, replica := pair(t)
-	const dump = "SELECT MIN(id) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
-	before := one(t, primary.admin(t), dump)
-	require.NotEmpty(t, before)
+	exec(t, primary.admin(t), "SET sql_log_bin=0; CREATE USER theirs@'%' IDENTIFIED BY 't'; GRANT REPLICATION SLAVE ON *.* TO theirs@'%'")
+	exec(t, replica.admin(t), "STOP SLAVE", "CHANGE MASTER TO MASTER_USER='theirs', MASTER_PASSWORD='t'", "START SLAVE")
+	const dump = "SELECT MIN(id) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%' AND user='theirs'"
+	var before string
+	within(t, "the replica receives", func() bool { before = one(t, primary.admin(t), dump); return before != "" })
+	connecting, err := primary.db(t, config.ReplicationUser, config.ReplicationPassword, "").Conn(t.Context())
+	require.NoError(t, err)
+	defer connecting.Close()
 	exec(t, primary.app(t), "INSERT INTO app.t (v) VALUES ('x')")
 	require.NoError(t, e.Fence(t.Context(), primary.Member))
 	require.Equal(t, before, one(t, primary.admin(t), dump))
+	exec(t, connecting, "DO 1")
 	caughtUp(t, e, replica, primary)
 }
 

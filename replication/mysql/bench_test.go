@@ -1,0 +1,67 @@
+package mysql_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/replication"
+)
+
+func BenchmarkObserve(b *testing.B) {
+	e, primary, replica := pair(b)
+	for name, n := range map[string]*node{"primary": primary, "replica": replica} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				_, err := e.Observe(b.Context(), n.Member)
+				require.NoError(b, err)
+			}
+		})
+	}
+}
+
+// BenchmarkSteps measures the parts of a change of primary, in ms: the medians.
+func BenchmarkSteps(b *testing.B) {
+	e, primary, replica := pair(b)
+	took := map[string][]float64{}
+	measure := func(name string, step func() error) {
+		began := time.Now()
+		require.NoError(b, step())
+		took[name] = append(took[name], float64(time.Since(began).Microseconds())/1000)
+	}
+	for b.Loop() {
+		exec(b, primary.app(b), "INSERT INTO app.t (v) VALUES ('x')")
+		measure("fence-ms", func() error { return e.Fence(b.Context(), primary.Member) })
+		caughtUp(b, e, replica, primary)
+		measure("drain-ms", func() error { _, err := e.Drain(b.Context(), replica.Member); return err })
+		measure("promote-ms", func() error { return e.Promote(b.Context(), replica.Member, true) })
+		measure("follow-ms", func() error { return e.Follow(b.Context(), primary.Member, replica.Member) })
+		within(b, "it receives", func() bool { return observe(b, e, primary).Receives })
+		primary, replica = replica, primary
+	}
+	for name, values := range took {
+		slices.Sort(values)
+		b.ReportMetric(values[len(values)/2], name)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func BenchmarkSeed(b *testing.B) {
+	e, source, target := pair(b)
+	db := source.admin(b)
+	exec(b, db, "CREATE TABLE app.s (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, c DATETIME, d TEXT, KEY (b))")
+	for range 40 {
+		exec(b, db, "INSERT INTO app.s (a, b, c, d) SELECT MD5(seq), seq, NOW(), REPEAT(MD5(seq), 8) FROM app.seq_1_to_10000")
+	}
+	var size float64
+	_, err := fmt.Sscan(one(b, db, "SELECT SUM(LENGTH(a)+LENGTH(d)+17) FROM app.s"), &size)
+	require.NoError(b, err)
+	b.SetBytes(int64(size))
+	for b.Loop() {
+		_, err := e.Seed(b.Context(), target.Member, source.Member, func(replication.Progress) {})
+		require.NoError(b, err)
+	}
+}
