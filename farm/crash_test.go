@@ -327,7 +327,7 @@ func TestFarmConverges(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			if err := passes(rt.Context(), f, 300, 6); err != nil {
+			if err := passes(rt.Context(), f, 900, 6); err != nil {
 				rt.Fatal(err)
 			}
 			if err := settled(cloud, spec); err != nil {

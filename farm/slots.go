@@ -248,7 +248,9 @@ func (d *decision) keep(r *Role, m *machine, held []*machine, empty int) {
 		d.plan.soon = d.plan.soon || m.readyAt.IsZero()
 		return
 	}
-	d.register(r, m)
+	if m.missing.IsZero() {
+		d.register(r, m)
+	}
 	mem := d.h.slots[m.slot]
 	mem.addr = m.private
 	d.h.slots[m.slot] = mem

@@ -22,8 +22,9 @@ type visitors struct {
 	client *http.Client
 
 	mu       sync.Mutex
-	acked    []int // the rows that were acknowledged
-	kill     time.Time
+	acked    []int         // the rows that were acknowledged
+	kill     time.Time     // when the primary was killed
+	dead     time.Time     // when it was sure to be dead
 	failover time.Duration // from the kill to the first row that was acknowledged by the new primary
 	served   int
 	failed   int
@@ -56,7 +57,7 @@ func (v *visitors) write(ctx context.Context) error {
 		v.mu.Lock()
 		v.acked = append(v.acked, id)
 		// A row that was on its way when the primary was killed may have been acknowledged by it.
-		if v.failover == 0 && !v.kill.IsZero() && sent.After(v.kill) {
+		if v.failover == 0 && !v.dead.IsZero() && sent.After(v.dead) {
 			v.failover = time.Since(v.kill)
 		}
 		v.mu.Unlock()

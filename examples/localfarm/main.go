@@ -27,7 +27,7 @@ const (
 	webPort      = 8080
 	cacheServers = 2
 	length       = 25 * time.Second // of the replay
-	scaledDown   = 1500             // one request of ours for so many of the trace
+	scaledDown   = 40               // one request of ours for so many of the trace
 	capacity     = 30000            // requests a minute, in the trace's figures, that one web server is meant to take
 )
 

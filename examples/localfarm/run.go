@@ -37,8 +37,12 @@ func run(ctx context.Context, out *show.Show, policy replication.Policy) error {
 	defer background.Wait()
 	defer stop()
 	start(&background, running, s.names.Run, s.farm.Run)
-	// Whatever happens below, nothing is left behind.
+	ended := false
 	defer func() {
+		if ended {
+			return
+		}
+		// Whatever has gone wrong, nothing is left behind.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
 		_ = s.farm.Terminate(ctx, farm.TerminateOptions{DeleteVolumes: true})
@@ -95,6 +99,7 @@ func run(ctx context.Context, out *show.Show, policy replication.Policy) error {
 	if err := s.farm.Terminate(ctx, farm.TerminateOptions{DeleteVolumes: true}); err != nil {
 		return err
 	}
+	ended = true
 	left, err := s.left(ctx)
 	if err != nil {
 		return err
@@ -127,6 +132,9 @@ func (s *site) killPrimary(ctx context.Context, out *show.Show, people *visitors
 	if err := s.cloud.Signal(ctx, old.Member.Machine, syscall.SIGKILL); err != nil {
 		return err
 	}
+	people.mu.Lock()
+	people.dead = time.Now()
+	people.mu.Unlock()
 	host, _, _ := net.SplitHostPort(old.Member.Addr)
 	r := resolver(s.names.Addr())
 	go func() {

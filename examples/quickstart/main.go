@@ -55,7 +55,7 @@ func run(ctx context.Context, out *show.Show) error {
 	database := memdb.New(memdb.Options{Delay: 5 * time.Millisecond})
 	servers := map[string]string{} // by instance
 	cloud := memcloud.New(memcloud.Options{
-		BootTime: 300 * time.Millisecond,
+		BootTime: 300 * time.Millisecond, TerminatedLinger: time.Second,
 		OnState: func(in provider.Instance) {
 			switch {
 			case in.Tags[farm.TagRole] != "db":
