@@ -65,7 +65,11 @@ func Missing(t testing.TB, reason string) {
 // Dir is a temporary directory with a path short enough for Unix sockets, removed at the end of the test.
 func Dir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "scalr")
+	temp, err := filepath.EvalSymlinks(os.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(temp, "scalr")
 	if err != nil {
 		t.Fatal(err)
 	}

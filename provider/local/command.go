@@ -29,13 +29,15 @@ func (c *Cloud) RunCommand(ctx context.Context, id string, cmd provider.Command)
 	}
 	r, err := get[instance](c.store, id)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Phase.gone() {
-		return provider.CommandResult{}, provider.Errorf(op, id, provider.ErrNotFound, "there is no such instance, or it is terminated")
+		return provider.CommandResult{}, provider.Errorf(op, id, provider.ErrNotFound,
+			"there is no such instance, or it is terminated")
 	}
 	if err != nil {
 		return provider.CommandResult{}, fail(op, id, err)
 	}
 	if i := c.show(ctx, r); i.State != provider.Running && i.State != provider.Pending {
-		return provider.CommandResult{}, provider.Errorf(op, id, provider.ErrInvalid, "the instance is %s, want it running", i.State)
+		return provider.CommandResult{}, provider.Errorf(op, id, provider.ErrInvalid,
+			"the instance is %s, want it running", i.State)
 	}
 	m := c.machine(r)
 	args, env, err := resolve(op, Command{Args: cmd.Args, Env: cmd.Env}, m)
@@ -54,7 +56,8 @@ func (c *Cloud) RunCommand(ctx context.Context, id string, cmd provider.Command)
 
 // runMarked runs a command that bears the mark, and its children do. It calls marked when whoever looks for the mark finds
 // the command, or when it will not run.
-func runMarked(ctx context.Context, mark mark, dir string, args, env []string, stdin []byte, marked func()) (provider.CommandResult, error) {
+func runMarked(ctx context.Context, mark mark, dir string, args, env []string, stdin []byte, marked func()) (
+	provider.CommandResult, error) {
 	marked = sync.OnceFunc(marked)
 	defer marked()
 	wait, open, err := os.Pipe()

@@ -28,7 +28,7 @@
 // # What it does not do
 //
 // It is no isolation: instances share the machine, its users and its file systems. The size of a volume is not enforced.
-// There are no public addresses that move from one instance to another, since a process that has bound one address does
+// An instance's public address is its private one. There are none that move from one instance to another, since a process that has bound one address does
 // not answer at another one, so that provider.Addresses would be a pretence. Networks, security groups, keys and spot
 // capacity do not exist here, and a Launch that asks for them is ErrInvalid. The only placement is "local".
 package local
@@ -137,7 +137,8 @@ func New(o Options) (*Cloud, error) {
 	if o.Dir == "" {
 		bad("Options.Dir is empty, want a directory")
 	}
-	if loop := netip.MustParsePrefix("127.0.0.0/8"); !loop.Contains(o.Prefix.Addr()) || o.Prefix.Bits() < 8 || o.Prefix.Bits() > 30 {
+	loop := netip.MustParsePrefix("127.0.0.0/8")
+	if !loop.Contains(o.Prefix.Addr()) || o.Prefix.Bits() < 8 || o.Prefix.Bits() > 30 {
 		bad("Options.Prefix is %s, want a part of 127.0.0.0/8 of at least 4 addresses", o.Prefix)
 	}
 	if o.Quota < 0 {
@@ -166,12 +167,14 @@ func New(o Options) (*Cloud, error) {
 	if err != nil {
 		return nil, fmt.Errorf("local: Options.Dir: %w", err)
 	}
-	o.Dir = dir
-	s := store{dir: filepath.Join(dir, "state")}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, "state"), 0o700); err != nil {
 		return nil, fmt.Errorf("local: Options.Dir: %w", err)
 	}
-	return &Cloud{opts: o, store: s, step: func(string) {}}, nil
+	// As the kernel names it: what processes have open is compared with it, and two hosts shall mean the same.
+	if o.Dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, fmt.Errorf("local: Options.Dir: %w", err)
+	}
+	return &Cloud{opts: o, store: store{dir: filepath.Join(o.Dir, "state")}, step: func(string) {}}, nil
 }
 
 // machine gives r as its image sees it.

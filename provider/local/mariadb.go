@@ -46,11 +46,11 @@ func (r MariaDB) Image() (Image, error) {
 		r.Port = 3306
 	}
 	if r.User == "" || r.Password == "" {
-		return Image{}, errors.New("local: MariaDB.User or MariaDB.Password is empty, want an account for the administrator")
+		return Image{}, errors.New("local: MariaDB.User or Password is empty, want an account for the administrator")
 	}
 	for _, s := range append([]string{r.User, r.Password}, r.SQL...) {
 		if strings.ContainsAny(s, "\x00\r\n") {
-			return Image{}, errors.New("local: MariaDB.User, MariaDB.Password or a statement of MariaDB.SQL has a line break or a NUL byte")
+			return Image{}, errors.New("local: a line break or a NUL byte is in MariaDB.User, Password or SQL")
 		}
 	}
 	if r.Template == "" {

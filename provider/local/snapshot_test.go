@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/scalr-go/scalr/internal/testenv"
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/local"
 )
@@ -202,6 +203,10 @@ func TestCrashOfWhoTakesASnapshot(t *testing.T) {
 func TestVolumeInUseIsNotDetached(t *testing.T) {
 	c, i, v := writerCloud(t)
 	require.ErrorContains(t, c.DetachVolume(t.Context(), v.ID), "stop the instance first")
+	link := filepath.Join(testenv.Dir(t), "link")
+	require.NoError(t, os.Symlink(filepath.Dir(v.Device), link))
+	another := newCloud(t, local.Options{Dir: link})
+	require.ErrorContains(t, another.DetachVolume(t.Context(), v.ID), "stop the instance first")
 	require.NoError(t, c.Stop(t.Context(), i.ID))
 	require.NoError(t, c.DetachVolume(t.Context(), v.ID))
 	require.NoFileExists(t, filepath.Join(c.Dir(i.ID), "volumes", v.ID))

@@ -182,13 +182,18 @@ func list[T any](s store, kind string) ([]T, error) {
 	return all, nil
 }
 
-// put writes a record so that a reader, or a machine that loses its power, sees the old one or the new one.
+// put writes a record so that a reader, or a machine that loses its power, sees the old one or the new one. A volume or a
+// snapshot is not forgotten once that has been acknowledged; of instances, a loss of power leaves nothing that runs.
 func (s store) put(r interface{ key() string }) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return writeFile(s.file(r.key(), ".json"), data)
+	path := s.file(r.key(), ".json")
+	if err := writeFile(path, data); err != nil || strings.HasPrefix(r.key(), kindInstance) {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // remove drops a record and all that belongs to it.
@@ -201,7 +206,7 @@ func (s store) remove(id string) error {
 	return nil
 }
 
-// writeFile replaces a file of mode 0600 atomically and durably. Nobody else may write the same path meanwhile.
+// writeFile replaces a file of mode 0600 atomically. Nobody else may write the same path meanwhile.
 func writeFile(path string, data []byte) error {
 	temp := path + ".tmp"
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -220,9 +225,8 @@ func writeFile(path string, data []byte) error {
 	}
 	if err != nil {
 		os.Remove(temp)
-		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return err
 }
 
 func syncDir(path string) error {
