@@ -175,3 +175,72 @@ func TestUnreachablePrimaryIsSwitchedOff(t *testing.T) {
 		require.True(t, stopped)
 	})
 }
+
+// TestHostKilledAtEveryCallWithADatabase kills the host program at each call of the cloud in turn while it replaces a dead
+// primary, and starts it again: the set is whole in the end, and no acknowledged row is lost.
+func TestHostKilledAtEveryCallWithADatabase(t *testing.T) {
+	kills := 0
+	for _, after := range []bool{false, true} {
+		for kill, done := 1, false; !done && kill <= 30; kill++ {
+			synctest.Test(t, func(t *testing.T) {
+				spec := dbSpec(3)
+				spec.Roles[0].Volume = &Volume{SizeGB: 1}
+				s := newShopDB(t, spec, memcloud.Options{BootTime: 3 * time.Second, TerminateTime: time.Second, TerminatedLinger: time.Minute})
+				stop := s.run(t)
+				time.Sleep(30 * time.Second)
+				require.Equal(t, 3, s.ready())
+				old := s.farm.Servers("db")[0]
+				require.NoError(t, s.db.Write(t.Context(), old.Private.String()+":3306", "row", "v"))
+
+				ctx, cancel := context.WithCancel(t.Context())
+				h := &host{kill: kill, after: after, killed: cancel}
+				s.cloud.SetFault(h.fault)
+				require.NoError(t, s.cloud.Fail(old.ID, "hardware"))
+				select {
+				case <-ctx.Done():
+					kills++
+				case <-time.After(10 * time.Second):
+					done = true // a farm at rest lists seldom
+				}
+				cancel()
+				stop()
+				s.cloud.SetFault(nil)
+				s.restart(t, spec)
+				defer s.run(t)()
+				time.Sleep(time.Minute)
+				require.Equal(t, 3, s.ready(), "killed at call %d", kill)
+				require.Len(t, world(s.cloud), 3)
+				require.Len(t, s.cloud.World(map[string]string{TagFarm: "shop"}).Volumes, 3)
+				primary := values(t, s.config, "shop.example.", "db.shop.example.", "A")[0] + ":3306"
+				rows, err := s.db.Rows(t.Context(), primary)
+				require.NoError(t, err)
+				require.Len(t, rows, 1, "killed at call %d", kill)
+			})
+		}
+	}
+	require.Greater(t, kills, 10)
+	t.Logf("killed %d times", kills)
+}
+
+// TestDatabaseThatTheManagerCannotReadIsKept denies the manager every member, for longer than a launch may take: none of them
+// is ended.
+func TestDatabaseThatTheManagerCannotReadIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := dbSpec(3)
+		spec.Roles[0].LaunchTimeout = time.Minute
+		s := newShopDB(t, spec, memcloud.Options{BootTime: 3 * time.Second})
+		stop := s.run(t)
+		time.Sleep(20 * time.Second)
+		servers := s.farm.Servers("db")
+		require.NoError(t, s.db.Write(t.Context(), servers[0].Private.String()+":3306", "row", "v"))
+		stop()
+		for _, x := range servers {
+			s.db.Deny(x.Private.String()+":3306", true)
+		}
+		s.restart(t, spec)
+		defer s.run(t)()
+		before := world(s.cloud)
+		time.Sleep(5 * time.Minute)
+		require.Equal(t, before, world(s.cloud))
+	})
+}
