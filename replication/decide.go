@@ -70,6 +70,9 @@ func (d *decider) plan() {
 	default:
 		d.keepPrimary()
 	}
+	if r := d.request; r != nil && leader == nil && d.now.Sub(r.began) > 2*d.c.StepTimeout {
+		d.out.done, d.out.answer = true, ErrNoPrimary
+	}
 }
 
 // add puts a step into the decision.
@@ -87,7 +90,7 @@ func (d *decider) hold(format string, args ...any) {
 }
 
 // down reports whether enough looks have failed.
-func (d *decider) down(f *fact) bool { return f.misses >= d.c.Misses }
+func (d *decider) down(f *fact) bool { return d.state.down(f, d.c) }
 
 // open reports whether it is not known yet what a member is: a look is to be waited for.
 func (d *decider) open(f *fact) bool { return !f.answers() && !d.down(f) && f.fault == nil }
@@ -299,7 +302,7 @@ func (d *decider) sensible(f *fact, r Step) bool {
 	case StepSeed:
 		return !d.down(other) && !d.excluded[other] && d.out.roles[other.ID] != RoleQuarantined
 	case StepStop:
-		return !f.answers()
+		return !f.answers() || f.status().Writable && d.out.leader != f
 	case StepDrain:
 		return d.out.leader == nil
 	case StepFence:

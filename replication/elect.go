@@ -20,7 +20,7 @@ func (d *decider) recovery() {
 	stray := false
 	for _, f := range d.members {
 		if d.counts(f) && f.status().Writable {
-			d.step(StepFence, f, "", "it takes writes and lacks transactions that the primary had")
+			d.forbid(f, "it takes writes and lacks transactions that the primary had")
 			stray = true
 		}
 	}
@@ -199,7 +199,9 @@ func (d *decider) candidates(l lost) []*fact {
 		}
 	}
 	candidates = slices.DeleteFunc(candidates, func(f *fact) bool { return d.out.roles[f.ID] == RoleQuarantined })
-	tainted := func(f *fact) bool { return f.errant > 0 || d.leftBehind(f) }
+	tainted := func(f *fact) bool {
+		return f.errant > 0 || d.leftBehind(f) || d.isStuck(f, StepDrain) || d.isStuck(f, StepPromote)
+	}
 	if clean := slices.DeleteFunc(slices.Clone(candidates), tainted); len(clean) > 0 {
 		candidates = clean
 	}
@@ -277,10 +279,10 @@ func (d *decider) promotion(l lost, candidates []*fact) {
 	if !fenced {
 		return
 	}
-	if best.status().Source != "" && !best.drained {
+	ready := best.drained || best.status().Source == ""
+	if !ready {
 		d.step(StepDrain, best, "", "it has most of what %s had, and is to apply all of it", cmp.Or(l.name, "the primary"))
 	}
-	ready := len(d.out.steps) == 0 || !slices.ContainsFunc(d.out.steps, func(s Step) bool { return s.Kind == StepDrain })
 	if unfenced && d.c.Policy == Durability {
 		for _, f := range d.members { // whoever is drained acknowledges nothing to a primary that wakes
 			if st := f.status(); f != best && d.counts(f) && st.Source != "" && !st.Empty && !f.drained {

@@ -18,7 +18,7 @@ func (d *decider) switchover(p *fact) {
 	case to == p:
 		d.out.done = d.out.primary == p.ID
 	case d.now.Sub(r.began) > d.c.StepTimeout:
-		d.out.done, d.out.answer = true, fmt.Errorf("%s could not be fenced within %v: %s", p.ID, d.c.StepTimeout, p.trouble)
+		d.out.done, d.out.answer = true, fmt.Errorf("%s could not take over from %s within %v: %s", to.ID, p.ID, d.c.StepTimeout, p.trouble)
 	default:
 		d.out.chosen = to.ID
 		d.out.primary = ""

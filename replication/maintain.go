@@ -56,14 +56,14 @@ func (d *decider) join(p, f *fact) {
 	case !f.answers() || f.running != nil && f.running.Kind == StepSeed:
 		return
 	case st.Writable:
-		d.step(StepFence, f, "", "%s is the primary, and there must not be two", p.ID)
+		d.forbid(f, "%s is the primary, and there must not be two", p.ID)
 		return
 	}
 	follows := st.Source == p.Addr
 	switch {
 	case follows && !st.Empty && f.joined && d.relation(f, p) == hasMore:
 		n, exact := d.foundSurplus(p, f)
-		d.quarantine(f, "it follows %s and has %s that the primary lacks: somebody wrote to it", p.ID, transactions(n, exact))
+		d.quarantine(f, "it follows %s and has %s that the primary lacks: somebody wrote to it; empty it or remove it", p.ID, transactions(n, exact))
 	case follows && st.Receives && (st.Applies || st.Empty):
 	case st.Empty && p.status().Empty:
 		d.refollow(p, f, "it is empty and so is the primary")
@@ -77,10 +77,19 @@ func (d *decider) join(p, f *fact) {
 	}
 }
 
+// forbid ends a member's writes: by the engine, or through its provider if that keeps failing.
+func (d *decider) forbid(f *fact, format string, args ...any) {
+	kind := StepFence
+	if f.Fence != nil && d.isStuck(f, StepFence) {
+		kind = StepStop
+	}
+	d.step(kind, f, "", format, args...)
+}
+
 // refollow tells a member to follow, unless it was told so and may need a moment to connect.
 func (d *decider) refollow(p, f *fact, format string, args ...any) {
 	grace := 2 * d.c.Timeout
-	if f.status().Source == p.Addr && !f.drained && (f.deaf.IsZero() || d.now.Sub(f.deaf) < grace) {
+	if f.status().Source == p.Addr && !f.drained && (f.idle.IsZero() || d.now.Sub(f.idle) < grace) {
 		return
 	}
 	d.step(StepFollow, f, p.ID, format, args...)

@@ -114,7 +114,7 @@ func (m *Manager) begin() error {
 	m.state.started = time.Now()
 	m.state.verdict, m.state.request = old.verdict, old.request
 	m.state.published, m.state.shown = old.published, old.shown
-	m.state.faults, m.state.expected = old.faults, old.expected
+	m.state.faults, m.state.expected, m.state.ended = old.faults, old.expected, old.ended
 	for _, f := range old.members {
 		m.state.members = append(m.state.members, &fact{Member: f.Member})
 	}
@@ -275,7 +275,11 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 		}
 	}
 	for t, tried := range m.state.tries {
-		if !wanted[t] && now.After(tried.until) {
+		forget := tried.until
+		if tried.fail {
+			forget = forget.Add(5 * time.Second) // so that what is tried instead gets its time
+		}
+		if !wanted[t] && now.After(forget) {
 			delete(m.state.tries, t)
 		}
 	}
@@ -315,13 +319,12 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 	f.running, f.against = &s, keyOf(other)
 	m.emit(KindStep, s.Member, s.String(), nil)
 	tasks.Go(func() {
-		err := m.do(ctx, s, member, other)
-		m.finish(f, s, err)
+		m.finish(f, s, m.do(ctx, f, s, member, other))
 	})
 }
 
 // do calls the engine.
-func (m *Manager) do(ctx context.Context, s Step, member, other Member) (err error) {
+func (m *Manager) do(ctx context.Context, f *fact, s Step, member, other Member) (err error) {
 	e := m.config.Engine
 	switch s.Kind {
 	case StepFence:
@@ -336,7 +339,11 @@ func (m *Manager) do(ctx context.Context, s Step, member, other Member) (err err
 	case StepFollow:
 		return e.Follow(ctx, member, other)
 	case StepSeed:
-		_, err = e.Seed(ctx, member, other, nil)
+		_, err = e.Seed(ctx, member, other, func(p Progress) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			f.progress = p
+		})
 		return err
 	case StepSemiSyncOn, StepSemiSyncOff:
 		return e.SetSemiSync(ctx, member, s.Kind == StepSemiSyncOn)
@@ -350,7 +357,7 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 	defer m.mu.Unlock()
 	m.withdraw[f]()
 	delete(m.withdraw, f)
-	f.running, f.settled, f.trouble = nil, m.state.tick(), ""
+	f.running, f.settled, f.trouble, f.progress = nil, m.state.tick(), "", Progress{}
 	defer func() { f.withdrew = false }()
 	switch {
 	case err == nil && s.Kind == StepStop:

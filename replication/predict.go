@@ -50,7 +50,7 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 		st.Writable, st.Source, st.Receives, st.Applies = false, other.Addr, true, true
 		st.Empty = other.status().Empty
 		st.Received, st.Applied = other.status().Applied, other.status().Applied
-		f.drained, f.deaf, f.current = false, time.Time{}, now
+		f.drained, f.deaf, f.idle, f.current = false, time.Time{}, time.Time{}, now
 	case StepSeed:
 		st.Empty, st.Source, st.Received, st.Applied = false, "", other.status().Applied, other.status().Applied
 		f.diverged = false
@@ -77,7 +77,7 @@ func (s *state) supposeDead(f *fact, c *Config, now time.Time) {
 	for _, g := range s.members {
 		if g != f && g.answers() {
 			if g.status().Source == f.Addr {
-				g.good.status.Receives, g.deaf = false, now.Add(-time.Hour)
+				g.good.status.Receives, g.deaf, g.idle = false, now.Add(-time.Hour), now.Add(-time.Hour)
 			}
 			g.good.began = s.tick()
 			g.good.ended = s.tick()

@@ -108,7 +108,7 @@ func (d *decider) unproven(l lost, best *fact) string {
 				return f.ID + " has started again and may have lost what it had received"
 			}
 		}
-		if !d.counts(f) && !(excused && (f.stopped || f.misses > 0 && f.refusing)) {
+		if !d.counts(f) && !(excused && (f.stopped || d.ended[f.Machine] || f.misses > 0 && f.refusing)) {
 			return f.ID + " cannot be seen and may be the only one that has some acknowledged transaction"
 		}
 	}

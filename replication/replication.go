@@ -173,9 +173,10 @@ type Engine interface {
 
 // Progress says how far a long step is.
 type Progress struct {
-	Done, Total int64  // in Unit; Total is 0 where it is not known
-	Unit        string // "rows", "bytes"
-	What        string // what is under way: a table, a file
+	Done  int64  `json:"done"`           // in Unit
+	Total int64  `json:"total"`          // in Unit; 0 where it is not known
+	Unit  string `json:"unit"`           // "rows", "bytes"
+	What  string `json:"what,omitempty"` // what is under way: a table, a file
 }
 
 // Policy is what to give up when the primary is lost.

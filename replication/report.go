@@ -119,9 +119,9 @@ func (m *Manager) publish(d decision) {
 // describe says what one member is.
 func (m *Manager) describe(f *fact, d decision, now time.Time) MemberState {
 	st := f.status()
-	x := MemberState{Member: f.Member, Lag: st.Lag, Position: st.Applied, Error: d.errors[f.ID]}
+	x := MemberState{Member: f.Member, Lag: st.Lag, Position: st.Applied, Progress: f.progress, Error: d.errors[f.ID]}
 	x.Member.Fence = nil
-	down := f.misses >= m.config.Misses
+	down := m.state.down(f, &m.config)
 	switch {
 	case d.roles[f.ID] != "":
 		x.Role = d.roles[f.ID]
@@ -157,7 +157,7 @@ func (m *Manager) describe(f *fact, d decision, now time.Time) MemberState {
 func shape(t Topology) Topology {
 	t = t.clone()
 	for i := range t.Members {
-		t.Members[i].Lag, t.Members[i].Position = 0, ""
+		t.Members[i].Lag, t.Members[i].Position, t.Members[i].Progress = 0, "", Progress{}
 	}
 	return t
 }

@@ -70,6 +70,7 @@ func TestKilledAtEveryCall(t *testing.T) {
 			policies(t, func(t *testing.T, c replication.Config) {
 				var longest time.Duration
 				calls := 0
+				c.Patience = 3 * time.Second
 				for k := 1; ; k++ {
 					took, reached := resume(t, s, c, k)
 					longest = max(longest, took)
@@ -109,7 +110,7 @@ func resume(t *testing.T, s situation, c replication.Config, k int) (took time.D
 			for i := range 10 {
 				w.write("db-1", fmt.Sprint(i))
 			}
-			time.Sleep(time.Minute) // a set that has just started might not be all there yet
+			time.Sleep(c.Patience) // a set that has just started might not be all there yet
 			w.whole()
 			armed.Store(true)
 			s.begin(w)

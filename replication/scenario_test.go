@@ -83,6 +83,26 @@ func TestHung(t *testing.T) {
 	})
 }
 
+// The provider says that the primary's machine is gone for good: there is nothing to wait for.
+func TestMachineEnded(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.stoppable(time.Hour, nil)
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			time.Sleep(time.Second)
+			w.db.Remove(addr(1))
+			w.manager().MachineEnded("i-1")
+			begin := time.Now()
+			top := w.primary("db-1")
+			t.Log("primary after", time.Since(begin))
+			require.Less(t, time.Since(begin), time.Second)
+			require.Contains(t, w.rows(top.Primary), "x")
+		})
+	})
+}
+
 // Without means to stop the machine, Availability goes on and fences the old primary when it wakes; Durability waits.
 func TestHungUnfenced(t *testing.T) {
 	for name, fence := range map[string]error{"NoFence": nil, "FenceFails": errors.New("quota")} {
@@ -213,6 +233,8 @@ func TestMostAdvancedIsDrained(t *testing.T) {
 		bubble(t, 3, c, func(t *testing.T, w *world) {
 			w.start()
 			w.whole()
+			w.write("db-1", "before")
+			time.Sleep(100 * time.Millisecond)
 			w.db.Cut(addr(1), addr(2)) // db-2 gets nothing any more
 			for i := range 5 {
 				w.write("db-1", fmt.Sprint(i))
@@ -222,7 +244,7 @@ func TestMostAdvancedIsDrained(t *testing.T) {
 			w.db.Heal(addr(1), addr(2))
 			top := w.primary("db-1")
 			require.Equal(t, "db-3", top.Primary)
-			require.Len(t, w.rows("db-3"), 5)
+			require.Len(t, w.rows("db-3"), 6)
 			w.db.Start(addr(1))
 			top = w.settled()
 			if c.Policy == replication.Durability {
@@ -512,6 +534,63 @@ func (e twins) Observe(ctx context.Context, m replication.Member) (replication.S
 	return st, err
 }
 
+// unwilling makes a method fail on one member.
+type unwilling struct {
+	replication.Engine
+	op, addr string
+}
+
+func (e unwilling) Drain(ctx context.Context, m replication.Member) (replication.Position, error) {
+	if e.op == "Drain" && m.Addr == e.addr {
+		return "", errors.New("duplicate key")
+	}
+	return e.Engine.Drain(ctx, m)
+}
+
+func (e unwilling) Fence(ctx context.Context, m replication.Member) error {
+	if e.op == "Fence" && m.Addr == e.addr {
+		return errors.New("out of memory")
+	}
+	return e.Engine.Fence(ctx, m)
+}
+
+// The best candidate cannot apply what it has: the next one is taken, under Durability only if it has everything too.
+func TestStuckCandidate(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.config.Engine = unwilling{w.db, "Drain", addr(2)}
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			time.Sleep(time.Second)
+			w.db.Crash(addr(1))
+			begin := time.Now()
+			top := w.primary("db-1")
+			t.Log("primary after", time.Since(begin))
+			require.Equal(t, "db-3", top.Primary)
+			require.Contains(t, w.rows("db-3"), "x")
+		})
+	})
+}
+
+// An old primary wakes and cannot be fenced by the engine: its machine is stopped.
+func TestFenceThatFails(t *testing.T) {
+	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
+		w.config.Engine = unwilling{w.db, "Fence", addr(1)}
+		w.start()
+		w.whole()
+		w.write("db-1", "x")
+		time.Sleep(time.Second)
+		w.db.Hang(addr(1))
+		top := w.primary("db-1")
+		w.stoppable(0, nil)
+		w.manager().SetMembers(w.members, 3)
+		w.db.Resume(addr(1))
+		time.Sleep(5 * time.Second)
+		require.Equal(t, []string{w.addr(top.Primary)}, w.db.Writable())
+	})
+}
+
 // A primary that crashes again and again is followed only so often, and then again without a person.
 func TestFlapping(t *testing.T) {
 	bubble(t, 3, replication.Config{Recoveries: 2, Window: 5 * time.Minute}, func(t *testing.T, w *world) {
@@ -624,6 +703,12 @@ func TestSwitchoverFails(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, w.manager().Switchover(ctx, "db-2"), context.DeadlineExceeded)
 		w.settled()
+
+		for i := range 3 {
+			w.db.Crash(addr(i + 1))
+		}
+		time.Sleep(time.Second)
+		require.ErrorIs(t, w.manager().Switchover(w.ctx, ""), replication.ErrNoPrimary)
 	})
 }
 

@@ -45,6 +45,8 @@ type fact struct {
 	diverged bool      // Engine.Follow said so
 	stopped  bool      // Member.Fence has succeeded, and it has not answered since
 	deaf     time.Time // since when it follows somebody and does not receive; zero if it does
+	idle     time.Time // since when it follows somebody and does not receive or does not apply
+	progress Progress  // of the seed that is under way
 	current  time.Time // up to when it was known to have applied everything
 	errant   uint64    // so many transactions were written to it while it followed the primary
 	counted  Position  // a surplus up to here has been reported
@@ -121,6 +123,15 @@ type tried struct {
 	fail  bool // the last time failed
 }
 
+// stuck is how often a step may fail before there must be another way.
+const stuck = 3
+
+// isStuck reports whether a step of this kind keeps failing on the member.
+func (s *state) isStuck(f *fact, kind StepKind) bool {
+	t := s.tries[try{keyOf(f.Member), kind, ""}]
+	return t.fail && t.times >= stuck
+}
+
 // request is a switchover that somebody waits for.
 type request struct {
 	to    string // empty until a candidate has been chosen, if the caller leaves it open
@@ -183,6 +194,10 @@ func (s *state) byID(id string) *fact {
 		}
 	}
 	return nil
+}
+
+func (s *state) down(f *fact, c *Config) bool {
+	return f.misses >= c.Misses || f.misses > 0 && s.ended[f.Machine]
 }
 
 // underWay reports whether the step is what runs on the member, with the same other server.
@@ -272,14 +287,8 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	}
 	f.misses, f.refused, f.fault, f.stopped = 0, false, nil, false
 	st := &l.status
-	switch {
-	case st.Source != "" && !st.Receives:
-		if f.deaf.IsZero() {
-			f.deaf = l.at
-		}
-	default:
-		f.deaf = time.Time{}
-	}
+	since(&f.deaf, l.at, st.Source != "" && !st.Receives)
+	since(&f.idle, l.at, st.Source != "" && !(st.Receives && st.Applies))
 	if st.Receives {
 		f.drained = false
 	}
@@ -300,6 +309,16 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 			f.joined = true
 			delete(s.former, k)
 		}
+	}
+}
+
+// since keeps the time at which a condition began to hold.
+func since(t *time.Time, now time.Time, holds bool) {
+	switch {
+	case !holds:
+		*t = time.Time{}
+	case t.IsZero():
+		*t = now
 	}
 }
 
