@@ -1,7 +1,8 @@
 # What the tests need beside Go: real servers, as Debian packages. They are started by the tests, in temporary directories
 # and on loopback addresses; the packages' own services are not used.
-PACKAGES = mariadb-server-core memcached bind9-dnsutils
-PROGRAMS = mariadbd memcached dig
+PACKAGES = mariadb-server-core mariadb-client-core memcached bind9 bind9-dnsutils knot nsd zookeeper default-jre-headless iproute2
+PROGRAMS = mariadbd memcached named knotd nsd dig java ip
+FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -13,6 +14,7 @@ test: servers
 
 servers:
 	@missing=; for p in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$p >/dev/null || missing="$$missing $$p"; done; \
+	for f in $(FILES); do [ -e $$f ] || missing="$$missing $$f"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(PACKAGES); \
