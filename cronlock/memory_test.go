@@ -31,6 +31,13 @@ func TestMemoryConformance(t *testing.T) {
 	})
 }
 
+func TestMemoryClaimerConformance(t *testing.T) {
+	cronlocktest.RunClaimer(t, func(testing.TB) cronlocktest.ClaimStore {
+		m := new(cronlock.Memory)
+		return cronlocktest.ClaimStore{Open: func() cronlock.Claimer { return m }, Lose: func(runner string) { m.Expire(runner) }}
+	})
+}
+
 // Callers come, work, give up and lose their leases at random, in virtual time. Whatever the order: of the callers whose
 // leases have not been lost at most one works, tokens rise, waiters are served first come first served, every call
 // returns what the contract says, and nothing is left.

@@ -266,9 +266,17 @@ func (r *relay) serve(in net.Conn) {
 	if host == "" {
 		return
 	}
-	out, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", host, r.target), time.Second)
-	if err != nil {
-		return
+	// A server that is refused tries again soon; one whose connection breaks begins a new election. So a target that does not
+	// listen yet is waited for.
+	var out net.Conn
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		var err error
+		if out, err = net.DialTimeout("tcp", fmt.Sprintf("%s:%d", host, r.target), time.Second); err == nil {
+			break
+		}
+		if time.Since(began) > 3*time.Second {
+			return
+		}
 	}
 	defer out.Close()
 	back := make(chan struct{})
