@@ -178,7 +178,7 @@ func (m Move) Step(ctx context.Context, s State) State {
 	}
 	if s.Phase != Start && f.check == nil {
 		if f.err = m.put(ctx, m.want(s)); f.err == nil && s.Phase != Raise && s.Phase != BackRaise {
-			f.err = m.confirm(ctx, m.want(s), s.Phase == Back)
+			f.err = m.confirm(ctx, m.want(s))
 		}
 	}
 	return m.next(s, f, time.Now())
@@ -259,7 +259,7 @@ func (m Move) want(s State) dnsreg.RRset {
 		r.TTL, r.Values = s.Before, m.New
 	case Back:
 		// The old values alone are also what a name server has that has not seen the new ones yet, and will: it must not be
-		// taken for one that is past them. So this TTL is one of its own.
+		// taken for one that is past them. So this TTL is shorter than that one.
 		r.TTL, r.Values = r.TTL-time.Second, m.Old
 	case BackRaise:
 		r.TTL, r.Values = s.Before, m.Old
@@ -288,8 +288,8 @@ func (m Move) put(ctx context.Context, want dnsreg.RRset) error {
 }
 
 // confirm reports which name server does not give out what is wanted: with all of our values and none that shall be gone,
-// for no longer than wanted or for exactly as long. Values of others at the name do not matter.
-func (m Move) confirm(ctx context.Context, want dnsreg.RRset, exactly bool) error {
+// for no longer than wanted. Values of others at the name do not matter.
+func (m Move) confirm(ctx context.Context, want dnsreg.RRset) error {
 	for i, ask := range m.Servers {
 		is, err := ask(ctx, m.Name, m.Type)
 		if err != nil {
@@ -300,7 +300,7 @@ func (m Move) confirm(ctx context.Context, want dnsreg.RRset, exactly bool) erro
 				return fmt.Errorf("name server %d has %v, want %v", i, is.Values, want.Values)
 			}
 		}
-		if is.TTL > want.TTL || exactly && is.TTL != want.TTL {
+		if is.TTL > want.TTL {
 			return fmt.Errorf("name server %d has the TTL %v, want %v", i, is.TTL, want.TTL)
 		}
 	}
@@ -309,7 +309,7 @@ func (m Move) confirm(ctx context.Context, want dnsreg.RRset, exactly bool) erro
 
 // longest gives the longest TTL that the name has anywhere. All name servers must give out the old values and no new one.
 func (m Move) longest(ctx context.Context) (longest time.Duration, err error) {
-	if err := m.confirm(ctx, dnsreg.RRset{Values: m.Old, TTL: math.MaxInt64}, false); err != nil {
+	if err := m.confirm(ctx, dnsreg.RRset{Values: m.Old, TTL: math.MaxInt64}); err != nil {
 		return 0, err
 	}
 	for i, ask := range m.Servers {
