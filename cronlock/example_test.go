@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/scalr-go/scalr/cronlock"
 )
@@ -35,4 +36,48 @@ func ExampleMemory() {
 	// returned: <nil>
 	// working with token 2
 	// lost: true
+}
+
+// Every program that runs this runs the job, once for each scheduled instant. On several machines the store is one that
+// they share, such as zookeeper.Client.
+func ExampleCron() {
+	var store cronlock.Memory
+	ctx, cancel := context.WithCancel(context.Background())
+	cron := cronlock.Cron{Claimer: &store, Jobs: []cronlock.Job{{
+		Name: "report", Schedule: cronlock.MustParse("TZ=Europe/Paris 0 3 * * *"),
+		Run: func(ctx context.Context, r cronlock.Run) error {
+			fmt.Println("run of", r.Job, "attempt", r.Attempt)
+			cancel()
+			return nil
+		},
+	}}}
+	if _, err := cron.Trigger(ctx, "report"); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(cron.Run(ctx))
+	// Output:
+	// run of report attempt 1
+	// context canceled
+}
+
+// A time that the clock skips is not lost, and one that it shows twice is not run twice.
+func ExampleParse() {
+	s, err := cronlock.Parse("TZ=America/New_York 30 2 * * *")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(s.Words())
+	at := time.Date(2025, 3, 8, 12, 0, 0, 0, time.UTC)
+	for range 2 {
+		at = s.Next(at)
+		fmt.Println(at)
+	}
+	_, err = cronlock.Parse("0 0 30 2 *")
+	fmt.Println(err)
+	// Output:
+	// at 02:30, every day, in America/New_York
+	// 2025-03-09 03:00:00 -0400 EDT
+	// 2025-03-10 02:30:00 -0400 EDT
+	// schedule "0 0 30 2 *": day of month "30": month "2" has 29 days at most, want 1 to 29
 }

@@ -184,12 +184,12 @@ func (r *runner) run(ctx context.Context) error {
 
 func (r *runner) enqueue(q *dueHeap, j *Job, at time.Time) {
 	if !at.IsZero() {
-		heap.Push(q, due{time: at.Add(j.delay(at)), job: j, at: at, next: true})
+		heap.Push(q, due{time: at.Add(j.Delay(at)), job: j, at: at, next: true})
 	}
 }
 
-// delay is the jitter of a run.
-func (j *Job) delay(at time.Time) time.Duration {
+// Delay is the jitter of a run: how long after its instant it starts.
+func (j Job) Delay(at time.Time) time.Duration {
 	if j.Jitter <= 0 {
 		return 0
 	}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The judge sees doubles, fallen tokens and work that went on after the run was given away.
+func TestWeigh(t *testing.T) {
+	o := options{Jobs: 2, Every: 10 * time.Second}
+	at := time.Date(2026, 1, 1, 0, 0, 10, 0, time.UTC)
+	say := func(kind, job string, attempt int, token uint64, after time.Duration) line {
+		return line{Kind: kind, Run: job + "@2026-01-01T00:00:10Z", Attempt: attempt, Token: token, At: at, Time: at.Add(after)}
+	}
+	weigh := func(lines ...line) (s summary) {
+		f := &fleet{options: o, began: at.Add(-time.Second), lines: lines}
+		f.weigh(&s, o.jobs(nil))
+		return s
+	}
+	// job-000 is run at least once, job-001 at most once.
+	s := weigh(say("start", "job-000", 1, 5, time.Second), say("step", "job-000", 1, 5, 2*time.Second), say("start", "job-000", 2, 6, 3*time.Second))
+	require.Zero(t, s.Doubles+s.PastDeadline+s.Tokens)
+	require.EqualValues(t, 2000, s.TakeoverMS)
+	s = weigh(say("start", "job-001", 1, 5, time.Second), say("start", "job-001", 2, 6, 3*time.Second))
+	require.Equal(t, 1, s.Doubles)
+	s = weigh(say("start", "job-000", 1, 5, time.Second), say("start", "job-000", 1, 5, 3*time.Second))
+	require.Equal(t, 1, s.Doubles)
+	s = weigh(say("start", "job-000", 1, 7, time.Second), say("start", "job-000", 2, 6, 3*time.Second))
+	require.Equal(t, 1, s.Tokens)
+	s = weigh(say("start", "job-000", 1, 5, time.Second), say("start", "job-000", 2, 6, 3*time.Second), say("step", "job-000", 1, 5, 4*time.Second))
+	require.Equal(t, 1, s.PastDeadline)
+}

@@ -1,0 +1,144 @@
+// Command cron measures cronlock on a real ensemble of ZooKeeper servers: runners are processes that are killed, stopped and
+// cut off, leaders are killed, and answers are lost, while every scheduled instant must be claimed exactly once.
+//
+//	go run ./internal/bench/cron -runners 20 -jobs 200 -for 60s -faults all -json
+//
+// The last line is a summary. Instants are those that were due; doubles are attempts that two runners made, or runs with
+// more than one claim; misses are instants without a record in the end; past_deadline counts steps of work that
+// were made while the run was somebody else's or after its lease had ended; orphans are nodes that are left.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/scalr-go/scalr/internal/testenv"
+)
+
+// options are the flags.
+type options struct {
+	Runners, Jobs int
+	For           time.Duration
+	Every         time.Duration
+	Takes         time.Duration
+	Timeout       time.Duration
+	Faults        string
+	JSON          bool
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.Runners, "runners", 20, "runner processes")
+	flag.IntVar(&o.Jobs, "jobs", 200, "jobs")
+	flag.DurationVar(&o.For, "for", time.Minute, "how long")
+	flag.DurationVar(&o.Every, "every", 10*time.Second, "the period of each job, in whole seconds")
+	flag.DurationVar(&o.Takes, "takes", 300*time.Millisecond, "how long a run takes")
+	flag.DurationVar(&o.Timeout, "timeout", 4*time.Second, "of the sessions")
+	flag.StringVar(&o.Faults, "faults", "all", "none, all, or a list of: kill, stop, cut, leader, answers, skew, follower")
+	flag.BoolVar(&o.JSON, "json", false, "print every event as a line of JSON, not only the summary")
+	runner := flag.String("runner", "", "be a runner, with this configuration")
+	flag.Parse()
+	if *runner != "" {
+		be(*runner)
+		return
+	}
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// bench stands in for a test, so that testenv can run its servers: clean-ups run at the end.
+type bench struct {
+	testing.TB
+	ctx      context.Context
+	cleanups []func()
+	failed   bool
+}
+
+var errGivenUp = errors.New("given up")
+
+func (b *bench) Helper()                  {}
+func (b *bench) Context() context.Context { return b.ctx }
+func (b *bench) Cleanup(f func())         { b.cleanups = append(b.cleanups, f) }
+func (b *bench) Failed() bool             { return b.failed }
+func (b *bench) Logf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, format+"\n", args...)
+}
+func (b *bench) Errorf(format string, args ...any) { b.failed = true; b.Logf(format, args...) }
+func (b *bench) Fatal(args ...any)                 { b.Errorf("%s", fmt.Sprint(args...)); panic(errGivenUp) }
+func (b *bench) Fatalf(format string, args ...any) { b.Errorf(format, args...); panic(errGivenUp) }
+func (b *bench) Skip(args ...any)                  { b.Fatal(args...) }
+
+func run(o options) (err error) {
+	if o.Runners < 1 || o.Jobs < 1 || o.Every < time.Second || o.Every%time.Second != 0 {
+		return fmt.Errorf("-runners %d, -jobs %d and -every %s: want at least 1, 1 and whole seconds", o.Runners, o.Jobs, o.Every)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	b := &bench{ctx: ctx}
+	defer func() {
+		if v := recover(); v != nil && v != errGivenUp {
+			panic(v)
+		} else if v != nil {
+			err = errGivenUp
+		}
+		for _, f := range slices.Backward(b.cleanups) {
+			f()
+		}
+	}()
+	e := testenv.ZooKeeper(b, 3)
+	f, err := newFleet(ctx, o, e)
+	if err != nil {
+		return err
+	}
+	defer f.end()
+	wait := f.chaos(ctx)
+	wait()
+	s, err := f.judge(ctx)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+// has reports whether the list of faults has one.
+func (o options) has(fault string) bool {
+	return o.Faults == "all" || slices.Contains(strings.Split(o.Faults, ","), fault)
+}
+
+// summary is the last line.
+type summary struct {
+	Summary      bool           `json:"summary"`
+	Instants     int            `json:"instants"`
+	Doubles      int            `json:"doubles"`
+	Misses       int            `json:"misses"`
+	PastDeadline int            `json:"past_deadline"`
+	Orphans      int            `json:"orphans"`
+	TakeoverMS   int64          `json:"takeover_ms_p50"`
+	ClaimsPerS   float64        `json:"claims_per_s"`
+	LatenessMS   int64          `json:"lateness_ms_p99"`
+	LatenessP50  int64          `json:"lateness_ms_p50"`
+	Lost         int            `json:"lost"`
+	Tokens       int            `json:"tokens_fallen"`
+	Faults       map[string]int `json:"faults"`
+}
+
+func percentile[T cmp.Ordered](list []T, p int) (v T) {
+	if len(list) > 0 {
+		slices.Sort(list)
+		v = list[min(len(list)-1, len(list)*p/100)]
+	}
+	return v
+}
