@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/dnsreg/tsig"
 )
 
 // FuzzRespond: whatever comes in, the answer is a message that can be read, is no longer than it may be, and answers the
@@ -63,5 +67,46 @@ func FuzzRespond(f *testing.F) {
 				require.LessOrEqual(t, len(out), 512)
 			}
 		}
+	})
+}
+
+// Whatever the holder of a key sends, it gets an answer or none, and the zone stays one that can be listed and transferred.
+func FuzzUpdate(f *testing.F) {
+	m := new(dns.Msg).SetUpdate(zoneName)
+	for _, text := range []string{"a.example.com. 1 A 192.0.2.1", "*.example.com. 1 TXT x", "b.example.com. 1 CNAME a.example.com."} {
+		rr, err := dns.NewRR(text)
+		require.NoError(f, err)
+		m.Insert([]dns.RR{rr})
+		m.RemoveRRset([]dns.RR{rr})
+		m.RRsetNotUsed([]dns.RR{rr})
+	}
+	packed, err := m.Pack()
+	require.NoError(f, err)
+	f.Add(packed)
+	packed, err = ixfr(1).Pack()
+	require.NoError(f, err)
+	f.Add(packed)
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		if len(msg) < headerLen || len(msg) > 60000 {
+			return
+		}
+		s := keyed(t, 2)
+		load(t, s, parse(t, "a A 20 192.0.2.1\nb CNAME 20 a.example.com."))
+		r := newResponder(s.zones)
+		signed := (&tsig.Exchange{Key: writeKey}).Sign(msg, time.Now())
+		for _, stream := range []bool{true, false} {
+			r.respond(signed, stream)
+			if r.transfer != nil {
+				require.NoError(t, r.sendTransfer(func([]byte) error { return nil }))
+			}
+		}
+		list, err := s.Records(t.Context(), zoneName)
+		require.NoError(t, err)
+		for _, set := range list {
+			c, err := dnsreg.Canonical(set)
+			require.NoError(t, err)
+			require.Equal(t, c, set)
+		}
+		require.NotEmpty(t, records(asked(t, s, new(dns.Msg).SetAxfr(zoneName), readKey, true)))
 	})
 }
