@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -533,9 +534,10 @@ func TestAlarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m cronlock.Memory
 		var y tally
-		fails := true
+		var fails atomic.Bool
+		fails.Store(true)
 		j := cronlock.Job{Name: "backup", Schedule: cronlock.MustParse("@hourly"), Alarm: 3 * time.Hour, Run: func(context.Context, cronlock.Run) error {
-			if fails {
+			if fails.Load() {
 				return errors.New("disk full")
 			}
 			return nil
@@ -546,10 +548,10 @@ func TestAlarm(t *testing.T) {
 		require.Zero(t, y.kinds()[cronlock.JobSilent])
 		time.Sleep(6 * time.Hour)
 		require.Equal(t, 1, y.kinds()[cronlock.JobSilent], "once for each silence")
-		fails = false
+		fails.Store(false)
 		time.Sleep(6 * time.Hour)
 		require.Equal(t, 1, y.kinds()[cronlock.JobSilent])
-		fails = true
+		fails.Store(true)
 		time.Sleep(6 * time.Hour)
 		require.Equal(t, 2, y.kinds()[cronlock.JobSilent])
 	})

@@ -201,6 +201,29 @@ func (f *fleet) chaos(ctx context.Context) func() {
 			f.ensemble.Ready(context.WithoutCancel(ctx))
 		}
 	})
+	loop("quorum", 40*time.Second, func() {
+		disturb.Lock()
+		defer disturb.Unlock()
+		long := context.WithoutCancel(ctx)
+		for _, s := range f.ensemble.Servers[1:] {
+			s.Hang(long)
+		}
+		time.Sleep(min(30*time.Second, f.For/4))
+		for _, s := range f.ensemble.Servers[1:] {
+			s.Resume(long)
+		}
+		f.ensemble.Ready(long)
+	})
+	loop("rolling", 30*time.Second, func() {
+		disturb.Lock()
+		defer disturb.Unlock()
+		long := context.WithoutCancel(ctx)
+		for _, s := range f.ensemble.Servers {
+			if err := errors.Join(s.Stop(long), s.Start(long), f.ensemble.Ready(long)); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}
+	})
 	return func() {
 		defer cancel()
 		<-ctx.Done()

@@ -45,7 +45,7 @@ func main() {
 	flag.DurationVar(&o.Every, "every", 10*time.Second, "the period of each job, in whole seconds")
 	flag.DurationVar(&o.Takes, "takes", 300*time.Millisecond, "how long a run takes")
 	flag.DurationVar(&o.Timeout, "timeout", 4*time.Second, "of the sessions")
-	flag.StringVar(&o.Faults, "faults", "all", "none, all, or a list of: kill, stop, cut, leader, answers, skew, follower")
+	flag.StringVar(&o.Faults, "faults", "all", "none, all, or a list of: kill, stop, cut, leader, answers, skew, follower, quorum, rolling")
 	flag.BoolVar(&o.JSON, "json", false, "print every event as a line of JSON, not only the summary")
 	runner := flag.String("runner", "", "be a runner, with this configuration")
 	flag.Parse()
