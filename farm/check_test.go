@@ -21,7 +21,7 @@ type bare struct{ provider.Provider }
 // odd is a provider that cannot be compared.
 type odd struct {
 	provider.Provider
-	hook func()
+	_ func()
 }
 
 // TestNewReportsEveryFault gives New a spec and a config with a fault in each place, and wants one error that lists them

@@ -181,9 +181,9 @@ func (w *world) rows(id string) map[string]string {
 // settled waits until the set is whole, has nothing more to do, and all have the same data.
 func (w *world) settled() replication.Topology {
 	w.t.Helper()
-	top := w.whole()
+	w.whole()
 	time.Sleep(2 * time.Second)
-	top, _ = w.manager().Topology()
+	top, _ := w.manager().Topology()
 	require.True(w.t, whole(top), "%+v", top)
 	plan := w.manager().Plan()
 	require.Empty(w.t, plan.Steps, "%v", plan)
