@@ -250,13 +250,13 @@ func TestScheduleEqualsOracle(t *testing.T) {
 	all := zones(t)
 	histories := map[string]bool{} // of the ten years; many zones share one
 	for _, z := range all {
-		history := ""
+		var history strings.Builder
 		for at := from; !at.IsZero() && at.Before(to); _, at = at.In(z).ZoneBounds() {
 			_, off := at.In(z).Zone()
-			history += fmt.Sprint(at.Unix(), off, " ")
+			history.WriteString(fmt.Sprint(at.Unix(), off, " "))
 		}
-		if long && !histories[history] {
-			histories[history] = true
+		if long && !histories[history.String()] {
+			histories[history.String()] = true
 			run(newOracle(z, from, to, time.Minute), 8, false)
 		}
 		var transitions []time.Time

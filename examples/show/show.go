@@ -81,11 +81,11 @@ func names(e scalr.Event) string {
 			values[f[1]] += " " + f[0] + f[3]
 		}
 	}
-	text := ""
+	var text strings.Builder
 	for _, name := range order {
-		text += "\n         " + name + values[name]
+		text.WriteString("\n         " + name + values[name])
 	}
-	return text
+	return text.String()
 }
 
 // Count says how many events of a kind there were.

@@ -76,7 +76,7 @@ func ZooKeeper(t testing.TB, n int, lines ...string) *Ensemble {
 			if err := os.Mkdir(m.Dir+"/data", 0o700); err != nil {
 				return err
 			}
-			if err := os.WriteFile(m.Dir+"/data/myid", []byte(fmt.Sprint(i)), 0o600); err != nil {
+			if err := os.WriteFile(m.Dir+"/data/myid", fmt.Append(nil, i), 0o600); err != nil {
 				return err
 			}
 			return os.WriteFile(m.Dir+"/zoo.cfg", []byte(strings.Join(conf, "\n")+"\n"), 0o600)
