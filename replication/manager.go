@@ -79,6 +79,8 @@ func (m *Manager) MachineEnded(machine string) {
 // Run detects, recovers and publishes until the context ends, and returns the context's cause. Whatever it started has
 // ended when it returns. It may be called again then, and begins without knowledge of the members, as a new Manager does.
 // It is an error to call it while it runs.
+//
+// Two Managers must not run for one set at the same time: where several hosts could, each calls Run under a lease.
 func (m *Manager) Run(ctx context.Context) error {
 	if err := m.begin(); err != nil {
 		return err

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr/replication"
 	"github.com/scalr-go/scalr/replication/memdb"
@@ -92,4 +95,102 @@ func TestConformance(t *testing.T) {
 			replicationtest.Run(t, func(testing.TB) replicationtest.Fixture { return fixture(options) })
 		})
 	}
+}
+
+// Replication takes the time that the options say, also when nobody looks meanwhile.
+func TestTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		c := memdb.New(memdb.Options{Latency: time.Second, Delay: time.Minute, Apply: time.Hour})
+		a, b := replication.Member{Addr: "a"}, replication.Member{Addr: "b"}
+		c.Start("a")
+		c.Start("b")
+		require.NoError(t, c.Promote(ctx, a, false))
+		require.NoError(t, c.Follow(ctx, b, a))
+		begin := time.Now()
+		require.NoError(t, c.Write(ctx, "a", "k", "v"))
+		require.Equal(t, 2*time.Second, time.Since(begin), "a session and a write")
+		time.Sleep(time.Minute + time.Hour - 3*time.Second)
+		_, found, _ := c.Read(ctx, "b", "k") // two seconds more, one less than it takes
+		require.False(t, found)
+		_, found, _ = c.Read(ctx, "b", "k")
+		require.True(t, found)
+
+		require.NoError(t, c.SetSemiSync(ctx, a, true))
+		begin = time.Now()
+		require.NoError(t, c.Write(ctx, "a", "k", "w"))
+		require.Equal(t, 2*time.Second+time.Minute, time.Since(begin), "and the way to the replica")
+
+		st, err := c.Observe(ctx, b)
+		require.NoError(t, err)
+		require.Equal(t, replication.Behind, c.Compare(st.Applied, st.Received))
+		require.Equal(t, time.Minute+time.Second, st.Lag)
+	})
+}
+
+// A partition is silent, and lasts until it is healed.
+func TestCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := memdb.New(memdb.Options{})
+		a, b := replication.Member{Addr: "a"}, replication.Member{Addr: "b"}
+		c.Start("a")
+		c.Start("b")
+		require.NoError(t, c.Promote(t.Context(), a, false))
+		require.NoError(t, c.Follow(t.Context(), b, a))
+
+		c.Cut("a", memdb.Manager)
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := c.Observe(ctx, a)
+		require.ErrorIs(t, err, replication.ErrUnreachable)
+		require.NotErrorIs(t, err, replication.ErrRefused)
+		require.Equal(t, time.Second, time.Since(begin))
+		require.NoError(t, c.Write(t.Context(), "a", "k", "v"), "applications still reach it")
+		_, found, _ := c.Read(t.Context(), "b", "k")
+		require.True(t, found, "and so do replicas")
+		time.AfterFunc(time.Minute, func() { c.Heal(memdb.Manager, "a") })
+		_, err = c.Observe(t.Context(), a)
+		require.NoError(t, err)
+
+		c.Cut("b", "a")
+		require.NoError(t, c.Write(t.Context(), "a", "l", "v"))
+		_, found, _ = c.Read(t.Context(), "b", "l")
+		require.False(t, found)
+		st, _ := c.Observe(t.Context(), b)
+		require.True(t, st.Receives, "it does not know yet")
+		time.Sleep(time.Second)
+		st, _ = c.Observe(t.Context(), b)
+		require.False(t, st.Receives)
+		c.Heal("a", "b")
+		_, found, _ = c.Read(t.Context(), "b", "l")
+		require.True(t, found)
+
+		c.Remove("a")
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = c.Observe(ctx, a)
+		require.ErrorIs(t, err, replication.ErrUnreachable)
+	})
+}
+
+// What a semi-synchronous primary has and no replica acknowledged is there after a crash, and was not acknowledged.
+func TestTail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := memdb.New(memdb.Options{})
+		a := replication.Member{Addr: "a"}
+		c.Start("a")
+		require.NoError(t, c.Promote(t.Context(), a, true))
+		result := make(chan error)
+		go func() { result <- c.Write(t.Context(), "a", "k", "v") }()
+		synctest.Wait()
+		_, found, _ := c.Read(t.Context(), "a", "k")
+		require.False(t, found, "nobody reads what is not acknowledged")
+		c.Crash("a")
+		require.ErrorIs(t, <-result, replication.ErrRefused)
+		c.Start("a")
+		_, found, _ = c.Read(t.Context(), "a", "k")
+		require.True(t, found)
+		require.ErrorIs(t, c.Write(t.Context(), "a", "k", "w"), memdb.ErrReadOnly)
+	})
 }
