@@ -156,9 +156,7 @@ func TestUserDataStaysSecret(t *testing.T) {
 		}
 	}
 	require.Contains(t, told.String(), "quota")
-	for _, e := range *events {
-		told.WriteString(e.String())
-	}
+	told.WriteString(events.text())
 	require.NotContains(t, told.String(), secret)
 	require.NotContains(t, told.String(), "horse")
 }

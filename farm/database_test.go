@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/farm/scale"
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/memcloud"
@@ -25,7 +25,7 @@ type shopDB struct {
 	manager *replication.Manager
 	config  Config
 	farm    *Farm
-	events  []scalr.Event
+	events  recorder
 }
 
 func newShopDB(t *testing.T, spec Spec, o memcloud.Options) *shopDB {
@@ -44,7 +44,7 @@ func newShopDB(t *testing.T, spec Spec, o memcloud.Options) *shopDB {
 	s.cloud = testCloud(o)
 	s.config = testConfig(s.cloud, testZone())
 	s.config.Interval, s.config.ListLag = 2*time.Second, time.Second
-	s.config.Events = func(e scalr.Event) { s.events = append(s.events, e) }
+	s.config.Events = s.events.event
 	s.restart(t, spec)
 	return s
 }
@@ -139,22 +139,23 @@ func TestHostProgramRestartsWhileThePrimaryIsDead(t *testing.T) {
 // TestShrinkingSparesThePrimary makes the highest slot the primary and shrinks the role.
 func TestShrinkingSparesThePrimary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		spec, want := dbSpec(1), 3
+		spec := dbSpec(1)
+		var want atomic.Int64
+		want.Store(3)
 		spec.Roles[0].Max, spec.Roles[0].Scale = 3, &Scale{Custom: "mine"}
 		s := newShopDB(t, dbSpec(3), memcloud.Options{BootTime: 5 * time.Second})
-		s.config.Policies = map[string]scale.Policy{"mine": scale.Func(func(scale.Input) scale.Decision { return scale.Decision{Desired: want} })}
+		s.config.Policies = map[string]scale.Policy{"mine": scale.Func(func(scale.Input) scale.Decision { return scale.Decision{Desired: int(want.Load())} })}
 		s.restart(t, spec)
 		defer s.run(t)()
 		time.Sleep(time.Minute)
 		require.Equal(t, 3, s.ready())
 		require.NoError(t, s.manager.Switchover(t.Context(), "db-3"))
 		primary := s.farm.Servers("db")[2].ID
-		want = 1
+		want.Store(1)
 		time.Sleep(time.Minute)
 		require.Equal(t, []string{primary}, world(s.cloud))
 		require.Equal(t, "db-3", s.primary())
-		synctest.Wait()
-		require.True(t, slices.ContainsFunc(s.events, func(e scalr.Event) bool { return e.Kind == ScaleDown }))
+		require.Contains(t, s.events.kinds(), string(ScaleDown))
 	})
 }
 

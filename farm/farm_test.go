@@ -22,18 +22,43 @@ import (
 	"github.com/scalr-go/scalr/provider/memcloud"
 )
 
-// record keeps the events of a farm.
-func record(c *Config) *[]scalr.Event {
-	events := new([]scalr.Event)
-	c.Events = func(e scalr.Event) { *events = append(*events, e) }
-	return events
+// recorder keeps the events of a farm.
+type recorder struct {
+	mu     sync.Mutex
+	events []scalr.Event
 }
 
-func kindsOf(events []scalr.Event) (list []string) {
-	for _, e := range events {
+func record(c *Config) *recorder {
+	r := new(recorder)
+	c.Events = r.event
+	return r
+}
+
+func (r *recorder) event(e scalr.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+// kinds gives the kinds of what has happened.
+func (r *recorder) kinds() (list []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.events {
 		list = append(list, string(e.Kind))
 	}
 	return list
+}
+
+// text gives all of it as a person would read it.
+func (r *recorder) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var b strings.Builder
+	for _, e := range r.events {
+		fmt.Fprintln(&b, e, e.Attrs)
+	}
+	return b.String()
 }
 
 // values gives what a name holds.
@@ -158,8 +183,8 @@ func TestAbsenceIsNotDeath(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, ids, world(cloud))
 		}
-		require.Contains(t, kindsOf(*events), string(ViewDistrusted))
-		require.Contains(t, kindsOf(*events), string(ViewTrusted))
+		require.Contains(t, events.kinds(), string(ViewDistrusted))
+		require.Contains(t, events.kinds(), string(ViewTrusted))
 
 		// One machine that vanishes for good is replaced after a while, half of them after a longer while.
 		blind.hide = func(i int) bool { return i == 0 }
@@ -240,7 +265,7 @@ func TestScalingFollowsTheMetric(t *testing.T) {
 		run(5 * time.Minute)
 		require.Equal(t, 2, ready())
 		for _, k := range []scalr.Kind{ScaleUp, ScaleDown, HostUp, HostDown, PassFailed} {
-			require.Contains(t, kindsOf(*events), string(k))
+			require.Contains(t, events.kinds(), string(k))
 		}
 		// What stays are the lowest slots.
 		require.Equal(t, []string{"www-1", "www-2"}, []string{f.Servers("www")[0].Name, f.Servers("www")[1].Name})
@@ -432,7 +457,7 @@ func TestSurplusIsKeptForAWhile(t *testing.T) {
 			require.Len(t, world(cloud), 5)
 			time.Sleep(config.Grace / 11)
 		}
-		require.Contains(t, kindsOf(*events), string(Quarantined))
+		require.Contains(t, events.kinds(), string(Quarantined))
 		require.NoError(t, passes(t.Context(), f, 100, 2))
 		require.Len(t, world(cloud), 2)
 		require.Len(t, f.Servers(""), 2)
@@ -527,7 +552,7 @@ func TestLostLeaseStopsThePass(t *testing.T) {
 		time.Sleep(config.Interval + time.Second)
 		synctest.Wait()
 		require.LessOrEqual(t, launches, 2)
-		require.Contains(t, kindsOf(*events), string(LeaseLost))
+		require.Contains(t, events.kinds(), string(LeaseLost))
 		time.Sleep(time.Minute)
 		require.Len(t, world(cloud), 5)
 		cancel()

@@ -14,7 +14,7 @@ import (
 //	int-<role>       the same by private addresses
 //	<role>-<index>   one machine
 //	<role>-primary   the primary of a database
-//	<role>-replicas  the replicas of a database that serve reads
+//	<role>-replicas  the replicas of a database that serve reads; the primary while there are none
 //	<alias>, apex    the same as <role>; the apex has the machines where the balancer is known by name
 //
 // A role that serves web, or nothing that the farm knows of, is published by its public addresses, or private ones where
@@ -112,6 +112,9 @@ func (d *decision) names() []dnsreg.RRset {
 		}
 		if r.Serves == Database {
 			service = primary
+			if len(replicas) == 0 {
+				replicas = primary // somebody must answer those who read
+			}
 			n.add(r.Name+"-primary", primary...)
 			n.add(r.Name+"-replicas", replicas...)
 		}
