@@ -8,9 +8,10 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: test servers check fuzz bench
 
-# test installs what is missing, when it may, and runs every test. Without the servers their tests skip, and say why.
+# test installs what is missing, when it may, and runs every test, one package after another: the servers are to have the
+# machine to themselves. Without the servers their tests skip, and say why.
 test: servers
-	go test -race -shuffle=on -timeout 15m ./...
+	go test -race -shuffle=on -p 1 -timeout 15m ./...
 
 servers:
 	@missing=; for p in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$p >/dev/null || missing="$$missing $$p"; done; \
