@@ -125,12 +125,30 @@ func TestDrainKeepsRelayLogs(t *testing.T) {
 				_, err := e.Drain(t.Context(), replica.Member)
 				require.NoError(t, err)
 				require.Equal(t, "0", one(t, replica.app(t), "SELECT COUNT(*) FROM app.t"))
-				// What is gone is not waited for, nor claimed.
-				st := observe(t, e, replica)
-				require.Equal(t, st.Applied, st.Received)
-				require.NoError(t, e.Promote(t.Context(), replica.Member, false))
 			})
 		}
+	}
+}
+
+// What somebody deleted is not waited for, nor claimed.
+func TestDrainWithoutRelayLogs(t *testing.T) {
+	for _, deletion := range []string{"STOP SLAVE; RESET SLAVE", "STOP SLAVE; CHANGE MASTER TO MASTER_CONNECT_RETRY=2",
+		"STOP SLAVE; START SLAVE SQL_THREAD"} {
+		t.Run(deletion, func(t *testing.T) {
+			t.Parallel()
+			e, primary, replica := pair(t)
+			exec(t, replica.admin(t), "STOP SLAVE SQL_THREAD")
+			exec(t, primary.app(t), "INSERT INTO app.t (v) VALUES ('lost')")
+			received(t, e, replica, primary)
+			require.NoError(t, primary.Kill(t.Context()))
+			exec(t, replica.admin(t), deletion)
+			t.Log(observe(t, e, replica))
+			_, err := e.Drain(t.Context(), replica.Member)
+			require.NoError(t, err)
+			st := observe(t, e, replica)
+			require.Equal(t, st.Applied, st.Received)
+			require.NoError(t, e.Promote(t.Context(), replica.Member, false))
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package mysql_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -107,26 +108,47 @@ func TestFollowAgainChangesNothing(t *testing.T) {
 	}
 }
 
+// A primary that was fenced and has nothing of its own goes on where it was, though its successor no longer has the
+// binary logs from before.
+func TestFollowOfADemotedPrimary(t *testing.T) {
+	e, old, next := pair(t)
+	exec(t, old.app(t), "INSERT INTO app.t (v) VALUES ('x')")
+	require.NoError(t, e.Fence(t.Context(), old.Member))
+	caughtUp(t, e, next, old)
+	_, err := e.Drain(t.Context(), next.Member)
+	require.NoError(t, err)
+	require.NoError(t, e.Promote(t.Context(), next.Member, false))
+	purge(t, next)
+	exec(t, next.app(t), "INSERT INTO app.t (v) VALUES ('y')")
+	require.NoError(t, e.Follow(t.Context(), old.Member, next.Member))
+	caughtUp(t, e, old, next)
+	require.Equal(t, "2", one(t, old.app(t), "SELECT COUNT(*) FROM app.t"))
+}
+
+// purge leaves the server with an empty binary log.
+func purge(t testing.TB, n *node) {
+	t.Helper()
+	db := n.admin(t)
+	exec(t, db, "FLUSH BINARY LOGS")
+	within(t, "the log is purged", func() bool {
+		exec(t, db, "PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")
+		rows, err := db.Query("SHOW BINARY LOGS")
+		require.NoError(t, err)
+		defer rows.Close()
+		files := 0
+		for rows.Next() {
+			files++
+		}
+		return files == 1
+	})
+}
+
 // A primary whose binary logs no longer reach back to the replica's position cannot be followed: the replica is seeded.
 func TestFollowWhereBinaryLogsArePurged(t *testing.T) {
 	e, primary, replica := pair(t)
 	exec(t, replica.admin(t), "STOP SLAVE")
 	exec(t, primary.app(t), "INSERT INTO app.t (v) VALUES ('x')")
-	exec(t, primary.admin(t), "FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
-	last := one(t, primary.admin(t), "SELECT @@global.gtid_binlog_pos")
-	require.NotEmpty(t, last)
-	within(t, "the log is purged", func() bool {
-		_, err := primary.admin(t).Exec("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")
-		require.NoError(t, err)
-		rows, err := primary.admin(t).Query("SHOW BINARY LOGS")
-		require.NoError(t, err)
-		defer rows.Close()
-		n := 0
-		for rows.Next() {
-			n++
-		}
-		return n == 1
-	})
+	purge(t, primary)
 	err := e.Follow(t.Context(), replica.Member, primary.Member)
 	require.ErrorIs(t, err, replication.ErrDiverged)
 	require.ErrorContains(t, err, "seed it again")
@@ -196,8 +218,12 @@ func TestFollowAppliesRelayLogsFirst(t *testing.T) {
 	require.NoError(t, e.Promote(t.Context(), other.Member, false))
 
 	unlock := lockTable(t, replica)
-	timer := time.AfterFunc(time.Second, unlock)
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.ErrorIs(t, e.Follow(ctx, replica.Member, other.Member), context.DeadlineExceeded)
+	st := observe(t, e, replica)
+	require.True(t, st.Source == primary.Addr && e.Compare(st.Received, st.Applied) == replication.Ahead, "%+v", st)
+	unlock()
 	require.NoError(t, e.Follow(t.Context(), replica.Member, other.Member))
 	require.Equal(t, "1", one(t, replica.app(t), "SELECT COUNT(*) FROM app.t"))
 	caughtUp(t, e, replica, other)

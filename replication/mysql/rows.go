@@ -252,7 +252,8 @@ func (col column) selects() string {
 	return name(col.name)
 }
 
-// appendLiteral writes a value as it came in a session with NAMES binary, so that the target stores the same bytes.
+// appendLiteral writes a value as it came in a session with NAMES binary, so that the target stores the same bytes. What
+// is no integer is a string, also FLOAT and DOUBLE: of a number -0 the sign would be lost.
 func (col column) appendLiteral(buf, v []byte) []byte {
 	if v == nil {
 		return append(buf, "NULL"...)
@@ -260,8 +261,7 @@ func (col column) appendLiteral(buf, v []byte) []byte {
 	switch col.kind {
 	case "tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "enum", "set", "year":
 		return append(buf, v...)
-	case "float", "double", "date", "time", "datetime", "timestamp", "uuid", "inet4", "inet6":
-		// As text: the bytes would be taken for the type's inner form, and -0 for an integer.
+	case "uuid", "inet4", "inet6": // bytes would be taken for the type's inner form
 		buf = append(buf, "_latin1'"...)
 		buf = append(buf, v...)
 		return append(buf, '\'')
