@@ -90,11 +90,25 @@ func supervises(pid int) bool {
 	return err != nil || !bytes.HasPrefix(line, []byte("/bin/sh\x00-c\x00"+supervisor+"\x00"))
 }
 
-// waits reports whether the process is a supervisor that still waits for its line: it comes through a pipe, which is its
-// standard input.
+// A supervisor's line comes through a pipe, which is its standard input; then it opens another one. What a process is, is
+// told by what it has, since one that is about to end has nothing any more.
+
+// waits reports whether the process is a supervisor without a line.
 func waits(pid int) bool {
 	in, err := os.Readlink(proc(pid, "fd/0"))
 	return err == nil && strings.HasPrefix(in, "pipe:") && supervises(pid)
+}
+
+// goesOn reports whether the process, a supervisor, has got its line.
+func goesOn(pid int) bool {
+	in, err := os.Readlink(proc(pid, "fd/0"))
+	return err == nil && in == "/dev/null"
+}
+
+// isProgram reports whether the process is no supervisor and not about to end.
+func isProgram(pid int) bool {
+	line, err := os.ReadFile(proc(pid, "cmdline"))
+	return err == nil && len(line) > 0 && !supervises(pid)
 }
 
 // members finds the living processes that bear the mark.

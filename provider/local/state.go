@@ -66,10 +66,10 @@ func (c *Cloud) judge(ctx context.Context, r instance) condition {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	// A supervisor that still waits for its line is about to go on, or to end since its host has died.
+	// A supervisor that has no line yet is about to go on, or to end since its host has died.
 	for wait := time.Duration(0); sleep(ctx, wait) == nil; wait = time.Millisecond {
 		if r.Proc.alive() {
-			if !waits(r.Proc.PID) {
+			if goesOn(r.Proc.PID) {
 				return up
 			}
 			continue
@@ -80,13 +80,13 @@ func (c *Cloud) judge(ctx context.Context, r instance) condition {
 		case exit != "":
 			return ended
 		}
-		// The supervisor was killed, and its program may live on without it; or this is another one, whose host died
+		// The supervisor was killed, and its program may live on without it; or there is another one, whose host died
 		// before it could record it.
 		pids, err := members(instanceMark(r.ID))
 		if err != nil || len(pids) == 0 {
 			return ended
 		}
-		if !slices.ContainsFunc(pids, waits) {
+		if !slices.ContainsFunc(pids, waits) && slices.ContainsFunc(pids, isProgram) {
 			return up
 		}
 	}

@@ -23,6 +23,8 @@ func identify(int) (procID, error)                         { return procID{}, er
 func (procID) alive() bool                                 { return false }
 func supervises(int) bool                                  { return false }
 func waits(int) bool                                       { return false }
+func goesOn(int) bool                                      { return false }
+func isProgram(int) bool                                   { return false }
 func (procID) thisBoot() bool                              { return false }
 func members(mark) ([]int, error)                          { return nil, errors.ErrUnsupported }
 func (mark) on(int) bool                                   { return false }
