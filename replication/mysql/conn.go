@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"net"
 	"sync"
 	"time"
@@ -66,9 +67,7 @@ func (e *Engine) open(addr string, more map[string]string) (*sql.DB, error) {
 		"lock_wait_timeout":  "3",
 		"max_statement_time": "0",
 	}
-	for k, v := range more {
-		c.Params[k] = v
-	}
+	maps.Copy(c.Params, more)
 	connector, err := sqldriver.NewConnector(c)
 	if err != nil {
 		return nil, fmt.Errorf("config: %s", e.redact(err.Error()))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -122,12 +123,7 @@ func isServer(err error, numbers ...uint16) bool {
 	if !ok {
 		return false
 	}
-	for _, n := range numbers {
-		if e.number == n {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(numbers, e.number)
 }
 
 // clean takes everything quoted out of a server's message: servers quote what they echo of statements, names and data,

@@ -136,7 +136,7 @@ func TestFenceIsBounded(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Close()
 	exec(t, conn, "LOCK TABLES app.t WRITE")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	err = e.Fence(ctx, n.Member)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
