@@ -70,6 +70,7 @@ func TestServerStopsAndStarts(t *testing.T) {
 }
 
 func TestNothingIsLeft(t *testing.T) {
+	testenv.Need(t, "memcached")
 	var s *testenv.Server
 	t.Run("test", func(t *testing.T) {
 		s = testenv.Memcached(t, 1)[0]
