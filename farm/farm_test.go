@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -361,16 +362,21 @@ func TestRunHoldsTheLease(t *testing.T) {
 			go func() { done <- f.Run(ctx) }()
 			return f, cancel, done
 		}
+		held := func() []string {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(holders)
+		}
 		_, stop, done := start("first")
 		synctest.Wait()
 		second, _, ended := start("second")
 		time.Sleep(time.Minute)
 		require.Len(t, world(cloud), 3)
-		require.Equal(t, []string{"first"}, holders)
+		require.Equal(t, []string{"first"}, held())
 		stop()
 		require.ErrorIs(t, <-done, context.Canceled)
 		time.Sleep(time.Minute)
-		require.Equal(t, []string{"first", "second"}, holders)
+		require.Equal(t, []string{"first", "second"}, held())
 		require.Len(t, world(cloud), 3)
 		require.ErrorContains(t, second.Run(t.Context()), "runs already")
 
@@ -535,10 +541,10 @@ func TestLostLeaseStopsThePass(t *testing.T) {
 		config := testConfig(cloud, testZone())
 		config.Locker = &locker
 		events := record(&config)
-		launches := 0
+		var launches atomic.Int64
 		cloud.SetFault(func(_ context.Context, c memcloud.Call) error {
 			if c.Method == "Launch" && !c.After {
-				if launches++; launches == 2 {
+				if launches.Add(1) == 2 {
 					locker.Expire("farm/shop")
 				}
 			}
@@ -551,7 +557,7 @@ func TestLostLeaseStopsThePass(t *testing.T) {
 		go func() { done <- f.Run(ctx) }()
 		time.Sleep(config.Interval + time.Second)
 		synctest.Wait()
-		require.LessOrEqual(t, launches, 2)
+		require.LessOrEqual(t, launches.Load(), int64(2))
 		require.Contains(t, events.kinds(), string(LeaseLost))
 		time.Sleep(time.Minute)
 		require.Len(t, world(cloud), 5)
