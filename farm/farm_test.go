@@ -582,7 +582,7 @@ func TestRetryThatIsRefusedIsNoAnswer(t *testing.T) {
 			}
 			if !c.After && calls == 1 {
 				calls++
-				return provider.ErrThrottled
+				return provider.ErrCapacity
 			}
 			return nil
 		})
@@ -735,5 +735,59 @@ func TestSuccessorInheritsTheAddress(t *testing.T) {
 		require.NoError(t, passes(t.Context(), f, 100, 2))
 		require.Equal(t, "www-3", f.Servers("www")[1].Name)
 		require.Equal(t, third.Public, f.Servers("www")[1].Public)
+	})
+}
+
+// TestEndWaitsForTheLists ends a farm right after a program has died with a launch that no list shows yet.
+func TestEndWaitsForTheLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{ListLag: 8 * time.Second})
+		ctx, cancel := context.WithCancel(t.Context())
+		h := &host{kill: 2, after: true, killed: cancel} // the call after the first listing is the launch
+		spec, config := web(1, 1), testConfig(cloud, testZone())
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		_, err = f.Plan(t.Context())
+		require.NoError(t, err)
+		cloud.SetFault(func(ctx context.Context, c memcloud.Call) error {
+			if c.Method != "Instances" && c.Method != "Launch" {
+				return nil
+			}
+			return h.fault(ctx, c)
+		})
+		require.ErrorIs(t, passes(ctx, f, 3, 2), context.Canceled)
+		cloud.SetFault(nil)
+		require.Len(t, world(cloud), 1)
+		f, err = New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, f.Terminate(t.Context(), TerminateOptions{}))
+		require.Empty(t, world(cloud))
+	})
+}
+
+// TestNothingIsEndedInADistrustedView hides half of the machines, and wants fewer of those that can be seen.
+func TestNothingIsEndedInADistrustedView(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		blind := &blinder{Cloud: cloud}
+		spec, config := web(1, 10), testConfig(blind, testZone())
+		want := 10
+		spec.Roles[0].Scale = &Scale{Custom: "mine"}
+		config.Policies = map[string]scale.Policy{"mine": scale.Func(func(scale.Input) scale.Decision { return scale.Decision{Desired: want} })}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		ids := world(cloud)
+		blind.hide = func(i int) bool { return i%2 == 0 }
+		want = 2
+		for range 60 {
+			_, err := f.Reconcile(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, ids, world(cloud))
+			time.Sleep(5 * time.Second)
+		}
+		blind.hide = nil
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Len(t, world(cloud), 2)
 	})
 }
