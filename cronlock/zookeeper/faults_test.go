@@ -260,6 +260,33 @@ func TestDigest(t *testing.T) {
 	require.NotContains(t, err.Error(), "wr0ng")
 }
 
+// A connection that breaks while a request is being written is as any lost connection: the client library hands on the
+// network's own error then.
+func TestTornWrites(t *testing.T) {
+	e := testenv.ZooKeeper(t, 1)
+	w := newWorld(t, e)
+	l := &link{}
+	c := w.open(func(o *zookeeper.Options) { o.Dial = l.dial })
+	run := cronlock.Claim{Key: cronlock.Key{Job: "j", At: time.Unix(1e9, 0)}, Status: cronlock.Running, Runner: "r", Attempt: 1}
+	var mu sync.Mutex
+	torn := map[int32]int{}
+	l.mu.Lock()
+	l.tear = func(op int32) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		torn[op]++
+		return torn[op] == 1 // the first of each kind
+	}
+	l.mu.Unlock()
+	_, err := c.Claim(t.Context(), run)
+	require.NoError(t, err)
+	require.NoError(t, c.Hold(t.Context(), "a", func(context.Context, cronlock.Lease) error { return nil }))
+	require.NoError(t, c.TryHold(t.Context(), "b", func(context.Context, cronlock.Lease) error { return nil }))
+	mu.Lock()
+	defer mu.Unlock()
+	require.Greater(t, len(torn), 3, "%v", torn)
+}
+
 // The connection is TLS, and a server that cannot show who it is gets no request.
 func TestTLS(t *testing.T) {
 	e := testenv.ZooKeeper(t, 1)

@@ -16,6 +16,8 @@ type link struct {
 	conns map[*linkConn]bool
 	// drop is asked for each request, by opcode, whether to deliver it and then cut the connection instead of answering.
 	drop func(opcode int32) bool
+	// tear is asked for each request whether the connection breaks just before it is written.
+	tear func(opcode int32) bool
 }
 
 func (l *link) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -90,8 +92,11 @@ func (c *linkConn) Write(p []byte) (int, error) {
 	} else if len(p) >= 12 {
 		xid, op := int32(binary.BigEndian.Uint32(p[4:])), int32(binary.BigEndian.Uint32(p[8:]))
 		c.link.mu.Lock()
-		drop := c.link.drop
+		drop, tear := c.link.drop, c.link.tear
 		c.link.mu.Unlock()
+		if xid > 0 && tear != nil && tear(op) {
+			c.Conn.Close()
+		}
 		if xid > 0 && drop != nil && drop(op) {
 			c.lost[xid] = true
 		}

@@ -31,6 +31,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -253,8 +254,13 @@ func do[T any](ctx context.Context, c *Client, call func() (T, error)) (T, error
 	}
 }
 
-// passing reports whether an error says that the connection is in trouble. What was asked may have been done or not.
+// passing reports whether an error says that the connection is in trouble. What was asked may have been done or not. The
+// client library hands on the network's own error where a connection breaks while a request is being written. (The
+// end of a context is a net.Error too, and is not meant.)
 func passing(err error) bool {
+	if _, broken := errors.AsType[*net.OpError](err); broken || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		return true
+	}
 	for _, e := range []error{zk.ErrConnectionClosed, zk.ErrNoServer, zk.ErrSessionExpired, zk.ErrSessionMoved, zk.ErrClosing} {
 		if errors.Is(err, e) {
 			return true
