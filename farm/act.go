@@ -91,9 +91,10 @@ func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
 		err := pool.Provider.Terminate(ctx, s.Subject)
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if m, ok := f.history.machines[s.Subject]; ok && err == nil {
+		if i, known := f.history.find(f.config.cloud(pool), s.Subject); known && err == nil {
+			m := *f.history.machines[i]
 			m.ended = time.Now()
-			f.history.machines[s.Subject] = m
+			f.history.machines[i] = &m
 		}
 		return err
 	case CreateVolume, AttachVolume, DetachVolume, DeleteVolume:
@@ -150,11 +151,10 @@ func (f *Farm) launchOnce(ctx context.Context, s *Step, pool *Pool, r *Role, dat
 	l.Tags[TagGeneration] = strconv.Itoa(s.Generation)
 	l.Token = token(l, data)
 	f.mu.Lock()
-	mem := f.history.slots[at]
+	mem := f.history.slot(at)
 	again := mem.unresolved
 	f.history.created = time.Now()
 	mem.generation, mem.unresolved, mem.offer, mem.tried, mem.tries = s.Generation, true, o, f.history.created, mem.tries+1
-	f.history.slots[at] = mem
 	if len(s.Volumes) > 0 {
 		f.use(at) // whatever the answer will be
 	}
@@ -162,25 +162,23 @@ func (f *Farm) launchOnce(ctx context.Context, s *Step, pool *Pool, r *Role, dat
 	in, err := pool.Provider.Launch(ctx, l)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	mem = f.history.slots[at]
 	switch {
 	case err == nil:
 		mem.unresolved, mem.tries = false, 0
 		if !in.State.Gone() {
-			f.launched(in, at, s)
+			f.launched(in, at, s, pool)
 		}
 	case definite(err) && !again:
 		// Nothing was launched: the next try may take the same generation with another offer.
 		mem.unresolved, mem.tries, mem.generation = false, 0, s.Generation-1
 		f.avoid(o, err)
 	}
-	f.history.slots[at] = mem
 	return in, err
 }
 
 // use notes that the slot's volume is not fresh any more.
 func (f *Farm) use(at slot) {
-	key := "volume/" + at.name()
+	key := thing{kind: "volume", slot: at}
 	if m := f.history.made[key]; m.fresh != "" {
 		m.fresh = ""
 		f.history.made[key] = m
@@ -188,20 +186,12 @@ func (f *Farm) use(at slot) {
 }
 
 // launched notes a machine that no list shows yet.
-func (f *Farm) launched(in provider.Instance, at slot, s *Step) {
-	if _, known := f.history.machines[in.ID]; known {
-		return
+func (f *Farm) launched(in provider.Instance, at slot, s *Step, pool *Pool) {
+	m := &machine{id: in.ID, slot: at, generation: s.Generation, cloud: f.config.cloud(pool), pool: s.Pool, size: s.Size,
+		acked: time.Now(), state: in.State, private: in.Private, public: in.Public, launched: in.Launched}
+	if i, known := f.history.find(m.cloud, m.id); !known {
+		f.history.machines = slices.Insert(f.history.machines, i, m)
 	}
-	m := machine{id: in.ID, slot: at, generation: s.Generation, pool: s.Pool, size: s.Size, acked: time.Now(),
-		state: in.State, private: in.Private, public: in.Public, launched: in.Launched}
-	for _, c := range f.config.clouds() {
-		for _, p := range c.pools {
-			if p.Name == s.Pool {
-				m.cloud = c.id
-			}
-		}
-	}
-	f.history.machines[in.ID] = m
 }
 
 // avoid backs off from an offer that was refused.
@@ -257,7 +247,7 @@ func token(request any, secrets ...[]byte) string {
 
 // create notes that something is about to be created under a token that comes of key and request, creates it, and notes
 // whether it may exist now. While it may, no other pool is tried.
-func (f *Farm) create(key string, s *Step, call func(try int) error) error {
+func (f *Farm) create(key thing, s *Step, call func(try int) error) error {
 	o := offer{s.Pool, s.Size}
 	f.mu.Lock()
 	m := f.history.made[key]
@@ -281,7 +271,7 @@ func (f *Farm) create(key string, s *Step, call func(try int) error) error {
 }
 
 // delete ends something. Its token is used up: what is created next under the key takes another one.
-func (f *Farm) delete(key string, call error) error {
+func (f *Farm) delete(key thing, call error) error {
 	if call != nil {
 		return call
 	}
@@ -296,7 +286,7 @@ func (f *Farm) delete(key string, call error) error {
 func (f *Farm) callVolume(ctx context.Context, s *Step, pool *Pool) error {
 	volumes, _ := provider.As[provider.Volumes](pool.Provider)
 	at := slot{s.Role, s.Index}
-	key := "volume/" + at.name()
+	key := thing{kind: "volume", slot: at}
 	switch s.Action {
 	case AttachVolume:
 		f.mu.Lock()
@@ -331,7 +321,7 @@ func (f *Farm) callVolume(ctx context.Context, s *Step, pool *Pool) error {
 func (f *Farm) callAddress(ctx context.Context, s *Step, pool *Pool) error {
 	addresses, _ := provider.As[provider.Addresses](pool.Provider)
 	at := slot{s.Role, s.Index}
-	key := "address/" + at.name() + "/" + s.Pool
+	key := thing{"address", at, s.Pool}
 	switch s.Action {
 	case AssociateAddress:
 		return addresses.AssociateAddress(ctx, s.Subject, s.Instance)
@@ -354,7 +344,7 @@ func (f *Farm) callAddress(ctx context.Context, s *Step, pool *Pool) error {
 
 func (f *Farm) callBalancer(ctx context.Context, s *Step, pool *Pool) error {
 	balancers, _ := provider.As[provider.Balancers](pool.Provider)
-	key := "balancer/" + s.Role + "/" + s.Pool
+	key := thing{"balancer", slot{role: s.Role}, s.Pool}
 	switch s.Action {
 	case RegisterTarget:
 		return balancers.RegisterTarget(ctx, s.Subject, s.Instance)

@@ -3,6 +3,7 @@ package farm
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/scalr-go/scalr"
@@ -131,6 +132,11 @@ func (c Config) withDefaults() Config {
 	c.MetricAge = or(c.MetricAge, 3*time.Minute)
 	c.Backoff = or(c.Backoff, time.Minute)
 	return c
+}
+
+// cloud gives the place in Pools of the first pool that shares the provider of p.
+func (c *Config) cloud(p *Pool) int {
+	return slices.IndexFunc(c.Pools, func(q Pool) bool { return q.Provider == p.Provider })
 }
 
 // pool gives the pool of that name, or nil.

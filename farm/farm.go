@@ -196,6 +196,7 @@ func (f *Farm) settle(o observation, end *TerminateOptions) Plan {
 func (f *Farm) publish(ctx context.Context) error {
 	f.mu.Lock()
 	o, h, end := f.last, f.history.next(), f.ending
+	h.machines = slices.Clone(h.machines)
 	f.mu.Unlock()
 	if f.spec.Zone == "" || o.at.IsZero() || end != nil {
 		return nil

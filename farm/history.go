@@ -1,8 +1,10 @@
 package farm
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
+	"sort"
 	"strconv"
 	"time"
 
@@ -37,14 +39,14 @@ func slotOf(tags map[string]string) (s slot, ok bool) {
 // history is what a farm remembers from pass to pass. All of it can be lost: what matters is in the tags, and the rest
 // only makes decisions steadier. It is a value: next gives a copy for the next pass to change.
 type history struct {
-	started  time.Time // the first pass
-	created  time.Time // the last attempt to create something
-	machines map[string]machine
-	slots    map[slot]slotMemory
+	started  time.Time  // the first pass
+	created  time.Time  // the last attempt to create something
+	machines []*machine // sorted by cloud and ID; between passes one is replaced, never changed
+	slots    map[slot]*slotMemory
 	offers   map[offer]backoff
 	roles    map[string]roleMemory
 	clouds   map[int]cloudMemory  // by place in Config.Pools of the cloud's first pool
-	made     map[string]made      // volumes, addresses, balancers that were created and may not be listed yet
+	made     map[thing]made       // volumes, addresses, balancers that were created and may not be listed yet
 	extras   map[string]time.Time // addresses and balancers that nobody wants: since when
 	gone     map[string]time.Time // instances that are known to have ended: since when
 	tidy     bool                 // complete lists have shown no address and no balancer that nobody wants
@@ -75,10 +77,30 @@ type machine struct {
 	draining time.Time // since when it is on its way out; zero if it is not
 	surplus  time.Time // since when no slot wants it; zero if one does
 	ended    time.Time // when its end was accepted; lists may still show it as it was
+
+	at *slotMemory // of its slot, in the pass under way
 }
 
-// slotMemory is about launches into a slot.
+// find gives the place of a machine among the known ones, and whether it is there.
+func (h *history) find(cloud int, id string) (int, bool) {
+	return sort.Find(len(h.machines), func(i int) int {
+		return cmp.Or(cmp.Compare(cloud, h.machines[i].cloud), cmp.Compare(id, h.machines[i].id))
+	})
+}
+
+// slot gives what is known of a slot, for the caller to change.
+func (h *history) slot(s slot) *slotMemory {
+	mem := h.slots[s]
+	if mem == nil {
+		mem = &slotMemory{name: s.name()}
+		h.slots[s] = mem
+	}
+	return mem
+}
+
+// slotMemory is about a slot and the launches into it.
 type slotMemory struct {
+	name       string
 	generation int        // the highest that was tried
 	unresolved bool       // a try may have taken effect: only the same one may be repeated
 	tries      int        // how often it has been made
@@ -87,6 +109,17 @@ type slotMemory struct {
 	retry      backoff    // after machines that failed to come up
 	wanted     bool       // the slot was wanted by the last pass
 	addr       netip.Addr // where the slot last served
+
+	// Of the pass under way:
+	wants  bool     // the slot is wanted
+	holder *machine // the machine that has it
+}
+
+// thing names a volume, an address or a balancer that a slot or a role is to have.
+type thing struct {
+	kind string
+	slot slot   // of a balancer its role alone
+	pool string // of a volume empty: a slot has one
 }
 
 // made is something that was created and is to turn up in a list. If it does not, its token belongs to something that is
@@ -135,10 +168,17 @@ type cloudMemory struct {
 	distrust time.Time // since when its view is not believed; zero if it is
 }
 
-// next gives a copy to change.
+// next gives a copy to change, of all but the machines: a pass makes their list anew.
 func (h history) next() history {
-	h.machines = clone(h.machines)
-	h.slots = clone(h.slots)
+	slots := make(map[slot]*slotMemory, len(h.slots))
+	copies := make([]slotMemory, 0, len(h.slots))
+	for s, mem := range h.slots {
+		copies = append(copies, *mem)
+		mem = &copies[len(copies)-1]
+		mem.wants, mem.holder = false, nil
+		slots[s] = mem
+	}
+	h.slots = slots
 	h.offers = clone(h.offers)
 	h.roles = clone(h.roles)
 	h.clouds = clone(h.clouds)

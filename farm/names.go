@@ -87,7 +87,7 @@ func (d *decision) names() []dnsreg.RRset {
 			continue // a list that failed moves no name
 		}
 		for _, m := range d.byRole[r.Name] {
-			if d.holders[m.slot] != m || !m.ready || !m.draining.IsZero() || !m.private.IsValid() && !m.public.IsValid() {
+			if m.at.holder != m || !m.ready || !m.draining.IsZero() || !m.private.IsValid() && !m.public.IsValid() {
 				continue
 			}
 			inside, outside := publicOf(m.public, m.private), publicOf(m.private, m.public)
@@ -99,7 +99,7 @@ func (d *decision) names() []dnsreg.RRset {
 			if !public {
 				outside = inside
 			}
-			n.add(m.slot.name(), outside)
+			n.add(m.at.name, outside)
 			private = append(private, inside)
 			switch {
 			case r.Serves != Database:
@@ -139,7 +139,8 @@ func (d *decision) names() []dnsreg.RRset {
 	d.keepNames(n, owned)
 	var want []dnsreg.RRset
 	for _, s := range n.sets {
-		s.TTL = d.spec.TTL
+		slices.Sort(s.Values)
+		s.TTL, s.Values = d.spec.TTL, slices.Compact(s.Values)
 		want = append(want, *s)
 	}
 	slices.SortFunc(want, func(a, b dnsreg.RRset) int { return strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type) })
@@ -148,6 +149,10 @@ func (d *decision) names() []dnsreg.RRset {
 
 // keepNames leaves what a service's name has while nobody serves it. Names of single machines go with the slot.
 func (d *decision) keepNames(n *nameset, owned []dnsreg.RRset) {
+	had := make(map[string][]dnsreg.RRset, len(owned))
+	for _, s := range owned {
+		had[s.Name] = append(had[s.Name], s)
+	}
 	var stay []string
 	for i := range d.spec.Roles {
 		r := &d.spec.Roles[i]
@@ -162,9 +167,9 @@ func (d *decision) keepNames(n *nameset, owned []dnsreg.RRset) {
 		if r.Main {
 			stay = append(stay, "")
 		}
-		for s := range d.wanted {
-			if s.role == r.Name {
-				stay = append(stay, s.name())
+		for s, mem := range d.h.slots {
+			if s.role == r.Name && mem.wants {
+				stay = append(stay, mem.name)
 			}
 		}
 	}
@@ -173,10 +178,8 @@ func (d *decision) keepNames(n *nameset, owned []dnsreg.RRset) {
 		if slices.ContainsFunc([]string{"A", "AAAA", "CNAME"}, func(t string) bool { return n.sets[[2]string{full, t}] != nil }) {
 			continue
 		}
-		for _, had := range owned {
-			if had.Name == full {
-				n.sets[[2]string{full, had.Type}] = &had
-			}
+		for _, s := range had[full] {
+			n.sets[[2]string{full, s.Type}] = &s
 		}
 	}
 }
@@ -242,7 +245,5 @@ func (n *nameset) value(name, kind, value string) {
 	if n.sets[key] == nil {
 		n.sets[key] = &dnsreg.RRset{Name: key[0], Type: kind}
 	}
-	if s := n.sets[key]; !slices.Contains(s.Values, value) {
-		s.Values = append(s.Values, value)
-	}
+	n.sets[key].Values = append(n.sets[key].Values, value)
 }

@@ -117,8 +117,17 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 	return o
 }
 
-// drop leaves out what bears the name of another cloud's pool: two providers may speak to one account.
+// drop leaves out what bears the name of another cloud's pool: two providers may speak to one account. A provider that breaks
+// its word to sort its list must not make machines look lost.
 func (c *cloud) drop() {
+	byID := func(a, b provider.Instance) int { return cmp.Compare(a.ID, b.ID) }
+	if !slices.IsSortedFunc(c.instances.items, byID) {
+		slices.SortFunc(c.instances.items, byID)
+	}
+	c.instances.items = slices.CompactFunc(c.instances.items, func(a, b provider.Instance) bool { return a.ID == b.ID })
+	if len(c.others) == 0 {
+		return
+	}
 	c.instances.items = slices.DeleteFunc(c.instances.items, func(i provider.Instance) bool { return c.foreign(i.Tags) })
 	c.volumes.items = slices.DeleteFunc(c.volumes.items, func(v provider.Volume) bool { return c.foreign(v.Tags) })
 	c.addresses.items = slices.DeleteFunc(c.addresses.items, func(a provider.Address) bool { return c.foreign(a.Tags) })
@@ -146,11 +155,12 @@ func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
 		for _, in := range c.instances.items {
 			s, ok := slotOf(in.Tags)
 			r := f.role(s.role)
-			if !ok || r == nil || in.State != provider.Running {
+			if !ok || r == nil || in.State != provider.Running || r.Health == nil && r.Scale == nil {
 				continue
 			}
+			at, known := f.history.find(c.id, in.ID)
 			servers[s.role] = append(servers[s.role], Server{ID: in.ID, Name: s.name(), Role: s.role, Index: s.index,
-				Pool: in.Tags[TagPool], State: in.State, Ready: f.history.machines[in.ID].ready, Private: in.Private,
+				Pool: in.Tags[TagPool], State: in.State, Ready: known && f.history.machines[at].ready, Private: in.Private,
 				Public: publicOf(in.Private, in.Public), Port: r.Port})
 		}
 	}

@@ -10,6 +10,61 @@ import (
 	"github.com/scalr-go/scalr/provider"
 )
 
+// belongings are what the lists show beside machines, by whom it belongs to.
+type belongings struct {
+	volumes   map[slot][]*provider.Volume // the one to use first: that in use, then the oldest
+	addresses map[place]*provider.Address // of several the one in use, then the first
+	balancers map[[2]string]*provider.Balancer
+	targets   map[[2]string]bool // balancer and instance: registered, and not draining
+}
+
+// place is a slot in a cloud.
+type place struct {
+	cloud int
+	slot  slot
+}
+
+// sort finds out whom things belong to, once for all who ask.
+func (b *belongings) sort(clouds []cloud) {
+	b.volumes, b.addresses = map[slot][]*provider.Volume{}, map[place]*provider.Address{}
+	b.balancers, b.targets = map[[2]string]*provider.Balancer{}, map[[2]string]bool{}
+	for i := range clouds {
+		c := &clouds[i]
+		for i := range c.volumes.items {
+			v := &c.volumes.items[i]
+			if s, ok := slotOf(v.Tags); ok {
+				b.volumes[s] = append(b.volumes[s], v)
+			}
+		}
+		for i := range c.addresses.items {
+			a := &c.addresses.items[i]
+			if s, ok := slotOf(a.Tags); ok {
+				if found := b.addresses[place{c.id, s}]; found == nil || found.Instance == "" && a.Instance != "" {
+					b.addresses[place{c.id, s}] = a
+				}
+			}
+		}
+		for i := range c.balancers.items {
+			l := &c.balancers.items[i]
+			if key := [2]string{l.Tags[TagRole], l.Tags[TagPool]}; b.balancers[key] == nil {
+				b.balancers[key] = l
+			}
+			for _, t := range l.Targets {
+				if t.State != provider.TargetDraining {
+					b.targets[[2]string{l.ID, t.Instance}] = true
+				}
+			}
+		}
+	}
+	for _, found := range b.volumes {
+		if len(found) > 1 {
+			slices.SortFunc(found, func(a, b *provider.Volume) int {
+				return cmp.Or(trueFirst(a.Instance != "", b.Instance != ""), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+			})
+		}
+	}
+}
+
 // disk finds the volume of a slot. Not ok means that no machine may be launched into the slot now; a nil volume that is
 // ok is one that the role does not want or that is yet to be created.
 func (d *decision) disk(r *Role, s slot) (v *provider.Volume, ok bool) {
@@ -26,13 +81,13 @@ func (d *decision) disk(r *Role, s slot) (v *provider.Volume, ok bool) {
 	if v == nil {
 		return nil, true
 	}
-	holder := d.h.machines[v.Instance]
+	holder := d.machine(v.Instance)
 	switch {
 	case !v.Ready:
 		d.wait(r.Name, s.index, "volume %s is not ready", v.ID)
 	case v.Instance == "":
 		return v, true
-	case holder.id != "":
+	case holder != nil:
 		d.wait(r.Name, s.index, "volume %s is still with %s", v.ID, v.Instance)
 	default:
 		d.detach(v, s)
@@ -51,27 +106,27 @@ func (d *decision) detach(v *provider.Volume, s slot) {
 		Reason: "its machine is gone"})
 }
 
-// volumeOf gives the volume of a slot: of several the one that is in use, then the oldest.
-func (d *decision) volumeOf(s slot) *provider.Volume {
-	var found []*provider.Volume
-	for _, c := range d.o.clouds {
-		for i := range c.volumes.items {
-			if at, ok := slotOf(c.volumes.items[i].Tags); ok && at == s {
-				found = append(found, &c.volumes.items[i])
-			}
+// machine gives the known machine of that ID, or nil.
+func (d *decision) machine(id string) *machine {
+	for i := range d.o.clouds {
+		if at, ok := d.h.find(d.o.clouds[i].id, id); ok {
+			return d.h.machines[at]
 		}
 	}
+	return nil
+}
+
+// volumeOf gives the volume of a slot, or nil.
+func (d *decision) volumeOf(s slot) *provider.Volume {
+	found := d.belongings.volumes[s]
 	if len(found) == 0 {
 		return nil
 	}
-	slices.SortFunc(found, func(a, b *provider.Volume) int {
-		return cmp.Or(trueFirst(a.Instance != "", b.Instance != ""), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
-	})
 	for _, v := range found[1:] {
 		// Data is never deleted on a suspicion: a person, or the end of the farm, does that.
 		d.wait(s.role, s.index, "volume %s belongs to the slot too; %s is used", v.ID, found[0].ID)
 	}
-	key := "volume/" + s.name()
+	key := thing{kind: "volume", slot: s}
 	d.listed(key)
 	if m := d.h.made[key]; found[0].Instance != "" && m.fresh != "" {
 		m.fresh = ""
@@ -82,7 +137,7 @@ func (d *decision) volumeOf(s slot) *provider.Volume {
 
 // creating asks whether something may be created now: not if it has been and is still to turn up. After a try whose outcome
 // is not known only the same may be repeated, some times: at says where that was.
-func (d *decision) creating(key string) (at offer, ok bool) {
+func (d *decision) creating(key thing) (at offer, ok bool) {
 	m := d.h.made[key]
 	switch {
 	case m.at.IsZero():
@@ -99,7 +154,7 @@ func (d *decision) creating(key string) (at offer, ok bool) {
 }
 
 // listed notes that a list shows what was created.
-func (d *decision) listed(key string) {
+func (d *decision) listed(key thing) {
 	if m, ok := d.h.made[key]; ok && !m.at.IsZero() {
 		m.at = time.Time{}
 		d.h.made[key] = m
@@ -114,7 +169,7 @@ func (d *decision) createVolume(r *Role, s slot, o offer) {
 		d.plan.soon = true
 		return
 	}
-	at, ok := d.creating("volume/" + s.name())
+	at, ok := d.creating(thing{kind: "volume", slot: s})
 	if !ok {
 		d.wait(r.Name, s.index, "its volume in pool %s is being created", at.pool)
 		return
@@ -127,7 +182,7 @@ func (d *decision) createVolume(r *Role, s slot, o offer) {
 // moveVolume lets a slot fall back to another pool although its volume cannot leave its own: a volume that this program
 // has created itself and that no machine has ever had is empty, and is deleted.
 func (d *decision) moveVolume(r *Role, s slot, v *provider.Volume) {
-	if v == nil || v.Instance != "" || d.h.made["volume/"+s.name()].fresh != v.ID {
+	if v == nil || v.Instance != "" || d.h.made[thing{kind: "volume", slot: s}].fresh != v.ID {
 		return
 	}
 	if o, _ := d.offer(r, s, nil); o.pool != "" {
@@ -147,7 +202,7 @@ func (d *decision) attach(r *Role, m *machine) {
 	case v.Instance == "":
 		d.step(Step{Action: AttachVolume, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: v.ID, Instance: m.id,
 			Reason: "the slot's machine does not have it yet"})
-	case d.h.machines[v.Instance].id == "":
+	case d.machine(v.Instance) == nil:
 		d.detach(v, m.slot)
 	}
 }
@@ -161,8 +216,8 @@ func (d *decision) address(r *Role, m *machine) {
 	if c == nil || c.addresses.err != nil {
 		return
 	}
-	a := addressOf(c, m.slot)
-	key := "address/" + m.slot.name() + "/" + m.pool
+	a := d.belongings.addresses[place{c.id, m.slot}]
+	key := thing{"address", m.slot, m.pool}
 	switch {
 	case a == nil:
 		if _, ok := d.creating(key); !ok {
@@ -170,34 +225,20 @@ func (d *decision) address(r *Role, m *machine) {
 			return
 		}
 		d.step(Step{Action: AllocateAddress, Role: r.Name, Index: m.slot.index, Pool: m.pool,
-			Reason: fmt.Sprintf("slot %s wants an address", m.slot.name())})
+			Reason: fmt.Sprintf("slot %s wants an address", m.at.name)})
 	case a.Instance != m.id:
 		d.listed(key)
 		d.step(Step{Action: AssociateAddress, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: a.ID, Instance: m.id,
-			Reason: fmt.Sprintf("%s is the address of slot %s", a.Addr, m.slot.name())})
+			Reason: fmt.Sprintf("%s is the address of slot %s", a.Addr, m.at.name)})
 	default:
 		d.listed(key)
 	}
 }
 
-// addressOf gives the address of a slot in a cloud: of several the one in use, then the first.
-func addressOf(c *cloud, s slot) *provider.Address {
-	var found *provider.Address
-	for i := range c.addresses.items {
-		a := &c.addresses.items[i]
-		if at, ok := slotOf(a.Tags); ok && at == s && (found == nil || found.Instance == "" && a.Instance != "") {
-			found = a
-		}
-	}
-	return found
-}
-
 // slotAddress gives the address of the machine's slot, if the machine has it.
 func (d *decision) slotAddress(m *machine) netip.Addr {
-	if c := d.cloudOf(m); c != nil {
-		if a := addressOf(c, m.slot); a != nil && a.Instance == m.id {
-			return a.Addr
-		}
+	if a := d.belongings.addresses[place{m.cloud, m.slot}]; a != nil && a.Instance == m.id {
+		return a.Addr
 	}
 	return netip.Addr{}
 }
@@ -213,15 +254,11 @@ func (d *decision) cloudOf(m *machine) *cloud {
 
 // balancerOf gives the balancer of a role in a pool.
 func (d *decision) balancerOf(role, pool string) *provider.Balancer {
-	for _, c := range d.o.clouds {
-		for i := range c.balancers.items {
-			if b := &c.balancers.items[i]; b.Tags[TagRole] == role && b.Tags[TagPool] == pool {
-				d.listed("balancer/" + role + "/" + pool)
-				return b
-			}
-		}
+	b := d.belongings.balancers[[2]string{role, pool}]
+	if b != nil {
+		d.listed(thing{"balancer", slot{role: role}, pool})
 	}
-	return nil
+	return b
 }
 
 // register puts a machine that serves behind its pool's balancer.
@@ -231,13 +268,8 @@ func (d *decision) register(r *Role, m *machine) {
 		return
 	}
 	b := d.balancerOf(r.Name, m.pool)
-	if b == nil || !b.Ready {
+	if b == nil || !b.Ready || d.belongings.targets[[2]string{b.ID, m.id}] {
 		return
-	}
-	for _, t := range b.Targets {
-		if t.Instance == m.id && t.State != provider.TargetDraining {
-			return
-		}
 	}
 	d.step(Step{Action: RegisterTarget, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: b.ID, Instance: m.id, Reason: "it serves"})
 }
@@ -245,13 +277,8 @@ func (d *decision) register(r *Role, m *machine) {
 // deregister lets the balancer drain a machine.
 func (d *decision) deregister(r *Role, m *machine, why string) {
 	b := d.balancerOf(r.Name, m.pool)
-	if b == nil {
-		return
-	}
-	for _, t := range b.Targets {
-		if t.Instance == m.id && t.State != provider.TargetDraining {
-			d.step(Step{Action: DeregisterTarget, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: b.ID, Instance: m.id, Reason: why})
-		}
+	if b != nil && d.belongings.targets[[2]string{b.ID, m.id}] {
+		d.step(Step{Action: DeregisterTarget, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: b.ID, Instance: m.id, Reason: why})
 	}
 }
 
@@ -264,21 +291,22 @@ func (d *decision) resources() {
 			continue
 		}
 		for _, p := range d.config.poolsOf(r) {
-			if !slices.ContainsFunc(d.byRole[r.Name], func(m *machine) bool { return m.pool == p.Name && d.wanted[m.slot] }) {
+			if !slices.ContainsFunc(d.byRole[r.Name], func(m *machine) bool { return m.pool == p.Name && m.at.wants }) {
 				continue
 			}
 			needed[[2]string{r.Name, p.Name}] = true
 			if d.balancerOf(r.Name, p.Name) != nil || d.poolErr(p.Name, func(c cloud) error { return c.balancers.err }) {
 				continue
 			}
-			if _, ok := d.creating("balancer/" + r.Name + "/" + p.Name); !ok {
+			if _, ok := d.creating(thing{"balancer", slot{role: r.Name}, p.Name}); !ok {
 				d.wait(r.Name, 0, "its balancer in pool %s is being created", p.Name)
 				continue
 			}
 			d.step(Step{Action: CreateBalancer, Role: r.Name, Pool: p.Name, Reason: "the role has machines in the pool"})
 		}
 	}
-	for _, c := range d.o.clouds {
+	for i := range d.o.clouds {
+		c := &d.o.clouds[i]
 		for _, b := range c.balancers.items {
 			role, pool := b.Tags[TagRole], b.Tags[TagPool]
 			d.plan.left = true
@@ -297,7 +325,7 @@ func (d *decision) resources() {
 				if v.Instance == "" {
 					s, _ := slotOf(v.Tags)
 					d.step(Step{Action: DeleteVolume, Role: s.role, Index: s.index, Pool: c.poolNamed(v.Tags[TagPool]), Subject: v.ID, Reason: "the farm is to end, and its volumes with it"})
-				} else if d.h.machines[v.Instance].id == "" {
+				} else if d.machine(v.Instance) == nil {
 					s, _ := slotOf(v.Tags)
 					d.detach(&v, s)
 				}
@@ -325,7 +353,7 @@ func (d *decision) spent(id, why string) (string, bool) {
 
 // releaseAddresses gives back the addresses of slots that have gone, or have moved to another provider, and those that a
 // slot has twice.
-func (d *decision) releaseAddresses(c cloud) {
+func (d *decision) releaseAddresses(c *cloud) {
 	for i := range c.addresses.items {
 		a := &c.addresses.items[i]
 		if d.end != nil && d.end.KeepAddresses {
@@ -333,9 +361,10 @@ func (d *decision) releaseAddresses(c cloud) {
 		}
 		d.plan.left = true
 		s, ok := slotOf(a.Tags)
-		r, holder := d.roleOf(s.role), d.holders[s]
-		first := ok && addressOf(&c, s).ID == a.ID
-		here := holder != nil && holder.cloud == c.id || holder == nil && d.wanted[s]
+		r, first, here := d.roleOf(s.role), ok && d.belongings.addresses[place{c.id, s}] == a, false
+		if mem := d.h.slots[s]; mem != nil {
+			here = mem.holder != nil && mem.holder.cloud == c.id || mem.holder == nil && mem.wants
+		}
 		if d.end == nil && first && here && r != nil && r.Address {
 			delete(d.h.extras, a.ID)
 			continue

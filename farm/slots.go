@@ -19,7 +19,7 @@ func (d *decision) role(r *Role) {
 	machines := d.byRole[r.Name]
 	var held []*machine
 	for _, m := range machines {
-		if d.holders[m.slot] == m {
+		if m.at.holder == m {
 			held = append(held, m)
 		}
 	}
@@ -31,7 +31,7 @@ func (d *decision) role(r *Role) {
 	if unseen := d.unseen(); unseen != "" {
 		d.wait(r.Name, 0, "pool %s has not been listed yet: what is there is not known", unseen)
 		for _, m := range held {
-			d.wanted[m.slot] = true
+			m.at.wants = true
 		}
 		d.serverList(r, held)
 		return
@@ -45,9 +45,10 @@ func (d *decision) role(r *Role) {
 	want := d.desired(r, staying, d.ready[r.Name])
 	d.plan.Desired[r.Name] = want
 	empty := d.choose(r, held, want.Count)
+	ill := d.count(r, held, len(empty))
 	for _, m := range held {
-		if d.wanted[m.slot] {
-			d.keep(r, m, held, len(empty))
+		if m.at.wants {
+			d.keep(r, m, ill)
 		} else {
 			d.retire(r, m, want)
 		}
@@ -69,26 +70,29 @@ func (d *decision) unseen() string {
 	return ""
 }
 
-// choose fills d.wanted with the slots that the role is to have and gives those of them that are empty. When there are too
+// choose notes which slots the role is to have and gives those of them that are empty. When there are too
 // many machines, the ones to go are those that are on their way out already, then those that do not serve, then the highest;
 // never the primary. When there are too few, a slot comes first that may have a machine after all, then one that had one a
 // moment ago, then one that owns a volume or an address, then the lowest.
 func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
-	order := slices.Clone(held)
-	slices.SortStableFunc(order, func(a, b *machine) int {
-		return cmp.Or(trueFirst(d.primary(a), d.primary(b)), trueFirst(a.draining.IsZero(), b.draining.IsZero()),
-			trueFirst(a.ready, b.ready), a.slot.index-b.slot.index)
-	})
-	for _, m := range order[:min(count, len(order))] {
-		d.wanted[m.slot] = true
+	if count < len(held) {
+		held = slices.Clone(held)
+		slices.SortStableFunc(held, func(a, b *machine) int {
+			return cmp.Or(trueFirst(d.primary(a), d.primary(b)), trueFirst(a.draining.IsZero(), b.draining.IsZero()),
+				trueFirst(a.ready, b.ready), a.slot.index-b.slot.index)
+		})
+		held = held[:count]
 	}
-	missing := count - len(order)
-	if missing <= 0 {
+	for _, m := range held {
+		m.at.wants = true
+	}
+	missing := count - len(held)
+	if missing == 0 {
 		return nil
 	}
 	var known []slot
 	for s, mem := range d.h.slots {
-		if s.role == r.Name && d.holders[s] == nil && (mem.unresolved || mem.wanted || d.owns(s)) {
+		if s.role == r.Name && mem.holder == nil && (mem.unresolved || mem.wanted || d.owns(s)) {
 			known = append(known, s)
 		}
 	}
@@ -98,11 +102,12 @@ func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 	})
 	empty = known[:min(missing, len(known))]
 	for _, s := range empty {
-		d.wanted[s] = true
+		d.h.slot(s).wants = true
 	}
 	for i := 1; len(empty) < missing; i++ {
-		if s := (slot{r.Name, i}); !d.wanted[s] && d.holders[s] == nil {
-			d.wanted[s] = true
+		s := slot{r.Name, i}
+		if mem := d.h.slot(s); !mem.wants && mem.holder == nil {
+			mem.wants = true
 			empty = append(empty, s)
 		}
 	}
@@ -112,23 +117,14 @@ func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 
 // owns reports whether the slot has a volume or an address.
 func (d *decision) owns(s slot) bool {
-	for i := range d.o.clouds {
-		c := &d.o.clouds[i]
-		if addressOf(c, s) != nil || slices.ContainsFunc(c.volumes.items, func(v provider.Volume) bool { return is(v.Tags, s) }) {
-			return true
-		}
-	}
-	return false
-}
-
-func is(tags map[string]string, s slot) bool {
-	at, ok := slotOf(tags)
-	return ok && at == s
+	return len(d.belongings.volumes[s]) > 0 || slices.ContainsFunc(d.o.clouds, func(c cloud) bool {
+		return d.belongings.addresses[place{c.id, s}] != nil
+	})
 }
 
 // launch puts a machine into a slot, or says why not now.
 func (d *decision) launch(r *Role, s slot) {
-	mem := d.h.slots[s]
+	mem := d.h.slot(s)
 	if !d.h.roles[r.Name].launched && !mem.unresolved {
 		for _, after := range r.After {
 			if other := d.roleOf(after); d.ready[after] < other.Min {
@@ -173,7 +169,7 @@ func (d *decision) launch(r *Role, s slot) {
 // offer chooses the pool and the size for a machine: the next pool of the same provider, then the next size, then the
 // next provider.
 func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string) {
-	mem := d.h.slots[s]
+	mem := d.h.slot(s)
 	pools := d.config.poolsOf(r)
 	if disk != nil {
 		// A disk cannot leave its placement: it decides before any fallback.
@@ -222,13 +218,13 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 }
 
 // keep looks after the machine that holds a wanted slot.
-func (d *decision) keep(r *Role, m *machine, held []*machine, empty int) {
+func (d *decision) keep(r *Role, m *machine, ill illness) {
 	m.draining, m.surplus = time.Time{}, time.Time{}
 	if !m.missing.IsZero() {
 		d.wait(r.Name, m.slot.index, "%s has been missing from lists for %v", m.id, d.now.Sub(m.missing).Round(time.Second))
 	}
 	if why := d.broken(r, m); why != "" {
-		if not := d.spare(r, m, held, empty); not != "" {
+		if not := d.spare(r, m, ill); not != "" {
 			d.wait(r.Name, m.slot.index, "%s %s; it is kept: %s", m.id, why, not)
 			return
 		}
@@ -251,9 +247,7 @@ func (d *decision) keep(r *Role, m *machine, held []*machine, empty int) {
 	if m.missing.IsZero() {
 		d.register(r, m)
 	}
-	mem := d.h.slots[m.slot]
-	mem.addr = m.private
-	d.h.slots[m.slot] = mem
+	m.at.addr = m.private
 }
 
 // broken says why a machine should be replaced, or "".
@@ -270,19 +264,31 @@ func (d *decision) broken(r *Role, m *machine) string {
 	return ""
 }
 
-// spare says why a machine that should be replaced is to stay for now, or "". What takes many at once is more likely to have
-// one cause than to be many broken machines, and to replace them all would be the end of the role.
-func (d *decision) spare(r *Role, m *machine, held []*machine, empty int) string {
-	var broken []*machine
-	rising := empty
-	for _, other := range held {
+// illness is how a role is, as a whole.
+type illness struct {
+	held   int      // machines that hold a slot
+	broken int      // of these, how many should be replaced
+	first  *machine // the first of the broken
+	rising int      // wanted slots whose machine does not serve yet, or that have none
+}
+
+func (d *decision) count(r *Role, held []*machine, empty int) illness {
+	ill := illness{held: len(held), rising: empty}
+	for _, m := range held {
 		switch {
-		case d.broken(r, other) != "":
-			broken = append(broken, other)
-		case !other.ready:
-			rising++
+		case d.broken(r, m) != "":
+			ill.first = or(ill.first, m)
+			ill.broken++
+		case !m.ready:
+			ill.rising++
 		}
 	}
+	return ill
+}
+
+// spare says why a machine that should be replaced is to stay for now, or "". What takes many at once is more likely to have
+// one cause than to be many broken machines, and to replace them all would be the end of the role.
+func (d *decision) spare(r *Role, m *machine, ill illness) string {
 	if r.Serves == Database {
 		state, _ := d.member(m)
 		switch {
@@ -292,7 +298,7 @@ func (d *decision) spare(r *Role, m *machine, held []*machine, empty int) string
 			return "the database has no primary, and it may hold the only data"
 		case state.Role == replication.RoleQuarantined:
 			return "it holds data that nobody else has"
-		case rising > 0 || broken[0] != m:
+		case ill.rising > 0 || ill.first != m:
 			return "another member is being replaced"
 		}
 		return ""
@@ -300,8 +306,8 @@ func (d *decision) spare(r *Role, m *machine, held []*machine, empty int) string
 	if !m.acked.IsZero() && m.readyAt.IsZero() {
 		return "" // it was launched by this program and has never served: nothing is lost
 	}
-	if len(broken) >= 3 && 2*len(broken) > len(held) {
-		return fmt.Sprintf("%d of %d machines do not serve, so that a common cause is likelier than broken machines", len(broken), len(held))
+	if ill.broken >= 3 && 2*ill.broken > ill.held {
+		return fmt.Sprintf("%d of %d machines do not serve, so that a common cause is likelier than broken machines", ill.broken, ill.held)
 	}
 	return ""
 }
@@ -325,9 +331,7 @@ func (d *decision) cameToNothing(m *machine) {
 	if !m.readyAt.IsZero() {
 		return
 	}
-	mem := d.h.slots[m.slot]
-	mem.retry = mem.retry.after(d.now, d.config.Backoff, "the last machine came to nothing")
-	d.h.slots[m.slot] = mem
+	m.at.retry = m.at.retry.after(d.now, d.config.Backoff, "the last machine came to nothing")
 	o := offer{m.pool, m.size}
 	d.h.offers[o] = d.h.offers[o].after(d.now, d.config.Backoff, "a machine came to nothing")
 }
@@ -388,7 +392,7 @@ func (d *decision) unwanted() {
 	for _, name := range sortedKeys(d.byRole) {
 		r := d.roleOf(name)
 		for _, m := range d.byRole[name] {
-			if r == nil || d.holders[m.slot] != m {
+			if r == nil || m.at.holder != m {
 				d.quarantine(r, m)
 			}
 		}
@@ -431,7 +435,7 @@ func (d *decision) quarantine(r *Role, m *machine) {
 func (d *decision) serverList(r *Role, held []*machine) {
 	for _, m := range held {
 		if m.private.IsValid() {
-			d.plan.servers = append(d.plan.servers, Server{ID: m.id, Name: m.slot.name(), Role: r.Name, Index: m.slot.index,
+			d.plan.servers = append(d.plan.servers, Server{ID: m.id, Name: m.at.name, Role: r.Name, Index: m.slot.index,
 				Pool: m.pool, State: m.state, Ready: m.ready && m.draining.IsZero(), Primary: d.primary(m), Private: m.private,
 				Public: publicOf(m.private, m.public), Port: r.Port})
 		}
@@ -445,7 +449,7 @@ func (d *decision) connect(r *Role, held []*machine) {
 		members := []replication.Member{}
 		for _, m := range held {
 			if m.private.IsValid() && m.state == provider.Running {
-				members = append(members, replication.Member{ID: m.slot.name(), Addr: hostPort(m.private, r.Port), Machine: m.id, Pool: m.pool})
+				members = append(members, replication.Member{ID: m.at.name, Addr: hostPort(m.private, r.Port), Machine: m.id, Pool: m.pool})
 			}
 		}
 		d.plan.members[r.Name] = members
@@ -453,8 +457,8 @@ func (d *decision) connect(r *Role, held []*machine) {
 		// A slot keeps its keys while its machine is being replaced: its server stays in the set.
 		var servers []cache.Server
 		for s, mem := range d.h.slots {
-			if s.role == r.Name && d.wanted[s] && mem.addr.IsValid() {
-				servers = append(servers, cache.Server{Slot: s.name(), Addr: hostPort(mem.addr, r.Port)})
+			if s.role == r.Name && mem.wants && mem.addr.IsValid() {
+				servers = append(servers, cache.Server{Slot: mem.name, Addr: hostPort(mem.addr, r.Port)})
 			}
 		}
 		slices.SortFunc(servers, func(a, b cache.Server) int { return cmp.Or(len(a.Slot)-len(b.Slot), cmp.Compare(a.Slot, b.Slot)) })
