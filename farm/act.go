@@ -89,12 +89,10 @@ func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
 			}
 		}
 		err := pool.Provider.Terminate(ctx, s.Subject)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if i, known := f.history.find(f.config.cloud(pool), s.Subject); known && err == nil {
-			m := *f.history.machines[i]
-			m.ended = time.Now()
-			f.history.machines[i] = &m
+		if err == nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.history.terminated(&f.config, s, time.Now())
 		}
 		return err
 	case CreateVolume, AttachVolume, DetachVolume, DeleteVolume:
@@ -144,91 +142,19 @@ func (f *Farm) launch(ctx context.Context, s *Step, pool *Pool) error {
 }
 
 func (f *Farm) launchOnce(ctx context.Context, s *Step, pool *Pool, r *Role, data []byte) (provider.Instance, error) {
-	at, o := slot{s.Role, s.Index}, offer{s.Pool, s.Size}
+	at := slot{s.Role, s.Index}
 	l := provider.Launch{Name: f.spec.Name + "-" + at.name(), Image: s.Image, Size: s.Size, Placement: pool.Placement,
 		Network: pool.Network, SecurityGroups: pool.SecurityGroups, KeyPair: pool.KeyPair, Spot: r.Spot, UserData: data,
-		Volumes: s.Volumes, Tags: tagsOf(f.spec.Name, at, s.Pool)}
-	l.Tags[TagGeneration] = strconv.Itoa(s.Generation)
+		Volumes: s.Volumes, Tags: launchTags(f.spec.Name, s)}
 	l.Token = token(l, data)
 	f.mu.Lock()
-	mem := f.history.slot(at)
-	again := mem.unresolved
-	f.history.created = time.Now()
-	mem.generation, mem.unresolved, mem.offer, mem.tried, mem.tries = s.Generation, true, o, f.history.created, mem.tries+1
-	if len(s.Volumes) > 0 {
-		f.use(at) // whatever the answer will be
-	}
+	again := f.history.launching(s, time.Now())
 	f.mu.Unlock()
 	in, err := pool.Provider.Launch(ctx, l)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case err == nil:
-		mem.unresolved, mem.tries = false, 0
-		if !in.State.Gone() {
-			f.launched(in, at, s, pool)
-		}
-	case definite(err) && !again:
-		// Nothing was launched: the next try may take the same generation with another offer.
-		mem.unresolved, mem.tries, mem.generation = false, 0, s.Generation-1
-		f.avoid(o, err)
-	}
+	f.history.launched(&f.config, s, in, err, again, time.Now())
 	return in, err
-}
-
-// use notes that the slot's volume is not fresh any more.
-func (f *Farm) use(at slot) {
-	key := thing{kind: "volume", slot: at}
-	if m := f.history.made[key]; m.fresh != "" {
-		m.fresh = ""
-		f.history.made[key] = m
-	}
-}
-
-// launched notes a machine that no list shows yet.
-func (f *Farm) launched(in provider.Instance, at slot, s *Step, pool *Pool) {
-	m := &machine{id: in.ID, slot: at, generation: s.Generation, cloud: f.config.cloud(pool), pool: s.Pool, size: s.Size,
-		acked: time.Now(), state: in.State, private: in.Private, public: in.Public, launched: in.Launched}
-	if i, known := f.history.find(m.cloud, m.id); !known {
-		f.history.machines = slices.Insert(f.history.machines, i, m)
-	}
-}
-
-// avoid backs off from an offer that was refused.
-func (f *Farm) avoid(o offer, err error) {
-	b, now := f.history.offers[o], time.Now()
-	if e, ok := errors.AsType[*provider.Error](err); ok && errors.Is(err, provider.ErrThrottled) {
-		b.until, b.reason = now.Add(max(e.RetryAfter, time.Second)), "throttled"
-	} else {
-		b = b.after(now, f.config.Backoff, reasonOf(err))
-	}
-	f.history.offers[o] = b
-}
-
-// definite reports whether an error says that nothing was created.
-func definite(err error) bool {
-	if errors.Is(err, provider.ErrAmbiguous) {
-		return false
-	}
-	for _, kind := range kinds {
-		if errors.Is(err, kind) {
-			return true
-		}
-	}
-	return false
-}
-
-var kinds = []error{provider.ErrCapacity, provider.ErrQuota, provider.ErrThrottled, provider.ErrAuth, provider.ErrInvalid,
-	provider.ErrNotFound}
-
-// reasonOf gives an error's kind in words, or its text.
-func reasonOf(err error) string {
-	for _, kind := range kinds {
-		if errors.Is(err, kind) {
-			return kind.Error()
-		}
-	}
-	return err.Error()
 }
 
 // token derives the idempotency token from everything that a request says, so that another request takes another token.
@@ -248,25 +174,13 @@ func token(request any, secrets ...[]byte) string {
 // create notes that something is about to be created under a token that comes of key and request, creates it, and notes
 // whether it may exist now. While it may, no other pool is tried.
 func (f *Farm) create(key thing, s *Step, call func(try int) error) error {
-	o := offer{s.Pool, s.Size}
 	f.mu.Lock()
-	m := f.history.made[key]
-	again := m.tries > 0
-	m.offer, m.at, m.tries = o, time.Now(), m.tries+1
-	f.history.made[key], f.history.created = m, m.at
+	try, again := f.history.creating(key, s, time.Now())
 	f.mu.Unlock()
-	err := call(m.try)
+	err := call(try)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	m = f.history.made[key]
-	switch {
-	case err == nil:
-		m.tries = 0
-	case definite(err) && !again:
-		m.at, m.tries = time.Time{}, 0
-		f.avoid(o, err)
-	}
-	f.history.made[key] = m
+	f.history.created(&f.config, key, s, err, again, time.Now())
 	return err
 }
 
@@ -277,9 +191,7 @@ func (f *Farm) delete(key thing, call error) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	m := f.history.made[key]
-	m.try++
-	f.history.made[key] = m
+	f.history.deleted(key)
 	return nil
 }
 
@@ -290,7 +202,7 @@ func (f *Farm) callVolume(ctx context.Context, s *Step, pool *Pool) error {
 	switch s.Action {
 	case AttachVolume:
 		f.mu.Lock()
-		f.use(at)
+		f.history.use(at)
 		f.mu.Unlock()
 		return volumes.AttachVolume(ctx, s.Subject, s.Instance)
 	case DetachVolume:
@@ -309,9 +221,7 @@ func (f *Farm) callVolume(ctx context.Context, s *Step, pool *Pool) error {
 		got, err := volumes.CreateVolume(ctx, spec)
 		if s.Subject = got.ID; err == nil && got.Instance == "" && time.Since(got.Created) < f.config.ListLag {
 			f.mu.Lock()
-			m := f.history.made[key]
-			m.fresh = got.ID
-			f.history.made[key] = m
+			f.history.fresh(key, got.ID)
 			f.mu.Unlock()
 		}
 		return err

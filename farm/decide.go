@@ -199,8 +199,8 @@ func memoryOf(p scale.Policy) time.Duration {
 // had the time to show what was created last.
 func (d *decision) forget() {
 	last := d.h.started
-	if d.h.created.After(last) {
-		last = d.h.created
+	if d.h.lastMade.After(last) {
+		last = d.h.lastMade
 	}
 	d.plan.left = d.plan.left || len(d.h.machines) > 0 || d.blind() || d.now.Sub(last) < d.config.ListLag
 	d.h.tidy = d.h.tidy || !d.untidy && !d.blind()

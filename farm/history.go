@@ -40,7 +40,7 @@ func slotOf(tags map[string]string) (s slot, ok bool) {
 // only makes decisions steadier. It is a value: next gives a copy for the next pass to change.
 type history struct {
 	started  time.Time  // the first pass
-	created  time.Time  // the last attempt to create something
+	lastMade time.Time  // the last attempt to create something
 	machines []*machine // sorted by cloud and ID; between passes one is replaced, never changed
 	slots    map[slot]*slotMemory
 	offers   map[offer]backoff

@@ -471,3 +471,9 @@ func hostPort(a netip.Addr, port int) string { return netip.AddrPortFrom(a, uint
 func tagsOf(farm string, s slot, pool string) map[string]string {
 	return map[string]string{TagFarm: farm, TagRole: s.role, TagIndex: strconv.Itoa(s.index), TagPool: pool}
 }
+
+func launchTags(farm string, s *Step) map[string]string {
+	tags := tagsOf(farm, slot{s.Role, s.Index}, s.Pool)
+	tags[TagGeneration] = strconv.Itoa(s.Generation)
+	return tags
+}

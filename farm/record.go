@@ -1,0 +1,139 @@
+package farm
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/scalr-go/scalr/provider"
+)
+
+// What is done is noted in the history by the methods of this file, for the farm and for a [Rehearsal] alike.
+
+// launching notes that a launch is about to be tried, so that whatever becomes of the call the next try is the same one until
+// the outcome is known. Again: the outcome of an earlier try is not known.
+func (h *history) launching(s *Step, now time.Time) (again bool) {
+	at := slot{s.Role, s.Index}
+	mem := h.slot(at)
+	again = mem.unresolved
+	h.lastMade = now
+	mem.generation, mem.unresolved, mem.offer, mem.tried, mem.tries = s.Generation, true, offer{s.Pool, s.Size}, now, mem.tries+1
+	if len(s.Volumes) > 0 {
+		h.use(at) // whatever the answer will be
+	}
+	return again
+}
+
+// launched notes the answer to a launch: a machine that no list shows yet, or nothing if the error says so for sure.
+func (h *history) launched(c *Config, s *Step, in provider.Instance, err error, again bool, now time.Time) {
+	at := slot{s.Role, s.Index}
+	mem := h.slot(at)
+	switch {
+	case err == nil:
+		mem.unresolved, mem.tries = false, 0
+		if in.State.Gone() {
+			return
+		}
+		m := &machine{id: in.ID, slot: at, generation: s.Generation, cloud: c.cloud(c.pool(s.Pool)), pool: s.Pool, size: s.Size,
+			acked: now, state: in.State, private: in.Private, public: in.Public, launched: in.Launched}
+		if i, known := h.find(m.cloud, m.id); !known {
+			h.machines = slices.Insert(h.machines, i, m)
+		}
+	case definite(err) && !again:
+		// Nothing was launched: the next try may take the same generation with another offer.
+		mem.unresolved, mem.tries, mem.generation = false, 0, s.Generation-1
+		h.avoid(c, s, err, now)
+	}
+}
+
+// terminated notes that the end of a machine was accepted.
+func (h *history) terminated(c *Config, s *Step, now time.Time) {
+	if i, known := h.find(c.cloud(c.pool(s.Pool)), s.Subject); known {
+		m := *h.machines[i]
+		m.ended = now
+		h.machines[i] = &m
+	}
+}
+
+// creating notes that a volume, an address or a balancer is about to be created, and how many tokens have been used up.
+func (h *history) creating(key thing, s *Step, now time.Time) (try int, again bool) {
+	m := h.made[key]
+	again = m.tries > 0
+	m.offer, m.at, m.tries = offer{s.Pool, s.Size}, now, m.tries+1
+	h.made[key], h.lastMade = m, now
+	return m.try, again
+}
+
+// created notes the answer to a creation.
+func (h *history) created(c *Config, key thing, s *Step, err error, again bool, now time.Time) {
+	m := h.made[key]
+	switch {
+	case err == nil:
+		m.tries = 0
+	case definite(err) && !again:
+		m.at, m.tries = time.Time{}, 0
+		h.avoid(c, s, err, now)
+	}
+	h.made[key] = m
+}
+
+// deleted notes that a thing is gone, and the token that it was created with used up.
+func (h *history) deleted(key thing) {
+	m := h.made[key]
+	m.try++
+	h.made[key] = m
+}
+
+// fresh notes a volume that no machine has had.
+func (h *history) fresh(key thing, id string) {
+	m := h.made[key]
+	m.fresh = id
+	h.made[key] = m
+}
+
+// use notes that the slot's volume is not fresh any more.
+func (h *history) use(at slot) {
+	key := thing{kind: "volume", slot: at}
+	if m := h.made[key]; m.fresh != "" {
+		m.fresh = ""
+		h.made[key] = m
+	}
+}
+
+// avoid backs off from an offer that was refused.
+func (h *history) avoid(c *Config, s *Step, err error, now time.Time) {
+	o := offer{s.Pool, s.Size}
+	b := h.offers[o]
+	if e, ok := errors.AsType[*provider.Error](err); ok && errors.Is(err, provider.ErrThrottled) {
+		b.until, b.reason = now.Add(max(e.RetryAfter, time.Second)), "throttled"
+	} else {
+		b = b.after(now, c.Backoff, reasonOf(err))
+	}
+	h.offers[o] = b
+}
+
+// definite reports whether an error says that nothing was created.
+func definite(err error) bool {
+	if errors.Is(err, provider.ErrAmbiguous) {
+		return false
+	}
+	for _, kind := range kinds {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+var kinds = []error{provider.ErrCapacity, provider.ErrQuota, provider.ErrThrottled, provider.ErrAuth, provider.ErrInvalid,
+	provider.ErrNotFound}
+
+// reasonOf gives an error's kind in words, or its text.
+func reasonOf(err error) string {
+	for _, kind := range kinds {
+		if errors.Is(err, kind) {
+			return kind.Error()
+		}
+	}
+	return err.Error()
+}
