@@ -1,7 +1,9 @@
 package farm
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -18,10 +20,11 @@ func BenchmarkDecide(b *testing.B) {
 			now := time.Now()
 			o := observation{at: now, clouds: config.clouds()}
 			for i := range n {
-				o.clouds[0].instances.items = append(o.clouds[0].instances.items, provider.Instance{ID: fmt.Sprintf("i-%08x", i),
+				o.clouds[0].instances.items = append(o.clouds[0].instances.items, provider.Instance{ID: fmt.Sprintf("i-%08x", uint32(i)*2654435761),
 					State: provider.Running, Launched: now, Tags: map[string]string{TagFarm: "shop", TagRole: "www",
 						TagIndex: strconv.Itoa(i + 1), TagGeneration: "1", TagPool: "a"}})
 			}
+			slices.SortFunc(o.clouds[0].instances.items, func(a, b provider.Instance) int { return cmp.Compare(a.ID, b.ID) })
 			p, h, _ := decide(spec, &config, nil, o, history{}.next())
 			if !p.Empty() {
 				b.Fatal(p)

@@ -82,7 +82,12 @@ func (d *decision) group() {
 		d.byRole[m.slot.role] = append(d.byRole[m.slot.role], m)
 	}
 	for role, machines := range d.byRole {
-		slices.SortFunc(machines, func(a, b *machine) int { return cmp.Or(a.slot.index-b.slot.index, holderFirst(a, b)) })
+		slices.SortFunc(machines, func(a, b *machine) int {
+			if a.slot.index != b.slot.index {
+				return a.slot.index - b.slot.index
+			}
+			return holderFirst(a, b)
+		})
 		ready := 0
 		for _, m := range machines {
 			if m.at.holder == nil && m.slot.index > 0 && !dead(m) {

@@ -93,34 +93,35 @@ func (d *decision) resolve() {
 
 // sighted takes up one listed instance: the known machine, or nil, as it is now.
 func (d *decision) sighted(c *cloud, in *provider.Instance, known *machine, keep func(*machine, *slotMemory) *machine) {
-	s, ok := slotOf(in.Tags)
-	if !ok {
-		s = slot{} // ours by the farm's tag, and in no slot: nobody wants it
+	stranger := known == nil
+	if stranger {
+		s, ok := slotOf(in.Tags)
+		if !ok {
+			s = slot{} // ours by the farm's tag, and in no slot: nobody wants it
+		}
+		generation, _ := strconv.Atoi(in.Tags[TagGeneration])
+		known = &machine{id: in.ID, slot: s, generation: generation, cloud: c.id}
 	}
-	generation, _ := strconv.Atoi(in.Tags[TagGeneration])
-	mem := d.h.slot(s)
-	if mem.unresolved && generation == mem.generation {
+	mem := d.h.slot(known.slot)
+	if mem.unresolved && known.generation == mem.generation {
 		mem.unresolved, mem.tries = false, 0 // here it is
 	}
-	mem.generation = max(mem.generation, generation)
-	if r := d.roleOf(s.role); r != nil && r.Serves == Database && (in.State == provider.Failed || in.State == provider.Terminated) {
-		d.plan.ended[s.role] = append(d.plan.ended[s.role], in.ID)
+	mem.generation = max(mem.generation, known.generation)
+	if r := d.roleOf(known.slot.role); r != nil && r.Serves == Database && (in.State == provider.Failed || in.State == provider.Terminated) {
+		d.plan.ended[r.Name] = append(d.plan.ended[r.Name], in.ID)
 	}
 	if in.State.Gone() {
 		d.plan.left = d.plan.left || in.State == provider.Terminating
 		if in.State == provider.Terminated {
 			d.h.gone[in.ID] = d.now
 		}
-		if known != nil {
+		if !stranger {
 			if known.ended.IsZero() && d.end == nil {
 				d.event(HostCrash, known, "the machine has ended by itself%s", because(in.Reason))
 			}
 			d.event(HostDown, known, "the machine is gone%s", because(in.Reason))
 		}
 		return
-	}
-	if known == nil {
-		known = &machine{id: in.ID, slot: s, generation: generation, cloud: c.id}
 	}
 	m := keep(known, mem)
 	m.pool = c.pools[0].Name
