@@ -49,6 +49,9 @@ func (f *Farm) do(ctx context.Context, p *Plan, s *Step) error {
 	ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
 	defer cancel()
 	err := f.call(ctx, p, s)
+	if s.Action == ChangeNames && len(s.Changes) == 0 && err == nil {
+		return nil // the names have followed a change of primary in the meantime
+	}
 	e := scalr.Event{Time: time.Now(), Kind: scalr.Kind(s.Action), Farm: f.spec.Name, Role: s.Role, Index: s.Index,
 		Subject: s.Subject, Message: s.Reason, Attrs: map[string]string{}}
 	for k, v := range map[string]string{"pool": s.Pool, "instance": s.Instance, "size": s.Size} {
@@ -68,7 +71,7 @@ func (f *Farm) do(ctx context.Context, p *Plan, s *Step) error {
 
 func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
 	if s.Action == ChangeNames {
-		return f.changeNames(ctx, p)
+		return f.changeNames(ctx, p, s)
 	}
 	pool := f.config.pool(s.Pool)
 	if pool == nil {
@@ -104,9 +107,11 @@ func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
 	}
 }
 
-// changeNames makes the zone hold what the plan wants in it. What the zone refuses the plan says already.
-func (f *Farm) changeNames(ctx context.Context, p *Plan) error {
-	_, err := dnsreg.Sync(ctx, f.config.DNS, f.spec.Zone, owner(f.spec.Name), p.want)
+// changeNames makes the zone hold what the plan wants in it, and leaves in the step what has been changed for it. What the zone
+// refuses the plan says already.
+func (f *Farm) changeNames(ctx context.Context, p *Plan, s *Step) error {
+	var err error
+	s.Changes, err = dnsreg.Sync(ctx, f.config.DNS, f.spec.Zone, owner(f.spec.Name), p.want)
 	if _, refused := errors.AsType[*dnsreg.RefusedError](err); refused {
 		return nil
 	}

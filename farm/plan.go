@@ -61,7 +61,7 @@ type Step struct {
 	Size       string   `json:"size,omitempty"`
 	Generation int      `json:"generation,omitempty"`
 	Volumes    []string `json:"volumes,omitempty"`
-	// Changes are the changes of names.
+	// Changes are the changes of names; once the step has been done, those that were made.
 	Changes []dnsreg.Change `json:"changes,omitempty"`
 	// Reason says why, in words.
 	Reason string `json:"reason"`

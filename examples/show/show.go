@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ var machineName = regexp.MustCompile(`^(_scalr|int-|[a-z]+-[0-9]+\.)`)
 type Show struct {
 	out    io.Writer
 	asJSON bool
+	colour bool
 	start  time.Time
 
 	mu    sync.Mutex
@@ -28,9 +30,23 @@ type Show struct {
 	drawn string
 }
 
-// New makes a Show that prints to out: a JSON object a line, or text for a person.
+// New makes a Show that prints to out: a JSON object a line, or text for a person, in colour on a terminal unless NO_COLOR is
+// set.
 func New(out io.Writer, asJSON bool) *Show {
-	return &Show{out: out, asJSON: asJSON, start: time.Now(), count: map[scalr.Kind]int{}}
+	s := &Show{out: out, asJSON: asJSON, start: time.Now(), count: map[scalr.Kind]int{}}
+	if f, ok := out.(*os.File); ok && os.Getenv("NO_COLOR") == "" {
+		info, err := f.Stat()
+		s.colour = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return s
+}
+
+// paint gives the text in a colour of the terminal.
+func (s *Show) paint(code, text string) string {
+	if !s.colour {
+		return text
+	}
+	return "\033[" + code + "m" + text + "\033[0m"
 }
 
 // Line prints v as JSON, or text after the seconds that have passed.
@@ -47,7 +63,7 @@ func (s *Show) Line(v any, text string) {
 // Say prints a sentence of the story.
 func (s *Show) Say(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	s.Line(map[string]string{"story": text}, "\033[1m"+text+"\033[0m")
+	s.Line(map[string]string{"story": text}, s.paint("1", text))
 }
 
 // Event prints an event.
@@ -107,8 +123,8 @@ func (s *Show) Load(requests float64, servers []farm.Server) {
 		s.Line(map[string]any{"requests": requests, "www": ready, "www_pending": len(servers) - ready}, "")
 		return
 	}
-	picture := fmt.Sprintf("\033[36m%4.0fk requests/min %-20s www %s%s\033[0m", requests/1000, strings.Repeat("▆", int(requests/10000)),
-		strings.Repeat("●", ready), strings.Repeat("○", len(servers)-ready))
+	picture := s.paint("36", fmt.Sprintf("%4.0fk requests/min %-20s www %s%s", requests/1000, strings.Repeat("▆", int(requests/10000)),
+		strings.Repeat("●", ready), strings.Repeat("○", len(servers)-ready)))
 	if picture != s.drawn {
 		s.drawn = picture
 		s.Line(nil, picture)
