@@ -1,0 +1,101 @@
+package farm
+
+import (
+	"fmt"
+	"slices"
+)
+
+// retire takes a machine out of service and ends it when its clients have had time to leave.
+func (d *decision) retire(r *Role, m *machine, want Desired) {
+	why := fmt.Sprintf("role %s is to have %d machines", r.Name, want.Count)
+	if d.end != nil {
+		if other := d.dependent(r); other != "" {
+			d.wait(r.Name, m.slot.index, "ends after role %s", other)
+			return
+		}
+		d.terminate(m, why)
+		return
+	}
+	if m.draining.IsZero() {
+		m.draining = d.now
+	}
+	if m.ready {
+		d.deregister(r, m, why)
+		left := m.draining.Add(r.Drain).Sub(d.now)
+		switch {
+		case left > 0:
+			d.plan.soon = true
+			d.wait(r.Name, m.slot.index, "drains for %v more: %s", left, why)
+			return
+		case d.named(m):
+			d.wait(r.Name, m.slot.index, "is still in the zone: %s", why)
+			return
+		}
+	}
+	d.terminate(m, why)
+}
+
+// dependent names a role that was launched after r and still has machines.
+func (d *decision) dependent(r *Role) string {
+	for _, other := range d.spec.Roles {
+		if slices.Contains(other.After, r.Name) && len(d.byRole[other.Name]) > 0 {
+			return other.Name
+		}
+	}
+	return ""
+}
+
+// terminate ends a machine, unless the view of its cloud is not to be trusted.
+func (d *decision) terminate(m *machine, why string) {
+	if d.distrusted(m) && d.end == nil {
+		d.wait(m.slot.role, m.slot.index, "%s, but the view of pool %s is not trusted", why, m.pool)
+		return
+	}
+	m.ready = false
+	d.step(Step{Action: TerminateInstance, Role: m.slot.role, Index: m.slot.index, Pool: m.pool, Subject: m.id, Reason: why})
+}
+
+// unwanted ends what is broken for good at once, and what no slot wants after a grace period: it may be a launch whose
+// answer was lost and that somebody is about to account for.
+func (d *decision) unwanted() {
+	for _, name := range sortedKeys(d.byRole) {
+		r := d.roleOf(name)
+		for _, m := range d.byRole[name] {
+			if r == nil || m.at.holder != m {
+				d.quarantine(r, m)
+			}
+		}
+	}
+}
+
+func (d *decision) quarantine(r *Role, m *machine) {
+	first := m.surplus.IsZero()
+	if first {
+		m.surplus = d.now
+	}
+	switch left := m.surplus.Add(d.config.Grace).Sub(d.now); {
+	case !m.ended.IsZero() && d.now.Sub(m.ended) < d.config.ListLag:
+		d.plan.soon = true // the lists have not caught up yet
+	case d.end != nil && r != nil && d.dependent(r) != "":
+		d.wait(m.slot.role, m.slot.index, "ends after role %s", d.dependent(r))
+	case d.end != nil:
+		d.terminate(m, "the farm is to end")
+	case dead(m):
+		if first && m.ended.IsZero() {
+			d.event(HostCrash, m, "the machine has %s%s", m.state, because(m.reason))
+			d.cameToNothing(m)
+		}
+		if r != nil && r.Serves == Database && r.Volume == nil && d.o.sets[r.Name].Primary == "" {
+			d.wait(m.slot.role, m.slot.index, "%s has %s%s; it is kept while the database has no primary: its disk may hold the only data", m.id, m.state, because(m.reason))
+			return
+		}
+		d.terminate(m, fmt.Sprintf("%s%s", m.state, because(m.reason)))
+	case left > 0:
+		if first {
+			d.event(Quarantined, m, "no slot wants it: it is ended in %v", left)
+		}
+		d.wait(m.slot.role, m.slot.index, "%s is wanted by no slot and kept for %v more", m.id, left)
+	default:
+		d.terminate(m, fmt.Sprintf("no slot has wanted it for %v", d.config.Grace))
+	}
+}

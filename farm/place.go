@@ -1,0 +1,105 @@
+package farm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/provider"
+)
+
+// launch puts a machine into a slot, or says why not now.
+func (d *decision) launch(r *Role, s slot) {
+	mem := d.h.slot(s)
+	if !d.h.roles[r.Name].launched && !mem.unresolved {
+		for _, after := range r.After {
+			if other := d.roleOf(after); d.ready[after] < other.Min {
+				d.wait(r.Name, s.index, "waits for role %s: %d of %d serve", after, d.ready[after], other.Min)
+				return
+			}
+		}
+	}
+	if left := mem.retry.until.Sub(d.now); left > 0 {
+		d.wait(r.Name, s.index, "%s: next try in %v", mem.retry.reason, left.Round(time.Second))
+		return
+	}
+	if mem.unresolved && mem.tries >= 3 {
+		d.wait(r.Name, s.index, "%d launches in pool %s have failed without a reason: waits for lists to show what became of them", mem.tries, mem.offer.pool)
+		return
+	}
+	disk, ok := d.disk(r, s)
+	if !ok {
+		return
+	}
+	o, reason := d.offer(r, s, disk)
+	if o.pool == "" {
+		d.wait(r.Name, s.index, "%s", reason)
+		d.moveVolume(r, s, disk)
+		return
+	}
+	if r.Volume != nil && disk == nil {
+		d.createVolume(r, s, o)
+		return
+	}
+	step := Step{Action: LaunchInstance, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size,
+		Image: or(d.config.pool(o.pool).Images[r.Image], r.Image), Generation: mem.generation + 1, Reason: reason}
+	if mem.unresolved {
+		step.Generation, step.Reason = mem.generation, "the outcome of the last try is not known: the same again"
+	}
+	if disk != nil {
+		step.Volumes = []string{disk.ID}
+	}
+	d.step(step)
+}
+
+// offer chooses the pool and the size for a machine: the next pool of the same provider, then the next size, then the
+// next provider.
+func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string) {
+	mem := d.h.slot(s)
+	pools := d.config.poolsOf(r)
+	if disk != nil {
+		// A disk cannot leave its placement: it decides before any fallback.
+		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return p.Name != disk.Tags[TagPool] })
+		if len(pools) == 0 {
+			return offer{}, fmt.Sprintf("volume %s is in pool %q, where the role may not be", disk.ID, disk.Tags[TagPool])
+		}
+	}
+	var skipped []string
+	for _, c := range d.o.clouds {
+		if c.instances.err != nil {
+			for _, p := range c.pools {
+				pools = slices.DeleteFunc(pools, func(q *Pool) bool { return q == p })
+			}
+			skipped = append(skipped, fmt.Sprintf("pool %s cannot be listed", c.pools[0].Name))
+		}
+	}
+	if mem.unresolved {
+		if !slices.ContainsFunc(pools, func(p *Pool) bool { return p.Name == mem.offer.pool }) {
+			return offer{}, fmt.Sprintf("a launch in pool %s may have taken effect, and the pool cannot be listed", mem.offer.pool)
+		}
+		return mem.offer, "the outcome of the last try is not known"
+	}
+	for len(pools) > 0 {
+		first := pools[0].Provider
+		for _, size := range append([]string{r.Size}, r.Fallback...) {
+			for _, p := range pools {
+				if p.Provider != first {
+					continue
+				}
+				o := offer{p.Name, or(p.Sizes[size], size)}
+				if b := d.h.offers[o]; b.until.After(d.now) {
+					skipped = append(skipped, strings.TrimSpace(fmt.Sprintf("%s in %s: %s until %s", o.size, p.Name, b.reason, b.until.UTC().Format("15:04:05"))))
+					continue
+				}
+				reason := fmt.Sprintf("slot %s is empty", s.name())
+				if len(skipped) > 0 {
+					reason += " (not " + strings.Join(skipped, "; ") + ")"
+				}
+				return o, reason
+			}
+		}
+		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return p.Provider == first })
+	}
+	return offer{}, strings.Join(skipped, "; ")
+}
