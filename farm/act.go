@@ -48,7 +48,13 @@ func (f *Farm) do(ctx context.Context, p *Plan, s *Step) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
 	defer cancel()
-	err := f.call(ctx, p, s)
+	var err error
+	if s.Action != ChangeNames {
+		err = f.limit(ctx)
+	}
+	if err == nil {
+		err = f.call(ctx, p, s)
+	}
 	if s.Action == ChangeNames && len(s.Changes) == 0 && err == nil {
 		return nil // the names have followed a change of primary in the meantime
 	}
@@ -67,6 +73,17 @@ func (f *Farm) do(ctx context.Context, p *Plan, s *Step) error {
 	}
 	f.emit(e)
 	return err
+}
+
+// limit waits until another call to a provider may be made.
+func (f *Farm) limit(ctx context.Context) error {
+	if isNil(f.config.Limit) {
+		return nil
+	}
+	if err := f.config.Limit.Wait(ctx); err != nil {
+		return fmt.Errorf("waiting for config.Limit: %w", err)
+	}
+	return nil
 }
 
 func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
@@ -149,7 +166,7 @@ func (f *Farm) launch(ctx context.Context, s *Step, pool *Pool) error {
 func (f *Farm) launchOnce(ctx context.Context, s *Step, pool *Pool, r *Role, data []byte) (provider.Instance, error) {
 	at := slot{s.Role, s.Index}
 	l := provider.Launch{Name: f.spec.Name + "-" + at.name(), Image: s.Image, Size: s.Size, Placement: pool.Placement,
-		Network: pool.Network, SecurityGroups: pool.SecurityGroups, KeyPair: pool.KeyPair, Spot: r.Spot, UserData: data,
+		Network: pool.Network, SecurityGroups: pool.SecurityGroups, KeyPair: pool.KeyPair, Spot: s.Spot, UserData: data,
 		Volumes: s.Volumes, Tags: launchTags(f.spec.Name, s)}
 	l.Token = token(l, data)
 	f.mu.Lock()

@@ -142,6 +142,11 @@ func (f *faults) config(s Spec, c Config) {
 	if !(c.ShrinkLimit >= 0 && c.ShrinkLimit <= 1) {
 		f.add("config.ShrinkLimit", "%v is no share, want 0 to 1", c.ShrinkLimit)
 	}
+	for _, name := range sortedKeys(c.Hooks) {
+		if !slices.ContainsFunc(s.Roles, func(r Role) bool { return r.Name == name }) {
+			f.add(fmt.Sprintf("config.Hooks[%q]", name), "the spec has no role of that name")
+		}
+	}
 	owner := map[*replication.Manager]string{}
 	for _, name := range sortedKeys(c.Databases) {
 		if m := c.Databases[name]; m != nil && owner[m] != "" {
@@ -176,6 +181,15 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 	}
 	if r.LaunchTimeout < 0 {
 		f.add(at+".launch_timeout", "%v is negative", r.LaunchTimeout)
+	}
+	if r.StopTimeout < 0 {
+		f.add(at+".stop_timeout", "%v is negative", r.StopTimeout)
+	}
+	if r.Replace < 0 {
+		f.add(at+".replace", "%d is negative", r.Replace)
+	}
+	if r.OnDemand && !r.Spot {
+		f.add(at+".on_demand", "is set, but spot is not: machines that are not interruptible are what it has anyhow")
 	}
 	if r.Port < 0 || r.Port > 65535 {
 		f.add(at+".port", "%d is no port, want 1 to 65535", r.Port)

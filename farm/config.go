@@ -35,6 +35,14 @@ type Config struct {
 	Policies map[string]scale.Policy
 	// Checks are the custom health checks that roles name. A check returns nil if the server serves.
 	Checks map[string]func(context.Context, Server) error
+	// Hooks are functions of the host program that the life of a role's machines waits for, by role.
+	Hooks map[string]Hooks
+	// Doomed tells which machines their cloud has announced to take back, by instance ID, and why: spot machines mostly. It
+	// is asked at each pass. The farm launches a successor at once and takes the machine out of service when that serves.
+	Doomed func(context.Context) (map[string]string, error)
+	// Limit, if set, is waited for before each call to a provider, so that several farms, or all that a program does with
+	// an account, stay within one rate. A *rate.Limiter of golang.org/x/time/rate is one.
+	Limit interface{ Wait(context.Context) error }
 	// UserData makes the user data of a machine, secrets included, in place of Role.UserData. It must give the same bytes
 	// for the same machine each time: a retried launch is recognised by them.
 	UserData func(Machine) ([]byte, error)
@@ -67,6 +75,18 @@ type Config struct {
 	// Backoff is how long an offer (a size in a pool) is avoided after it had no capacity, and a slot after its machine
 	// failed to come up. It doubles with each failure in a row up to 16 times; default 1 min.
 	Backoff time.Duration
+}
+
+// Hooks are what the life of a machine waits for. They are asked at each pass, side by side and each within
+// Config.CallTimeout, until they return nil; the plan shows the error as the reason of the wait. A host program that starts
+// again asks again: they must take it well. A farm that is terminated asks nobody.
+type Hooks struct {
+	// Started is asked about a machine that runs until it has returned nil once; before, the machine does not serve. What
+	// has not been prepared within Role.LaunchTimeout is replaced.
+	Started func(context.Context, Server) error
+	// Stopping is asked about a machine that works and is to end, when its names are gone and it has drained. It is ended
+	// when this returns nil, and after Role.StopTimeout anyhow. It is not taken back into service once this was asked.
+	Stopping func(context.Context, Server) error
 }
 
 // Pool is a resource pool: one provider at one placement.

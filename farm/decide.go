@@ -221,7 +221,7 @@ func (d *decision) forget() {
 	}
 	for _, mem := range d.h.slots {
 		if mem.wanted = mem.wants; !mem.wanted {
-			mem.retry, mem.addr = backoff{}, netip.Addr{}
+			mem.retry, mem.addr, mem.replaced = backoff{}, netip.Addr{}, time.Time{}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/scalr-go/scalr/farm/scale"
@@ -77,6 +78,11 @@ type machine struct {
 	draining time.Time // since when it is on its way out; zero if it is not
 	surplus  time.Time // since when no slot wants it; zero if one does
 	ended    time.Time // when its end was accepted; lists may still show it as it was
+	spot     bool      // it is interruptible
+	started  bool      // its Started hook has let it serve
+	leaving  string    // why it is to go whatever the role's number, and is not taken back; empty if it may stay
+	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
+	stopping time.Time // since when its Stopping hook is asked; zero before
 
 	at *slotMemory // of its slot, in the pass under way
 }
@@ -98,6 +104,9 @@ func (h *history) slot(s slot) *slotMemory {
 	return mem
 }
 
+// served reports whether the machine has served, or may have before this program began.
+func (m *machine) served() bool { return m.acked.IsZero() || !m.readyAt.IsZero() }
+
 // slotMemory is about a slot and the launches into it.
 type slotMemory struct {
 	name       string
@@ -108,6 +117,7 @@ type slotMemory struct {
 	offer      offer      // what it took
 	retry      backoff    // after machines that failed to come up
 	wanted     bool       // the slot was wanted by the last pass
+	replaced   time.Time  // when its machine was ended because it had failed; zero once another one serves
 	addr       netip.Addr // where the slot last served
 
 	// Of the pass under way:
@@ -135,6 +145,15 @@ type made struct {
 // offer is a size in a pool.
 type offer struct {
 	pool, size string
+	spot       bool
+}
+
+func (o offer) String() string {
+	text := strings.TrimSpace(o.size + " in " + o.pool)
+	if o.spot {
+		text = "spot " + text
+	}
+	return text
 }
 
 // backoff says how long something is avoided.

@@ -9,8 +9,8 @@ import (
 )
 
 // keep looks after the machine that holds a wanted slot.
-func (d *decision) keep(r *Role, m *machine, ill illness) {
-	m.draining, m.surplus = time.Time{}, time.Time{}
+func (d *decision) keep(r *Role, m *machine, ill *illness) {
+	m.draining, m.surplus, m.stopping = time.Time{}, time.Time{}, time.Time{}
 	if !m.missing.IsZero() {
 		d.wait(r.Name, m.slot.index, "%s has been missing from lists for %v", m.id, d.now.Sub(m.missing).Round(time.Second))
 	}
@@ -20,6 +20,10 @@ func (d *decision) keep(r *Role, m *machine, ill illness) {
 			return
 		}
 		d.cameToNothing(m)
+		if m.served() {
+			m.at.replaced = d.now
+			ill.replacing++
+		}
 		d.terminate(m, why)
 		return
 	}
@@ -57,14 +61,15 @@ func (d *decision) broken(r *Role, m *machine) string {
 
 // illness is how a role is, as a whole.
 type illness struct {
-	held   int      // machines that hold a slot
-	broken int      // of these, how many should be replaced
-	first  *machine // the first of the broken
-	rising int      // wanted slots whose machine does not serve yet, or that have none
+	held      int      // machines that hold a slot
+	broken    int      // of these, how many should be replaced
+	first     *machine // the first of the broken
+	rising    int      // wanted slots whose machine does not serve yet, or that have none
+	replacing int      // slots whose machine failed and was ended, and whose successor does not serve yet
 }
 
-func (d *decision) count(r *Role, held []*machine, empty int) illness {
-	ill := illness{held: len(held), rising: empty}
+func (d *decision) count(r *Role, held []*machine, empty int) *illness {
+	ill := &illness{held: len(held), rising: empty}
 	for _, m := range held {
 		switch {
 		case d.broken(r, m) != "":
@@ -74,12 +79,20 @@ func (d *decision) count(r *Role, held []*machine, empty int) illness {
 			ill.rising++
 		}
 	}
+	if ill.broken > 0 {
+		for s, mem := range d.h.slots {
+			// A successor that does not come up is no reason to leave the others as they are.
+			if s.role == r.Name && mem.wants && !mem.replaced.IsZero() && d.now.Sub(mem.replaced) < r.LaunchTimeout {
+				ill.replacing++
+			}
+		}
+	}
 	return ill
 }
 
 // spare says why a machine that should be replaced is to stay for now, or "". What takes many at once is more likely to have
 // one cause than to be many broken machines, and to replace them all would be the end of the role.
-func (d *decision) spare(r *Role, m *machine, ill illness) string {
+func (d *decision) spare(r *Role, m *machine, ill *illness) string {
 	if r.Serves == Database {
 		state, _ := d.member(m)
 		switch {
@@ -94,11 +107,14 @@ func (d *decision) spare(r *Role, m *machine, ill illness) string {
 		}
 		return ""
 	}
-	if !m.acked.IsZero() && m.readyAt.IsZero() {
-		return "" // it was launched by this program and has never served: nothing is lost
+	if !m.served() {
+		return "" // nothing is lost
 	}
 	if ill.broken >= 3 && 2*ill.broken > ill.held {
 		return fmt.Sprintf("%d of %d machines do not serve, so that a common cause is likelier than broken machines", ill.broken, ill.held)
+	}
+	if most := or(r.Replace, max(ill.held/10, 1)); ill.replacing >= most {
+		return fmt.Sprintf("%d failed machines are being replaced, and at most %d are at once", ill.replacing, most)
 	}
 	return ""
 }
@@ -123,6 +139,6 @@ func (d *decision) cameToNothing(m *machine) {
 		return
 	}
 	m.at.retry = m.at.retry.after(d.now, d.config.Backoff, "the last machine came to nothing")
-	o := offer{m.pool, m.size}
+	o := offer{m.pool, m.size, m.spot}
 	d.h.offers[o] = d.h.offers[o].after(d.now, d.config.Backoff, "a machine came to nothing")
 }

@@ -3,10 +3,14 @@ package farm
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // retire takes a machine out of service and ends it when its clients have had time to leave.
-func (d *decision) retire(r *Role, m *machine, want Desired) {
+//
+// One that is leaving although the role wants as many machines stays until a successor serves, if there is room for one: firm
+// machines serve and are not leaving.
+func (d *decision) retire(r *Role, m *machine, want Desired, firm int) {
 	why := fmt.Sprintf("role %s is to have %d machines", r.Name, want.Count)
 	if d.end != nil {
 		if other := d.dependent(r); other != "" {
@@ -16,10 +20,17 @@ func (d *decision) retire(r *Role, m *machine, want Desired) {
 		d.terminate(m, why)
 		return
 	}
+	if m.leaving != "" {
+		why = m.leaving
+		if m.ready && m.draining.IsZero() && firm < want.Count && want.Count < r.Max {
+			d.wait(r.Name, m.slot.index, "serves until a successor does: %s", why)
+			return
+		}
+	}
 	if m.draining.IsZero() {
 		m.draining = d.now
 	}
-	if m.ready {
+	if m.ready || !m.stopping.IsZero() {
 		d.deregister(r, m, why)
 		left := m.draining.Add(r.Drain).Sub(d.now)
 		switch {
@@ -30,9 +41,42 @@ func (d *decision) retire(r *Role, m *machine, want Desired) {
 		case d.named(m):
 			d.wait(r.Name, m.slot.index, "is still in the zone: %s", why)
 			return
+		case d.stopping(r, m, why):
+			return
 		}
 	}
 	d.terminate(m, why)
+}
+
+// stopping reports whether the machine's Stopping hook holds it.
+func (d *decision) stopping(r *Role, m *machine, why string) bool {
+	if d.config.Hooks[r.Name].Stopping == nil {
+		return false
+	}
+	m.leaving, m.moving = why, false // it may have begun to stop
+	m.stopping = or(m.stopping, d.now)
+	err, asked := d.o.stopping[m.id]
+	held := d.now.Sub(m.stopping)
+	switch {
+	case asked && err == nil:
+		return false
+	case held >= r.StopTimeout:
+		d.event(StopTimedOut, m, "its Stopping hook has held it for %v: it is ended%s", held.Round(time.Second), because(textOf(err)))
+		return false
+	case asked:
+		d.wait(r.Name, m.slot.index, "its Stopping hook holds it for %v at most: %v: %s", r.StopTimeout-held, err, why)
+	default:
+		d.wait(r.Name, m.slot.index, "its Stopping hook is asked: %s", why)
+	}
+	d.plan.soon = true
+	return true
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // dependent names a role that was launched after r and still has machines.

@@ -22,14 +22,16 @@ import (
 
 // observation is the facts of one pass. What could not be had is an error beside the facts, never an empty list.
 type observation struct {
-	at      time.Time
-	clouds  []cloud
-	health  map[string]error // by instance: nil if it passed; not there if it was not checked
-	sets    map[string]replication.Topology
-	zone    []dnsreg.RRset
-	zoneErr error
-	samples map[string][]scale.Sample // by role
-	errs    []error                   // what the caller should hear of
+	at                time.Time
+	clouds            []cloud
+	health            map[string]error  // by instance: nil if it passed; not there if it was not checked
+	started, stopping map[string]error  // by instance: what its hook says; not there if it was not asked
+	doomed            map[string]string // by instance: why its cloud takes it back
+	sets              map[string]replication.Topology
+	zone              []dnsreg.RRset
+	zoneErr           error
+	samples           map[string][]scale.Sample // by role
+	errs              []error                   // what the caller should hear of
 }
 
 // cloud is one provider: the pools that share it, and what it holds of the farm.
@@ -77,7 +79,8 @@ func (c *Config) clouds() []cloud {
 // observe gathers the facts. It makes one listing call for each kind of thing that the spec wants and provider; for the
 // whole, of each kind.
 func (f *Farm) observe(ctx context.Context, whole bool) observation {
-	o := observation{clouds: f.config.clouds(), health: map[string]error{}, samples: map[string][]scale.Sample{}}
+	o := observation{clouds: f.config.clouds(), health: map[string]error{}, started: map[string]error{},
+		stopping: map[string]error{}, samples: map[string][]scale.Sample{}}
 	var wants struct{ volumes, addresses, balancers bool }
 	for i := range f.spec.Roles {
 		r := &f.spec.Roles[i]
@@ -140,7 +143,11 @@ func (c *cloud) foreign(tags map[string]string) bool { return slices.Contains(c.
 func list[T any](ctx context.Context, f *Farm, c *cloud, what string, call func(context.Context, map[string]string) ([]T, error), tags map[string]string) listing[T] {
 	ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
 	defer cancel()
-	items, err := call(ctx, tags)
+	var items []T
+	err := f.limit(ctx)
+	if err == nil {
+		items, err = call(ctx, tags)
+	}
 	if err != nil {
 		err = fmt.Errorf("list %s of pool %s: %w", what, c.pools[0].Name, err)
 	}
@@ -150,33 +157,60 @@ func list[T any](ctx context.Context, f *Farm, c *cloud, what string, call func(
 // look checks the machines' health, reads the sensors and the zone, side by side and each within a time-out: a slow one
 // delays nothing but itself.
 func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
+	var mu sync.Mutex
+	note := func(in map[string]error, id string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		in[id] = err
+	}
+	g := f.group()
 	servers := map[string][]Server{}
 	for _, c := range o.clouds {
 		for _, in := range c.instances.items {
 			s, ok := slotOf(in.Tags)
 			r := f.role(s.role)
-			if !ok || r == nil || in.State != provider.Running || r.Health == nil && r.Scale == nil {
+			if !ok || r == nil || in.State != provider.Running {
 				continue
 			}
-			at, known := f.history.find(c.id, in.ID)
-			servers[s.role] = append(servers[s.role], Server{ID: in.ID, Name: s.name(), Role: s.role, Index: s.index,
-				Pool: in.Tags[TagPool], State: in.State, Ready: known && f.history.machines[at].ready, Private: in.Private,
-				Public: publicOf(in.Private, in.Public), Port: r.Port})
+			hooks := f.config.Hooks[s.role]
+			if r.Health == nil && r.Scale == nil && hooks.Started == nil && hooks.Stopping == nil {
+				continue
+			}
+			known := new(machine)
+			if at, ok := f.history.find(c.id, in.ID); ok {
+				known = f.history.machines[at]
+			}
+			server := Server{ID: in.ID, Name: s.name(), Role: s.role, Index: s.index, Pool: in.Tags[TagPool], State: in.State,
+				Ready: known.ready, Private: in.Private, Public: publicOf(in.Private, in.Public), Port: r.Port}
+			servers[s.role] = append(servers[s.role], server)
+			switch {
+			case ending:
+			case hooks.Started != nil && !known.started:
+				g.add(func() { note(o.started, in.ID, f.ask(ctx, hooks.Started, server)) })
+			case hooks.Stopping != nil && !known.stopping.IsZero():
+				g.add(func() { note(o.stopping, in.ID, f.ask(ctx, hooks.Stopping, server)) })
+			}
 		}
 	}
-	var mu sync.Mutex
-	g := f.group()
+	if f.config.Doomed != nil && !ending {
+		g.add(func() {
+			ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
+			defer cancel()
+			doomed, err := f.config.Doomed(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			o.doomed = doomed
+			if err != nil {
+				o.errs = append(o.errs, fmt.Errorf("which machines are doomed: %w", err))
+			}
+		})
+	}
 	for i := range f.spec.Roles {
 		r := &f.spec.Roles[i]
 		slices.SortFunc(servers[r.Name], func(a, b Server) int { return cmp.Or(a.Index-b.Index, cmp.Compare(a.ID, b.ID)) })
 		if r.Health != nil && !ending {
 			for _, s := range servers[r.Name] {
-				g.add(func() {
-					err := f.checkHealth(ctx, r, s)
-					mu.Lock()
-					defer mu.Unlock()
-					o.health[s.ID] = err
-				})
+				g.add(func() { note(o.health, s.ID, f.checkHealth(ctx, r, s)) })
 			}
 		}
 		if _, metric := r.policy(f.config.Policies); metric != "" && !ending {
@@ -223,6 +257,13 @@ func (f *Farm) readZone(ctx context.Context) ([]dnsreg.RRset, error) {
 		return nil, fmt.Errorf("read zone %s: %w", f.spec.Zone, err)
 	}
 	return records, nil
+}
+
+// ask asks a hook about a server, within the time-out of a call.
+func (f *Farm) ask(ctx context.Context, hook func(context.Context, Server) error, s Server) error {
+	ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
+	defer cancel()
+	return hook(ctx, s)
 }
 
 // checkHealth makes one check; nil means that the server serves.

@@ -42,7 +42,7 @@ func (d *decision) launch(r *Role, s slot) {
 		d.createVolume(r, s, o)
 		return
 	}
-	step := Step{Action: LaunchInstance, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size,
+	step := Step{Action: LaunchInstance, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size, Spot: o.spot,
 		Image: or(d.config.pool(o.pool).Images[r.Image], r.Image), Generation: mem.generation + 1, Reason: reason}
 	if mem.unresolved {
 		step.Generation, step.Reason = mem.generation, "the outcome of the last try is not known: the same again"
@@ -54,7 +54,7 @@ func (d *decision) launch(r *Role, s slot) {
 }
 
 // offer chooses the pool and the size for a machine: the next pool of the same provider, then the next size, then the
-// next provider.
+// next provider; all of these for a spot machine before any other.
 func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string) {
 	mem := d.h.slot(s)
 	pools := d.config.poolsOf(r)
@@ -80,26 +80,57 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 		}
 		return mem.offer, "the outcome of the last try is not known"
 	}
-	for len(pools) > 0 {
-		first := pools[0].Provider
-		for _, size := range append([]string{r.Size}, r.Fallback...) {
-			for _, p := range pools {
-				if p.Provider != first {
-					continue
-				}
-				o := offer{p.Name, or(p.Sizes[size], size)}
-				if b := d.h.offers[o]; b.until.After(d.now) {
-					skipped = append(skipped, strings.TrimSpace(fmt.Sprintf("%s in %s: %s until %s", o.size, p.Name, b.reason, b.until.UTC().Format("15:04:05"))))
-					continue
-				}
-				reason := fmt.Sprintf("slot %s is empty", s.name())
-				if len(skipped) > 0 {
-					reason += " (not " + strings.Join(skipped, "; ") + ")"
-				}
-				return o, reason
-			}
+	if r.Spread {
+		d.emptiestFirst(r, pools)
+	}
+	for _, o := range d.offers(r, pools) {
+		if b := d.h.offers[o]; b.until.After(d.now) {
+			skipped = append(skipped, fmt.Sprintf("%s: %s until %s", o, b.reason, b.until.UTC().Format("15:04:05")))
+			continue
 		}
-		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return p.Provider == first })
+		reason := fmt.Sprintf("slot %s is empty", mem.name)
+		if len(skipped) > 0 {
+			reason += " (not " + strings.Join(skipped, "; ") + ")"
+		}
+		return o, reason
 	}
 	return offer{}, strings.Join(skipped, "; ")
+}
+
+// offers lists what may be launched for the role, in order of preference.
+func (d *decision) offers(r *Role, pools []*Pool) []offer {
+	var offers []offer
+	for _, spot := range []bool{true, false} {
+		if spot && !r.Spot || !spot && r.Spot && !r.OnDemand {
+			continue
+		}
+		for left := slices.Clone(pools); len(left) > 0; {
+			first := left[0].Provider
+			for _, size := range append([]string{r.Size}, r.Fallback...) {
+				for _, p := range left {
+					if p.Provider == first {
+						offers = append(offers, offer{p.Name, or(p.Sizes[size], size), spot})
+					}
+				}
+			}
+			left = slices.DeleteFunc(left, func(p *Pool) bool { return p.Provider == first })
+		}
+	}
+	return offers
+}
+
+// emptiestFirst sorts pools by how many machines of the role they have or are about to get.
+func (d *decision) emptiestFirst(r *Role, pools []*Pool) {
+	in := map[string]int{}
+	for _, m := range d.byRole[r.Name] {
+		if m.at.holder == m && m.leaving == "" {
+			in[m.pool]++
+		}
+	}
+	for _, s := range d.plan.Steps {
+		if s.Action == LaunchInstance && s.Role == r.Name {
+			in[s.Pool]++
+		}
+	}
+	slices.SortStableFunc(pools, func(a, b *Pool) int { return in[a.Name] - in[b.Name] })
 }

@@ -56,9 +56,10 @@ type Step struct {
 	Subject string `json:"subject,omitempty"`
 	// Instance is the ID of the instance that the subject is connected to or parted from.
 	Instance string `json:"instance,omitempty"`
-	// Image, Size, Generation and Volumes are what a launch takes.
+	// Image, Size, Spot, Generation and Volumes are what a launch takes.
 	Image      string   `json:"image,omitempty"`
 	Size       string   `json:"size,omitempty"`
+	Spot       bool     `json:"spot,omitempty"`
 	Generation int      `json:"generation,omitempty"`
 	Volumes    []string `json:"volumes,omitempty"`
 	// Changes are the changes of names; once the step has been done, those that were made.
@@ -70,6 +71,8 @@ type Step struct {
 
 	err error
 }
+
+func (s *Step) offer() offer { return offer{s.Pool, s.Size, s.Spot} }
 
 // String gives the step as one line.
 func (s Step) String() string {

@@ -130,7 +130,7 @@ func (d *decision) sighted(c *cloud, in *provider.Instance, known *machine, keep
 			m.pool = p.Name
 		}
 	}
-	m.size, m.launched, m.missing, m.listed = in.Size, in.Launched, time.Time{}, true
+	m.size, m.spot, m.launched, m.missing, m.listed = in.Size, in.Spot, in.Launched, time.Time{}, true
 	m.state, m.reason, m.private, m.public = in.State, in.Reason, in.Private, in.Public
 }
 
@@ -198,7 +198,8 @@ func (d *decision) judge() {
 			m.readyAt = d.now
 			d.event(HostUp, m, "serves, %v after its launch", d.now.Sub(m.launched).Round(time.Millisecond))
 			m.at.retry = backoff{}
-			delete(d.h.offers, offer{m.pool, m.size})
+			m.at.replaced = time.Time{}
+			delete(d.h.offers, offer{m.pool, m.size, m.spot})
 		}
 		switch {
 		case m.ready:
@@ -212,7 +213,22 @@ func (d *decision) judge() {
 	}
 }
 
+// serves reports whether the machine works and its Started hook has let it serve.
 func (d *decision) serves(m *machine) (bool, string) {
+	if d.config.Hooks[m.slot.role].Started != nil && !m.started {
+		err, asked := d.o.started[m.id]
+		switch {
+		case !asked:
+			return false, "its Started hook has not been asked yet"
+		case err != nil:
+			return false, "its Started hook: " + err.Error()
+		}
+		m.started = true
+	}
+	return d.works(m)
+}
+
+func (d *decision) works(m *machine) (bool, string) {
 	r := d.roleOf(m.slot.role)
 	switch {
 	case r == nil:

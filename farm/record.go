@@ -17,7 +17,7 @@ func (h *history) launching(s *Step, now time.Time) (again bool) {
 	mem := h.slot(at)
 	again = mem.unresolved
 	h.lastMade = now
-	mem.generation, mem.unresolved, mem.offer, mem.tried, mem.tries = s.Generation, true, offer{s.Pool, s.Size}, now, mem.tries+1
+	mem.generation, mem.unresolved, mem.offer, mem.tried, mem.tries = s.Generation, true, s.offer(), now, mem.tries+1
 	if len(s.Volumes) > 0 {
 		h.use(at) // whatever the answer will be
 	}
@@ -34,7 +34,7 @@ func (h *history) launched(c *Config, s *Step, in provider.Instance, err error, 
 		if in.State.Gone() {
 			return
 		}
-		m := &machine{id: in.ID, slot: at, generation: s.Generation, cloud: c.cloud(c.pool(s.Pool)), pool: s.Pool, size: s.Size,
+		m := &machine{id: in.ID, slot: at, generation: s.Generation, cloud: c.cloud(c.pool(s.Pool)), pool: s.Pool, size: s.Size, spot: s.Spot,
 			acked: now, state: in.State, private: in.Private, public: in.Public, launched: in.Launched}
 		if i, known := h.find(m.cloud, m.id); !known {
 			h.machines = slices.Insert(h.machines, i, m)
@@ -59,7 +59,7 @@ func (h *history) terminated(c *Config, s *Step, now time.Time) {
 func (h *history) creating(key thing, s *Step, now time.Time) (try int, again bool) {
 	m := h.made[key]
 	again = m.tries > 0
-	m.offer, m.at, m.tries = offer{s.Pool, s.Size}, now, m.tries+1
+	m.offer, m.at, m.tries = s.offer(), now, m.tries+1
 	h.made[key], h.lastMade = m, now
 	return m.try, again
 }
@@ -102,7 +102,7 @@ func (h *history) use(at slot) {
 
 // avoid backs off from an offer that was refused.
 func (h *history) avoid(c *Config, s *Step, err error, now time.Time) {
-	o := offer{s.Pool, s.Size}
+	o := s.offer()
 	b := h.offers[o]
 	if e, ok := errors.AsType[*provider.Error](err); ok && errors.Is(err, provider.ErrThrottled) {
 		b.until, b.reason = now.Add(max(e.RetryAfter, time.Second)), "throttled"

@@ -2,6 +2,7 @@ package farm
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -41,13 +42,21 @@ func (d *decision) role(r *Role) {
 	}
 	want := d.desired(r, staying, d.ready[r.Name])
 	d.plan.Desired[r.Name] = want
+	d.doom(r, held)
+	d.balance(r, held, want.Count)
 	empty := d.choose(r, held, want.Count)
+	firm := 0
+	for _, m := range held {
+		if m.ready && m.draining.IsZero() && m.leaving == "" {
+			firm++
+		}
+	}
 	ill := d.count(r, held, len(empty))
 	for _, m := range held {
 		if m.at.wants {
 			d.keep(r, m, ill)
 		} else {
-			d.retire(r, m, want)
+			d.retire(r, m, want, firm)
 		}
 	}
 	for _, s := range empty {
@@ -67,11 +76,80 @@ func (d *decision) unseen() string {
 	return ""
 }
 
+// doom makes machines leave that their cloud is about to take back.
+func (d *decision) doom(r *Role, held []*machine) {
+	if len(d.o.doomed) == 0 || r.owns() {
+		return
+	}
+	for _, m := range held {
+		if why, doomed := d.o.doomed[m.id]; doomed && m.leaving == "" && m.draining.IsZero() {
+			m.leaving = "its cloud takes it back" + because(why)
+			d.event(HostDoomed, m, "%s: a successor is launched", m.leaving)
+		}
+	}
+}
+
+// owns reports whether a slot of the role owns what only its own next machine can have.
+func (r *Role) owns() bool { return r.Serves == Database || r.Volume != nil || r.Address }
+
+// balance keeps a role that is to be spread even: while one pool has two machines more than another one that has room, a
+// machine of the first leaves.
+func (d *decision) balance(r *Role, held []*machine, count int) {
+	if !r.Spread || r.owns() {
+		return
+	}
+	in := map[string]int{}
+	var moving *machine
+	quiet, staying := true, 0
+	for _, m := range held {
+		switch {
+		case m.moving:
+			moving = m
+			continue // its successor is to come in its place
+		case m.leaving != "" || !m.draining.IsZero() || !m.ready:
+			quiet = false
+		}
+		if m.leaving == "" {
+			staying++
+			in[m.pool]++
+		}
+	}
+	var full, bare *Pool
+	for _, p := range d.config.poolsOf(r) {
+		if d.poolErr(p.Name, func(c cloud) error { return c.instances.err }) {
+			quiet = false
+			continue
+		}
+		if full == nil || in[p.Name] > in[full.Name] {
+			full = p
+		}
+		if (bare == nil || in[p.Name] < in[bare.Name]) && !d.h.offers[offer{p.Name, or(p.Sizes[r.Size], r.Size), r.Spot}].until.After(d.now) {
+			bare = p
+		}
+	}
+	switch {
+	case moving != nil && moving.draining.IsZero() && staying < count && (bare == nil || in[bare.Name] > in[moving.pool]):
+		moving.moving, moving.leaving = false, "" // there is no room for a successor where it would help
+	case moving != nil || !quiet || staying != count || bare == nil || in[full.Name]-in[bare.Name] < 2:
+	default:
+		for _, m := range slices.Backward(held) {
+			if m.pool == full.Name && !d.distrusted(m) {
+				m.moving, m.leaving = true, fmt.Sprintf("pool %s has %d machines of the role and pool %s has %d", full.Name, in[full.Name], bare.Name, in[bare.Name])
+				return
+			}
+		}
+	}
+}
+
 // choose notes which slots the role is to have and gives those of them that are empty. When there are too
 // many machines, the ones to go are those that are on their way out already, then those that do not serve, then the highest;
 // never the primary. When there are too few, a slot comes first that may have a machine after all, then one that had one a
 // moment ago, then one that owns a volume or an address, then the lowest.
 func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
+	room := r.Max - len(held)
+	if slices.ContainsFunc(held, func(m *machine) bool { return m.leaving != "" }) {
+		held = slices.DeleteFunc(slices.Clone(held), func(m *machine) bool { return m.leaving != "" })
+	}
 	if count < len(held) {
 		held = slices.Clone(held)
 		slices.SortStableFunc(held, func(a, b *machine) int {
@@ -83,8 +161,8 @@ func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 	for _, m := range held {
 		m.at.wants = true
 	}
-	missing := count - len(held)
-	if missing == 0 {
+	missing := min(count-len(held), room)
+	if missing <= 0 {
 		return nil
 	}
 	var known []slot

@@ -51,6 +51,8 @@ type Role struct {
 	UserData string `json:"user_data,omitempty"`
 	// Spot asks for interruptible machines.
 	Spot bool `json:"spot,omitempty"`
+	// OnDemand takes machines that are not interruptible where no pool has interruptible ones of any size.
+	OnDemand bool `json:"on_demand,omitempty"`
 
 	// Min and Max bound the number of machines, 0 ≤ Min ≤ Max and Max ≥ 1. Without a Scale the role has Min.
 	Min int `json:"min"`
@@ -66,6 +68,15 @@ type Role struct {
 	// Drain is how long a machine that is to end is left running after its names are gone and its balancer has been
 	// told. Default the spec's TTL; negative means none.
 	Drain time.Duration `json:"drain,omitempty"`
+	// StopTimeout is how long Hooks.Stopping may hold a machine that has been drained; default 5 min.
+	StopTimeout time.Duration `json:"stop_timeout,omitempty"`
+	// Replace is how many machines that served and have failed may be under replacement at once; default a tenth of the
+	// role's machines, at least one. Of a database it is one.
+	Replace int `json:"replace,omitempty"`
+	// Spread puts each new machine into the pool that has fewest of the role, and moves machines, one at a time, while one
+	// pool has two more than another that has room. Without it pools are filled in the order of preference. A machine with
+	// a volume or an address of its own is not moved.
+	Spread bool `json:"spread,omitempty"`
 
 	// Port is where the service listens: default 80 for web, 3306 for a database, 11211 for a cache.
 	Port int `json:"port,omitempty"`
@@ -175,6 +186,7 @@ func (s Spec) withDefaults() Spec {
 			port = 11211
 		}
 		r.LaunchTimeout, r.Port = or(r.LaunchTimeout, timeout), or(r.Port, port)
+		r.StopTimeout = or(r.StopTimeout, 5*time.Minute)
 		r.Drain = max(or(r.Drain, s.TTL), 0)
 		if r.Health != nil {
 			h := *r.Health

@@ -1,0 +1,325 @@
+package farm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/scalr-go/scalr/farm/scale"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/memcloud"
+)
+
+// dial is a metric that a test sets, and a policy that wants just that many machines.
+func dial(spec *Spec, config *Config) *int {
+	want := new(int)
+	*want = spec.Roles[0].Min
+	spec.Roles[0].Scale = &Scale{Custom: "dial"}
+	config.Policies = map[string]scale.Policy{"dial": scale.Func(func(scale.Input) scale.Decision {
+		return scale.Decision{Desired: *want, Raw: *want, Reason: "the test says so"}
+	})}
+	return want
+}
+
+// turns makes passes until done, or for most of them.
+func turns(t require.TestingT, f *Farm, most int, done func() bool) {
+	for range most {
+		_, _ = f.Reconcile(context.Background())
+		if done() {
+			return
+		}
+		time.Sleep(2 * time.Second)
+	}
+	p, err := f.Plan(context.Background())
+	require.Failf(t, "it has not come to that", "after %d passes: %v\n%s", most, err, p)
+}
+
+// A machine serves only when its Started hook has let it, and the hook is not asked again.
+func TestStartedHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		spec, config := web(2, 2), testConfig(cloud, testZone())
+		prepared, asked := map[string]bool{}, map[string]int{}
+		config.Hooks = map[string]Hooks{"www": {Started: func(_ context.Context, s Server) error {
+			asked[s.Name]++
+			if !prepared[s.Name] {
+				return errors.New("still copying the assets")
+			}
+			return nil
+		}}}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		for range 3 {
+			_, err = f.Reconcile(t.Context())
+			require.NoError(t, err)
+			time.Sleep(time.Second)
+		}
+		require.Empty(t, values(t, config, spec.Zone, "www.shop.example.", "A"))
+		p, err := f.Plan(t.Context())
+		require.NoError(t, err)
+		require.Contains(t, p.String(), "wait www-1: "+f.Servers("www")[0].ID+" does not serve yet: its Started hook: still copying the assets")
+		prepared["www-1"] = true
+		turns(t, f, 3, func() bool { return len(values(t, config, spec.Zone, "www.shop.example.", "A")) == 1 })
+		prepared["www-2"] = true
+		require.NoError(t, passes(t.Context(), f, 20, 2))
+		require.Len(t, values(t, config, spec.Zone, "www.shop.example.", "A"), 2)
+		before := maps.Clone(asked)
+		_, err = f.Reconcile(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, before, asked)
+
+		// Another program asks again, and takes no name away for it.
+		again, err := New(spec, config)
+		require.NoError(t, err)
+		p, err = again.Reconcile(t.Context())
+		require.NoError(t, err)
+		require.True(t, p.Empty(), "%s", p)
+		require.Equal(t, before["www-1"]+1, asked["www-1"])
+	})
+}
+
+// A machine that works is ended when its Stopping hook lets it go, or when its time is up; and is not taken back.
+func TestStoppingHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		spec, config := web(1, 4), testConfig(cloud, testZone())
+		spec.Roles[0].StopTimeout = time.Minute
+		want := dial(&spec, &config)
+		var busy []string
+		asked := map[string]bool{}
+		config.Hooks = map[string]Hooks{"www": {Stopping: func(_ context.Context, s Server) error {
+			asked[s.ID] = true
+			if named := values(t, config, spec.Zone, "www.shop.example.", "A"); slices.Contains(named, s.Public.String()) {
+				return errors.New("it is asked while clients can find it")
+			}
+			if slices.Contains(busy, s.ID) {
+				return errors.New("2 uploads under way")
+			}
+			return nil
+		}}}
+		events := record(&config)
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		*want = 3
+		require.NoError(t, passes(t.Context(), f, 20, 2))
+		going := f.Servers("www")[2].ID
+		busy = []string{going}
+		*want = 2
+		turns(t, f, 20, func() bool { return asked[going] })
+		p, err := f.Plan(t.Context())
+		require.NoError(t, err)
+		require.Contains(t, p.String(), "at most: 2 uploads under way: role www is to have 2 machines")
+
+		// It is wanted again, and is left to go: another one comes.
+		*want = 3
+		turns(t, f, 20, func() bool {
+			return len(values(t, config, spec.Zone, "www.shop.example.", "A")) == 3
+		})
+		require.Contains(t, world(cloud), going)
+		require.Equal(t, "www-4", f.Servers("www")[3].Name)
+
+		// It lets go.
+		busy = nil
+		turns(t, f, 5, func() bool { return !slices.Contains(world(cloud), going) })
+		require.NotContains(t, events.kinds(), string(StopTimedOut))
+
+		// One that never does is ended in the end.
+		require.NoError(t, passes(t.Context(), f, 20, 2))
+		going = f.Servers("www")[2].ID
+		busy = []string{going}
+		*want = 2
+		turns(t, f, 20, func() bool { return asked[going] })
+		since := time.Now()
+		turns(t, f, 100, func() bool { return !slices.Contains(world(cloud), going) })
+		require.GreaterOrEqual(t, time.Since(since), spec.Roles[0].StopTimeout-4*time.Second)
+		require.Contains(t, events.text(), "its Stopping hook has held it for 1m0s: it is ended: 2 uploads under way")
+
+		// The end of the farm asks nobody.
+		clear(asked)
+		require.NoError(t, f.Terminate(t.Context(), TerminateOptions{}))
+		require.Empty(t, asked)
+	})
+}
+
+// Of machines that fail one after another a few are replaced at a time.
+func TestReplaceIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: 30 * time.Second})
+		spec, config := web(10, 10), testConfig(cloud, testZone())
+		spec.Roles[0].Health = &Health{Custom: "check"}
+		spec.Roles[0].Replace = 2
+		ill := map[string]bool{}
+		config.Checks = map[string]func(context.Context, Server) error{"check": func(_ context.Context, s Server) error {
+			if ill[s.ID] {
+				return errors.New("out of memory")
+			}
+			return nil
+		}}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		for _, s := range f.Servers("www")[:4] {
+			ill[s.ID] = true
+		}
+		lowest, told := 10, false
+		turns(t, f, 200, func() bool {
+			p, _ := f.Plan(t.Context())
+			running := 0
+			for _, s := range f.Servers("www") {
+				if s.State == provider.Running {
+					running++
+				}
+			}
+			lowest = min(lowest, running)
+			told = told || strings.Contains(p.String(), "2 failed machines are being replaced, and at most 2 are at once")
+			return p.Empty() && len(p.Waits) == 0 && !slices.ContainsFunc(world(cloud), func(id string) bool { return ill[id] })
+		})
+		require.Equal(t, 8, lowest)
+		require.True(t, told)
+	})
+}
+
+// regional refuses spot machines, and counts what is waited for.
+type regional struct {
+	*memcloud.Cloud
+	noSpot bool
+	waits  int
+}
+
+func (r *regional) Launch(ctx context.Context, l provider.Launch) (provider.Instance, error) {
+	if r.noSpot && l.Spot {
+		return provider.Instance{}, fmt.Errorf("no spot capacity: %w", provider.ErrCapacity)
+	}
+	return r.Cloud.Launch(ctx, l)
+}
+
+func (r *regional) Wait(context.Context) error {
+	r.waits++
+	return nil
+}
+
+// Where no pool has spot machines of any size, others are taken if the role says so; later ones are spot machines again.
+func TestOnDemandInsteadOfSpot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := &regional{Cloud: testCloud(memcloud.Options{}), noSpot: true}
+		spec, config := web(1, 3), testConfig(cloud, testZone())
+		spec.Roles[0].Spot = true
+		spec.Roles[0].Fallback = []string{"small"}
+		want := dial(&spec, &config)
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		for range 10 {
+			_, _ = f.Reconcile(t.Context())
+			time.Sleep(2 * time.Second)
+		}
+		require.Empty(t, world(cloud.Cloud), "spot or nothing")
+
+		spec.Roles[0].OnDemand = true
+		f, err = New(spec, config)
+		require.NoError(t, err)
+		turns(t, f, 20, func() bool { return len(world(cloud.Cloud)) == 1 })
+		require.False(t, cloud.World(map[string]string{TagFarm: "shop"}).Instances[0].Spot)
+		cloud.noSpot = false
+		*want = 3
+		time.Sleep(time.Hour)
+		require.NoError(t, passes(t.Context(), f, 50, 2))
+		spot := 0
+		for _, in := range cloud.World(map[string]string{TagFarm: "shop"}).Instances {
+			if in.Spot {
+				spot++
+			}
+		}
+		require.Equal(t, 2, spot)
+	})
+}
+
+// A machine that its cloud takes back has a successor before it goes, in another slot.
+func TestDoomedMachineHasASuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: 20 * time.Second})
+		spec, config := web(2, 3), testConfig(cloud, testZone())
+		spec.Roles[0].Drain = 4 * time.Second
+		doomed := map[string]string{}
+		config.Doomed = func(context.Context) (map[string]string, error) { return doomed, nil }
+		events := record(&config)
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		going := f.Servers("www")[0].ID
+		doomed[going] = "spot reclaim in 2 min"
+		turns(t, f, 50, func() bool {
+			require.Len(t, values(t, config, spec.Zone, "www.shop.example.", "A"), 2, "two serve at any time")
+			return !slices.Contains(world(cloud), going)
+		})
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Len(t, world(cloud), 2)
+		require.Contains(t, events.text(), "its cloud takes it back: spot reclaim in 2 min: a successor is launched")
+	})
+}
+
+// A role that is to be spread is so after whatever has happened to its pools, never leaves its bounds, and comes to rest.
+func TestSpread(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
+			cloud := testCloud(memcloud.Options{BootTime: 10 * time.Second})
+			spec, config := web(1, 8), testConfig(cloud, testZone())
+			spec.Roles[0].Spread, spec.Roles[0].Drain = true, 2*time.Second
+			want := dial(&spec, &config)
+			f, err := New(spec, config)
+			require.NoError(rt, err)
+			for range rapid.IntRange(1, 3).Draw(rt, "rounds") {
+				for _, pool := range []string{"a", "b"} {
+					cloud.SetCapacity(pool, "", rapid.SampledFrom([]int{-1, -1, 0, 2}).Draw(rt, "capacity of "+pool))
+				}
+				*want = rapid.IntRange(1, 8).Draw(rt, "machines")
+				for range 25 {
+					_, _ = f.Reconcile(rt.Context())
+					n := len(world(cloud))
+					require.LessOrEqual(rt, n, 8)
+					time.Sleep(2 * time.Second)
+				}
+			}
+			cloud.SetCapacity("a", "", -1)
+			cloud.SetCapacity("b", "", -1)
+			time.Sleep(time.Hour) // the back-offs end
+			require.NoError(rt, passes(rt.Context(), f, 300, 5))
+			in := map[string]int{}
+			for _, s := range f.Servers("www") {
+				in[s.Pool]++
+			}
+			require.Equal(rt, *want, in["a"]+in["b"])
+			require.LessOrEqual(rt, max(in["a"], in["b"])-min(in["a"], in["b"]), 1, "%v", in)
+		})
+	})
+}
+
+// Every call to a provider waits for the limit, and a limit that refuses fails what was to be done.
+func TestLimitIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := &regional{Cloud: testCloud(memcloud.Options{})}
+		calls := 0
+		cloud.SetFault(func(_ context.Context, c memcloud.Call) error {
+			if !c.After {
+				calls++
+			}
+			return nil
+		})
+		spec, config := testSpec(), testConfig(cloud, testZone())
+		config.Limit = cloud
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		require.Equal(t, calls, cloud.waits)
+		require.NoError(t, f.Terminate(t.Context(), TerminateOptions{DeleteVolumes: true}))
+		require.Equal(t, calls, cloud.waits)
+	})
+}
