@@ -302,6 +302,28 @@ func TestSpread(t *testing.T) {
 	})
 }
 
+// While no other pool has room, the machines of a full one are left alone.
+func TestSpreadDoesNotChurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: 10 * time.Second})
+		spec, config := web(4, 8), testConfig(cloud, testZone())
+		spec.Roles[0].Spread = true
+		cloud.SetCapacity("b", "", 0)
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		turns(t, f, 50, func() bool { return len(values(t, config, spec.Zone, "www.shop.example.", "A")) == 4 })
+		ids := world(cloud)
+		tried := false
+		for range 500 {
+			p, _ := f.Reconcile(t.Context())
+			tried = tried || len(p.Steps) > 0
+			require.Equal(t, ids, world(cloud))
+			time.Sleep(2 * time.Second)
+		}
+		require.True(t, tried)
+	})
+}
+
 // Every call to a provider waits for the limit, and a limit that refuses fails what was to be done.
 func TestLimitIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
