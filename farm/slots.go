@@ -128,7 +128,7 @@ func (d *decision) balance(r *Role, held []*machine, count int) {
 		}
 	}
 	switch {
-	case moving != nil && moving.draining.IsZero() && staying < count && (bare == nil || in[bare.Name] > in[moving.pool]):
+	case moving != nil && moving.draining.IsZero() && staying < count && (bare == nil || in[bare.Name] >= in[moving.pool]):
 		moving.moving, moving.leaving = false, "" // there is no room for a successor where it would help
 	case moving != nil || !quiet || staying != count || bare == nil || in[full.Name]-in[bare.Name] < 2:
 	default:
