@@ -100,6 +100,9 @@ func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
 	case StartInstance:
 		power, _ := provider.As[provider.Power](pool.Provider)
 		return power.Start(ctx, s.Subject)
+	case StopInstance:
+		power, _ := provider.As[provider.Power](pool.Provider)
+		return power.Stop(ctx, s.Subject)
 	case TerminateInstance:
 		// Since the pass looked, the machine may have become the primary.
 		if m := f.config.Databases[s.Role]; m != nil && f.ends() == nil {

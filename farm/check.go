@@ -205,6 +205,12 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 			f.add(at+".min", "%d, want at least 1 for a database", r.Min)
 		}
 	}
+	if w := r.Warm; w != nil && w.Count < 1 {
+		f.add(at+".warm.count", "%d, want at least 1", w.Count)
+	}
+	if r.Warm != nil && (r.Serves == Database || r.Serves == Cache) {
+		f.add(at+".warm", "is set, but the servers of a %s cannot wait beside the others", r.Serves)
+	}
 	f.scaling(at, r, c)
 	if h := r.Health; h != nil {
 		switch {
@@ -297,6 +303,7 @@ func (f *faults) pools(at string, r *Role, c *Config) {
 			{"volume", r.Volume != nil, has[provider.Volumes]},
 			{"address", r.Address, has[provider.Addresses]},
 			{"balancer", r.Balancer != nil, has[provider.Balancers]},
+			{"warm.stopped", r.Warm != nil && r.Warm.Stopped, has[provider.Power]},
 		} {
 			if want.is && !want.has(p.Provider) {
 				f.add(at+"."+want.field, "the provider of pool %q (%T) has no such capability", p.Name, p.Provider)

@@ -120,6 +120,7 @@ type Server struct {
 	Pool    string
 	State   provider.State
 	Ready   bool // it serves
+	Warm    bool // it waits in the warm pool
 	Primary bool // it is the primary of its database role
 	Private netip.Addr
 	Public  netip.Addr // the private one where it has no other

@@ -9,6 +9,7 @@ const (
 	HostUnhealthy  scalr.Kind = "host-unhealthy"  // a machine that served does not serve now
 	HostCrash      scalr.Kind = "host-crash"      // a machine ended by itself
 	HostDown       scalr.Kind = "host-down"       // a machine is gone
+	CalledUp       scalr.Kind = "called-up"       // a machine of the warm pool serves
 	HostDoomed     scalr.Kind = "host-doomed"     // its cloud has announced to take a machine back
 	StopTimedOut   scalr.Kind = "stop-timed-out"  // a Stopping hook did not let a machine go in time
 	Quarantined    scalr.Kind = "quarantined"     // a machine that no slot wants is kept for the grace period

@@ -75,6 +75,7 @@ type machine struct {
 	down     time.Time // since when it does not serve; zero while it does
 	failures int       // health checks that failed in a row
 	why      string    // why it does not serve
+	warm     time.Time // since when it waits in the warm pool; zero if it is in service
 	draining time.Time // since when it is on its way out; zero if it is not
 	surplus  time.Time // since when no slot wants it; zero if one does
 	ended    time.Time // when its end was accepted; lists may still show it as it was

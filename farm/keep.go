@@ -28,6 +28,9 @@ func (d *decision) keep(r *Role, m *machine, ill *illness) {
 		return
 	}
 	switch {
+	case d.asleep(r, m):
+		m.down = d.now // its time to come up has not begun
+		return
 	case m.state == provider.Stopped:
 		d.start(r, m)
 	case m.state == provider.Running && m.missing.IsZero():
@@ -39,7 +42,11 @@ func (d *decision) keep(r *Role, m *machine, ill *illness) {
 		d.plan.soon = d.plan.soon || m.readyAt.IsZero()
 		return
 	}
-	if m.missing.IsZero() {
+	switch {
+	case !m.missing.IsZero():
+	case !m.warm.IsZero():
+		d.rest(r, m)
+	default:
 		d.register(r, m)
 	}
 	m.at.addr = m.private
@@ -48,7 +55,7 @@ func (d *decision) keep(r *Role, m *machine, ill *illness) {
 // broken says why a machine should be replaced, or "".
 func (d *decision) broken(r *Role, m *machine) string {
 	switch {
-	case m.ready:
+	case m.ready || d.asleep(r, m):
 		return ""
 	case d.now.Sub(m.down) >= r.LaunchTimeout:
 		// Counted from when this program first saw it: after a restart nothing is hasty.
@@ -75,7 +82,7 @@ func (d *decision) count(r *Role, held []*machine, empty int) *illness {
 		case d.broken(r, m) != "":
 			ill.first = or(ill.first, m)
 			ill.broken++
-		case !m.ready:
+		case !m.ready && !d.asleep(r, m):
 			ill.rising++
 		}
 	}

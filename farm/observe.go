@@ -181,7 +181,7 @@ func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
 				known = f.history.machines[at]
 			}
 			server := Server{ID: in.ID, Name: s.name(), Role: s.role, Index: s.index, Pool: in.Tags[TagPool], State: in.State,
-				Ready: known.ready, Private: in.Private, Public: publicOf(in.Private, in.Public), Port: r.Port}
+				Ready: known.ready && known.warm.IsZero(), Private: in.Private, Public: publicOf(in.Private, in.Public), Port: r.Port}
 			servers[s.role] = append(servers[s.role], server)
 			switch {
 			case ending:

@@ -28,6 +28,7 @@ const (
 	RegisterTarget      Action = "register-target"
 	ChangeNames         Action = "change-names"
 	DeregisterTarget    Action = "deregister-target"
+	StopInstance        Action = "stop-instance"
 	TerminateInstance   Action = "terminate-instance"
 	DisassociateAddress Action = "disassociate-address"
 	ReleaseAddress      Action = "release-address"
@@ -41,7 +42,7 @@ var phases = [][]Action{
 	{LaunchInstance, StartInstance},
 	{AttachVolume, AssociateAddress, RegisterTarget},
 	{ChangeNames, DeregisterTarget},
-	{TerminateInstance, DisassociateAddress},
+	{StopInstance, TerminateInstance, DisassociateAddress},
 	{ReleaseAddress, DeleteBalancer, DeleteVolume},
 }
 

@@ -40,14 +40,19 @@ func (d *decision) role(r *Role) {
 			staying++
 		}
 	}
-	want := d.desired(r, staying, d.ready[r.Name])
+	want := d.desired(r, max(staying-r.warm(), 0), d.ready[r.Name])
 	d.plan.Desired[r.Name] = want
 	d.doom(r, held)
-	d.balance(r, held, want.Count)
-	empty := d.choose(r, held, want.Count)
+	total := want.Count
+	if d.end == nil {
+		total += r.warm()
+	}
+	d.balance(r, held, total)
+	empty := d.choose(r, held, total)
+	d.muster(r, held, want.Count)
 	firm := 0
 	for _, m := range held {
-		if m.ready && m.draining.IsZero() && m.leaving == "" {
+		if m.ready && m.draining.IsZero() && m.warm.IsZero() && m.leaving == "" {
 			firm++
 		}
 	}
@@ -106,7 +111,7 @@ func (d *decision) balance(r *Role, held []*machine, count int) {
 		case m.moving:
 			moving = m
 			continue // its successor is to come in its place
-		case m.leaving != "" || !m.draining.IsZero() || !m.ready:
+		case m.leaving != "" || !m.draining.IsZero() || !m.ready && m.warm.IsZero():
 			quiet = false
 		}
 		if m.leaving == "" {
@@ -146,7 +151,7 @@ func (d *decision) balance(r *Role, held []*machine, count int) {
 // never the primary. When there are too few, a slot comes first that may have a machine after all, then one that had one a
 // moment ago, then one that owns a volume or an address, then the lowest.
 func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
-	room := r.Max - len(held)
+	room := r.Max + r.warm() - len(held)
 	if slices.ContainsFunc(held, func(m *machine) bool { return m.leaving != "" }) {
 		held = slices.DeleteFunc(slices.Clone(held), func(m *machine) bool { return m.leaving != "" })
 	}
@@ -154,7 +159,7 @@ func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 		held = slices.Clone(held)
 		slices.SortStableFunc(held, func(a, b *machine) int {
 			return cmp.Or(trueFirst(d.primary(a), d.primary(b)), trueFirst(a.draining.IsZero(), b.draining.IsZero()),
-				trueFirst(a.ready, b.ready), a.slot.index-b.slot.index)
+				trueFirst(a.ready || !a.warm.IsZero(), b.ready || !b.warm.IsZero()), a.slot.index-b.slot.index)
 		})
 		held = held[:count]
 	}
@@ -202,7 +207,7 @@ func (d *decision) serverList(r *Role, held []*machine) {
 	for _, m := range held {
 		if m.private.IsValid() {
 			d.plan.servers = append(d.plan.servers, Server{ID: m.id, Name: m.at.name, Role: r.Name, Index: m.slot.index,
-				Pool: m.pool, State: m.state, Ready: m.ready && m.draining.IsZero(), Primary: d.primary(m), Private: m.private,
+				Pool: m.pool, State: m.state, Ready: m.ready && m.draining.IsZero() && m.warm.IsZero(), Warm: !m.warm.IsZero(), Primary: d.primary(m), Private: m.private,
 				Public: publicOf(m.private, m.public), Port: r.Port})
 		}
 	}

@@ -60,6 +60,10 @@ type Role struct {
 	// Scale says how many there should be between Min and Max.
 	Scale *Scale `json:"scale,omitempty"`
 
+	// Warm keeps machines beside those that serve, so that the role grows, and replaces what fails, without waiting for a
+	// boot. They count beside Max. For web roles and such as serve nothing that the farm knows.
+	Warm *Warm `json:"warm,omitempty"`
+
 	// After are the roles that must have their Min serving before this one is launched for the first time.
 	After []string `json:"after,omitempty"`
 	// LaunchTimeout is how long a machine may take from its launch until it serves; then it is replaced. Default 10 min;
@@ -121,6 +125,14 @@ type Health struct {
 	Failures int `json:"failures,omitempty"`
 }
 
+// Warm is a role's pool of machines that have come up and wait.
+type Warm struct {
+	Count int `json:"count"`
+	// Stopped switches them off while they wait: cheaper, and in service after a start instead of a boot. Needs a provider
+	// with Power.
+	Stopped bool `json:"stopped,omitempty"`
+}
+
 // Volume is the disk of an index. It is created with its first machine, stays when the role shrinks, and is deleted
 // only by [Farm.Terminate], if told.
 type Volume struct {
@@ -134,6 +146,14 @@ type Balancer struct {
 	Port       int           `json:"port"`                  // where clients connect
 	HealthPath string        `json:"health_path,omitempty"` // for http: what the balancer asks for
 	Drain      time.Duration `json:"drain,omitempty"`       // how long open connections may last; default the role's Drain
+}
+
+// warm is how many machines wait beside those that serve.
+func (r *Role) warm() int {
+	if r.Warm == nil {
+		return 0
+	}
+	return r.Warm.Count
 }
 
 // policy gives the role's policy and the name of its metric; nil for a role of fixed size.
@@ -157,6 +177,7 @@ func (s Spec) clone() Spec {
 		r := &s.Roles[i]
 		r.Fallback, r.Pools, r.After, r.Aliases = slices.Clone(r.Fallback), slices.Clone(r.Pools), slices.Clone(r.After), slices.Clone(r.Aliases)
 		r.Health, r.Volume, r.Balancer, r.Scale = copied(r.Health), copied(r.Volume), copied(r.Balancer), copied(r.Scale)
+		r.Warm = copied(r.Warm)
 		if r.Scale != nil {
 			r.Scale.Target, r.Scale.Threshold = copied(r.Scale.Target), copied(r.Scale.Threshold)
 		}
