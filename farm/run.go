@@ -23,7 +23,10 @@ type running struct {
 //
 // With a Locker, Run waits for the lock "farm/<name>", acts only while it holds it, and waits for it again when it is
 // lost. A second Run of one Farm is an error.
-func (f *Farm) Run(ctx context.Context) error {
+func (f *Farm) Run(ctx context.Context) error { return f.run(ctx, f.hold) }
+
+// run is Run with a way to hold the lease.
+func (f *Farm) run(ctx context.Context, hold func(context.Context, func(context.Context) error) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &running{stop: cancel, done: make(chan struct{})}
@@ -45,11 +48,14 @@ func (f *Farm) Run(ctx context.Context) error {
 		close(r.done)
 	}()
 	for ctx.Err() == nil {
-		err := f.hold(ctx, f.loop)
-		if ctx.Err() == nil && err != nil {
-			f.emit(scalr.Event{Time: time.Now(), Kind: LeaseLost, Farm: f.spec.Name, Message: "waits for the lease again", Err: err.Error()})
-			sleep(ctx, f.config.Interval)
+		err := hold(ctx, f.loop)
+		if ctx.Err() != nil || err == nil {
+			continue
 		}
+		if !errors.Is(err, cronlock.ErrHeld) {
+			f.emit(scalr.Event{Time: time.Now(), Kind: LeaseLost, Farm: f.spec.Name, Message: "waits for the lease again", Err: err.Error()})
+		}
+		sleep(ctx, f.config.Interval)
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, ErrEnded) {
 		return cause
@@ -62,10 +68,17 @@ func (f *Farm) hold(ctx context.Context, work func(context.Context) error) error
 	if isNil(f.config.Locker) {
 		return work(ctx)
 	}
-	return f.config.Locker.Hold(ctx, "farm/"+f.spec.Name, func(ctx context.Context, l cronlock.Lease) error {
+	return f.config.Locker.Hold(ctx, f.lease(), f.held(work))
+}
+
+func (f *Farm) lease() string { return "farm/" + f.spec.Name }
+
+// held is work that tells of the lease first.
+func (f *Farm) held(work func(context.Context) error) func(context.Context, cronlock.Lease) error {
+	return func(ctx context.Context, l cronlock.Lease) error {
 		f.emit(scalr.Event{Time: time.Now(), Kind: LeaseHeld, Farm: f.spec.Name, Subject: l.Name, Message: "this program runs the farm"})
 		return work(ctx)
-	})
+	}
 }
 
 // loop runs the managers and makes passes until the context ends.
