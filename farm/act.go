@@ -97,6 +97,8 @@ func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
 	switch s.Action {
 	case LaunchInstance:
 		return f.launch(ctx, s, pool)
+	case SwitchOver:
+		return f.config.Databases[s.Role].Switchover(ctx, s.Subject)
 	case StartInstance:
 		power, _ := provider.As[provider.Power](pool.Provider)
 		return power.Start(ctx, s.Subject)

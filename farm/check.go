@@ -205,6 +205,17 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 			f.add(at+".min", "%d, want at least 1 for a database", r.Min)
 		}
 	}
+	if u := r.Update; u != nil {
+		if u.AtOnce < 0 {
+			f.add(at+".update.at_once", "%d is negative", u.AtOnce)
+		}
+		if !(u.Share >= 0 && u.Share <= 1) {
+			f.add(at+".update.share", "%v is no share, want 0 to 1", u.Share)
+		}
+		if r.Serves == Database && (u.AtOnce > 1 || u.Share > 0 || u.Surge) {
+			f.add(at+".update", "wants several at once, but the members of a database are replaced one by one")
+		}
+	}
 	if w := r.Warm; w != nil && w.Count < 1 {
 		f.add(at+".warm.count", "%d, want at least 1", w.Count)
 	}

@@ -92,7 +92,7 @@ func (d *decision) group() {
 		for _, m := range machines {
 			if m.at.holder == nil && m.slot.index > 0 && !dead(m) {
 				m.at.holder = m
-				if m.ready && m.draining.IsZero() && m.warm.IsZero() {
+				if inService(m) {
 					ready++
 				}
 			}

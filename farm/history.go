@@ -21,6 +21,7 @@ const (
 	TagIndex      = "scalr-index"
 	TagGeneration = "scalr-generation"
 	TagPool       = "scalr-pool"
+	TagBuild      = "scalr-build" // what an instance is made of: see Role.Update
 )
 
 // slot is an index of a role. It owns the volume, the address and the names.
@@ -61,6 +62,8 @@ type machine struct {
 	cloud      int
 	pool       string
 	size       string // in the provider's terms
+	image      string // likewise
+	build      string
 	state      provider.State
 	reason     string
 	private    netip.Addr
@@ -82,6 +85,7 @@ type machine struct {
 	spot     bool      // it is interruptible
 	started  bool      // its Started hook has let it serve
 	leaving  string    // why it is to go whatever the role's number, and is not taken back; empty if it may stay
+	updating bool      // it is leaving because it is outdated
 	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
 	stopping time.Time // since when its Stopping hook is asked; zero before
 
@@ -111,11 +115,13 @@ func (m *machine) served() bool { return m.acked.IsZero() || !m.readyAt.IsZero()
 // slotMemory is about a slot and the launches into it.
 type slotMemory struct {
 	name       string
-	generation int        // the highest that was tried
-	unresolved bool       // a try may have taken effect: only the same one may be repeated
-	tries      int        // how often it has been made
-	tried      time.Time  // when the last one was
-	offer      offer      // what it took
+	generation int       // the highest that was tried
+	unresolved bool      // a try may have taken effect: only the same one may be repeated
+	tries      int       // how often it has been made
+	tried      time.Time // when the last one was
+	offer      offer     // what it took
+	image      string    // likewise
+	build      string
 	retry      backoff    // after machines that failed to come up
 	wanted     bool       // the slot was wanted by the last pass
 	replaced   time.Time  // when its machine was ended because it had failed; zero once another one serves
@@ -181,6 +187,10 @@ type roleMemory struct {
 	lastUp   time.Time
 	lastDown time.Time
 	advice   []scale.Advice
+	outdated int    // machines of another build at the last pass
+	proven   string // a build of which a machine has served
+	bad      string // a build whose first machine came to nothing
+	told     bool   // of that
 }
 
 type cloudMemory struct {

@@ -69,15 +69,23 @@ func (d *decision) broken(r *Role, m *machine) string {
 // illness is how a role is, as a whole.
 type illness struct {
 	held      int      // machines that hold a slot
+	serving   int      // of these, how many are in service
+	room      int      // how many more there may be
 	broken    int      // of these, how many should be replaced
 	first     *machine // the first of the broken
 	rising    int      // wanted slots whose machine does not serve yet, or that have none
 	replacing int      // slots whose machine failed and was ended, and whose successor does not serve yet
 }
 
+// inService reports whether clients are sent to the machine.
+func inService(m *machine) bool { return m.ready && m.draining.IsZero() && m.warm.IsZero() }
+
 func (d *decision) count(r *Role, held []*machine, empty int) *illness {
-	ill := &illness{held: len(held), rising: empty}
+	ill := &illness{held: len(held), rising: empty, room: r.Max + r.warm() - len(held)}
 	for _, m := range held {
+		if inService(m) {
+			ill.serving++
+		}
 		switch {
 		case d.broken(r, m) != "":
 			ill.first = or(ill.first, m)
@@ -146,6 +154,7 @@ func (d *decision) cameToNothing(m *machine) {
 		return
 	}
 	m.at.retry = m.at.retry.after(d.now, d.config.Backoff, "the last machine came to nothing")
+	d.h.suspect(m.slot.role, m.build)
 	o := offer{m.pool, m.size, m.spot}
 	d.h.offers[o] = d.h.offers[o].after(d.now, d.config.Backoff, "a machine came to nothing")
 }

@@ -8,9 +8,8 @@ import (
 
 // retire takes a machine out of service and ends it when its clients have had time to leave.
 //
-// One that is leaving although the role wants as many machines stays until a successor serves, if there is room for one: firm
-// machines serve and are not leaving.
-func (d *decision) retire(r *Role, m *machine, want Desired, firm int) {
+// One that is leaving although the role wants as many machines stays until a successor serves, if there is room for one.
+func (d *decision) retire(r *Role, m *machine, want Desired, ill *illness) {
 	why := fmt.Sprintf("role %s is to have %d machines", r.Name, want.Count)
 	if d.end != nil {
 		if other := d.dependent(r); other != "" {
@@ -22,9 +21,13 @@ func (d *decision) retire(r *Role, m *machine, want Desired, firm int) {
 	}
 	if m.leaving != "" {
 		why = m.leaving
-		if m.ready && m.draining.IsZero() && firm < want.Count && want.Count < r.Max {
-			d.wait(r.Name, m.slot.index, "serves until a successor does: %s", why)
-			return
+		if inService(m) && !(m.updating && !d.surges(r)) {
+			if ill.serving <= want.Count && (ill.room > 0 || ill.rising > 0) {
+				d.wait(r.Name, m.slot.index, "serves until a successor does: %s", why)
+				return
+			}
+			ill.serving--
+			ill.room++
 		}
 	}
 	if m.draining.IsZero() {

@@ -87,7 +87,7 @@ func (d *decision) names() []dnsreg.RRset {
 			continue // a list that failed moves no name
 		}
 		for _, m := range d.byRole[r.Name] {
-			if m.at.holder != m || !m.ready || !m.draining.IsZero() || !m.warm.IsZero() || !m.private.IsValid() && !m.public.IsValid() {
+			if m.at.holder != m || !inService(m) || !m.private.IsValid() && !m.public.IsValid() {
 				continue
 			}
 			inside, outside := publicOf(m.public, m.private), publicOf(m.private, m.public)
@@ -168,7 +168,7 @@ func (d *decision) keepNames(n *nameset, owned []dnsreg.RRset) {
 			stay = append(stay, "")
 		}
 		for s, mem := range d.h.slots {
-			if s.role == r.Name && mem.wants && (mem.holder == nil || mem.holder.warm.IsZero()) {
+			if s.role == r.Name && mem.wants && (mem.holder == nil || mem.holder.warm.IsZero() && mem.holder.leaving == "") {
 				stay = append(stay, mem.name)
 			}
 		}

@@ -32,6 +32,7 @@ func (d *decision) launch(r *Role, s slot) {
 	if !ok {
 		return
 	}
+	r, image, build := d.made(r)
 	o, reason := d.offer(r, s, disk)
 	if o.pool == "" {
 		d.wait(r.Name, s.index, "%s", reason)
@@ -43,9 +44,10 @@ func (d *decision) launch(r *Role, s slot) {
 		return
 	}
 	step := Step{Action: LaunchInstance, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size, Spot: o.spot,
-		Image: or(d.config.pool(o.pool).Images[r.Image], r.Image), Generation: mem.generation + 1, Reason: reason}
+		Image: or(d.config.pool(o.pool).Images[image], image), Generation: mem.generation + 1, Build: build, Reason: reason}
 	if mem.unresolved {
-		step.Generation, step.Reason = mem.generation, "the outcome of the last try is not known: the same again"
+		step.Generation, step.Image, step.Build = mem.generation, mem.image, mem.build
+		step.Reason = "the outcome of the last try is not known: the same again"
 	}
 	if disk != nil {
 		step.Volumes = []string{disk.ID}

@@ -28,6 +28,7 @@ const (
 	RegisterTarget      Action = "register-target"
 	ChangeNames         Action = "change-names"
 	DeregisterTarget    Action = "deregister-target"
+	SwitchOver          Action = "switch-over"
 	StopInstance        Action = "stop-instance"
 	TerminateInstance   Action = "terminate-instance"
 	DisassociateAddress Action = "disassociate-address"
@@ -42,7 +43,7 @@ var phases = [][]Action{
 	{LaunchInstance, StartInstance},
 	{AttachVolume, AssociateAddress, RegisterTarget},
 	{ChangeNames, DeregisterTarget},
-	{StopInstance, TerminateInstance, DisassociateAddress},
+	{SwitchOver, StopInstance, TerminateInstance, DisassociateAddress},
 	{ReleaseAddress, DeleteBalancer, DeleteVolume},
 }
 
@@ -57,11 +58,12 @@ type Step struct {
 	Subject string `json:"subject,omitempty"`
 	// Instance is the ID of the instance that the subject is connected to or parted from.
 	Instance string `json:"instance,omitempty"`
-	// Image, Size, Spot, Generation and Volumes are what a launch takes.
+	// Image, Size, Spot, Generation, Build and Volumes are what a launch takes.
 	Image      string   `json:"image,omitempty"`
 	Size       string   `json:"size,omitempty"`
 	Spot       bool     `json:"spot,omitempty"`
 	Generation int      `json:"generation,omitempty"`
+	Build      string   `json:"build,omitempty"`
 	Volumes    []string `json:"volumes,omitempty"`
 	// Changes are the changes of names; once the step has been done, those that were made.
 	Changes []dnsreg.Change `json:"changes,omitempty"`

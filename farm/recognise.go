@@ -100,7 +100,7 @@ func (d *decision) sighted(c *cloud, in *provider.Instance, known *machine, keep
 			s = slot{} // ours by the farm's tag, and in no slot: nobody wants it
 		}
 		generation, _ := strconv.Atoi(in.Tags[TagGeneration])
-		known = &machine{id: in.ID, slot: s, generation: generation, cloud: c.id}
+		known = &machine{id: in.ID, slot: s, generation: generation, cloud: c.id, build: in.Tags[TagBuild]}
 	}
 	mem := d.h.slot(known.slot)
 	if mem.unresolved && known.generation == mem.generation {
@@ -130,6 +130,7 @@ func (d *decision) sighted(c *cloud, in *provider.Instance, known *machine, keep
 			m.pool = p.Name
 		}
 	}
+	m.image = in.Image
 	m.size, m.spot, m.launched, m.missing, m.listed = in.Size, in.Spot, in.Launched, time.Time{}, true
 	m.state, m.reason, m.private, m.public = in.State, in.Reason, in.Private, in.Public
 }

@@ -17,7 +17,8 @@ func (h *history) launching(s *Step, now time.Time) (again bool) {
 	mem := h.slot(at)
 	again = mem.unresolved
 	h.lastMade = now
-	mem.generation, mem.unresolved, mem.offer, mem.tried, mem.tries = s.Generation, true, s.offer(), now, mem.tries+1
+	mem.generation, mem.unresolved, mem.tried, mem.tries = s.Generation, true, now, mem.tries+1
+	mem.offer, mem.image, mem.build = s.offer(), s.Image, s.Build
 	if len(s.Volumes) > 0 {
 		h.use(at) // whatever the answer will be
 	}
@@ -34,7 +35,7 @@ func (h *history) launched(c *Config, s *Step, in provider.Instance, err error, 
 		if in.State.Gone() {
 			return
 		}
-		m := &machine{id: in.ID, slot: at, generation: s.Generation, cloud: c.cloud(c.pool(s.Pool)), pool: s.Pool, size: s.Size, spot: s.Spot,
+		m := &machine{id: in.ID, slot: at, generation: s.Generation, cloud: c.cloud(c.pool(s.Pool)), pool: s.Pool, size: s.Size, spot: s.Spot, image: s.Image, build: s.Build,
 			acked: now, state: in.State, private: in.Private, public: in.Public, launched: in.Launched}
 		if i, known := h.find(m.cloud, m.id); !known {
 			h.machines = slices.Insert(h.machines, i, m)
@@ -43,6 +44,18 @@ func (h *history) launched(c *Config, s *Step, in provider.Instance, err error, 
 		// Nothing was launched: the next try may take the same generation with another offer.
 		mem.unresolved, mem.tries, mem.generation = false, 0, s.Generation-1
 		h.avoid(c, s, err, now)
+		if errors.Is(err, provider.ErrInvalid) || errors.Is(err, provider.ErrNotFound) {
+			h.suspect(s.Role, s.Build)
+		}
+	}
+}
+
+// suspect notes that a machine of a build came to nothing. If none of the build has ever served, and the role has machines of
+// another one, it is the build that is bad.
+func (h *history) suspect(role, build string) {
+	if r := h.roles[role]; r.proven != build && r.outdated > 0 {
+		r.bad = build
+		h.roles[role] = r
 	}
 }
 

@@ -47,21 +47,16 @@ func (d *decision) role(r *Role) {
 	if d.end == nil {
 		total += r.warm()
 	}
+	d.update(r, held)
 	d.balance(r, held, total)
 	empty := d.choose(r, held, total)
 	d.muster(r, held, want.Count)
-	firm := 0
-	for _, m := range held {
-		if m.ready && m.draining.IsZero() && m.warm.IsZero() && m.leaving == "" {
-			firm++
-		}
-	}
 	ill := d.count(r, held, len(empty))
 	for _, m := range held {
-		if m.at.wants {
+		if m.at.wants && m.leaving == "" {
 			d.keep(r, m, ill)
 		} else {
-			d.retire(r, m, want, firm)
+			d.retire(r, m, want, ill)
 		}
 	}
 	for _, s := range empty {
@@ -153,7 +148,13 @@ func (d *decision) balance(r *Role, held []*machine, count int) {
 func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 	room := r.Max + r.warm() - len(held)
 	if slices.ContainsFunc(held, func(m *machine) bool { return m.leaving != "" }) {
-		held = slices.DeleteFunc(slices.Clone(held), func(m *machine) bool { return m.leaving != "" })
+		held = slices.DeleteFunc(slices.Clone(held), func(m *machine) bool {
+			if m.updating && !d.surges(r) && count > 0 {
+				m.at.wants = true // by the successor
+				count--
+			}
+			return m.leaving != ""
+		})
 	}
 	if count < len(held) {
 		held = slices.Clone(held)
@@ -207,7 +208,7 @@ func (d *decision) serverList(r *Role, held []*machine) {
 	for _, m := range held {
 		if m.private.IsValid() {
 			d.plan.servers = append(d.plan.servers, Server{ID: m.id, Name: m.at.name, Role: r.Name, Index: m.slot.index,
-				Pool: m.pool, State: m.state, Ready: m.ready && m.draining.IsZero() && m.warm.IsZero(), Warm: !m.warm.IsZero(), Primary: d.primary(m), Private: m.private,
+				Pool: m.pool, State: m.state, Ready: inService(m), Warm: !m.warm.IsZero(), Primary: d.primary(m), Private: m.private,
 				Public: publicOf(m.private, m.public), Port: r.Port})
 		}
 	}
@@ -245,6 +246,6 @@ func tagsOf(farm string, s slot, pool string) map[string]string {
 
 func launchTags(farm string, s *Step) map[string]string {
 	tags := tagsOf(farm, slot{s.Role, s.Index}, s.Pool)
-	tags[TagGeneration] = strconv.Itoa(s.Generation)
+	tags[TagGeneration], tags[TagBuild] = strconv.Itoa(s.Generation), s.Build
 	return tags
 }

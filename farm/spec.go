@@ -54,6 +54,13 @@ type Role struct {
 	// OnDemand takes machines that are not interruptible where no pool has interruptible ones of any size.
 	OnDemand bool `json:"on_demand,omitempty"`
 
+	// Version is part of what a machine is made of, for changes that neither Image, Size nor UserData shows: of what
+	// Config.UserData makes, or of what an image's name stands for.
+	Version string `json:"version,omitempty"`
+	// Update replaces machines that were made of another image, size, user data or version than the role has now. Without
+	// it these stay, and only machines that are launched from now on are made of the new.
+	Update *Update `json:"update,omitempty"`
+
 	// Min and Max bound the number of machines, 0 ≤ Min ≤ Max and Max ≥ 1. Without a Scale the role has Min.
 	Min int `json:"min"`
 	Max int `json:"max"`
@@ -125,6 +132,26 @@ type Health struct {
 	Failures int `json:"failures,omitempty"`
 }
 
+// Update says how a role's machines are replaced when the role has changed. A machine is drained, asked its Stopping hook and
+// ended, and its successor takes over its index with the volume, the address and the names. No further one is begun while
+// any machine of the role does not serve. Of a database the replicas come first; then one of them takes over from the
+// primary, by a planned switchover, and the old primary is replaced.
+//
+// If the first machine of what is new does not come to serve, nothing more is replaced: what is launched from then on has
+// the image and the size that the others have, until the spec changes. (The user data is the spec's. A host program that
+// starts again tries once more.)
+type Update struct {
+	// AtOnce is how many machines are replaced at once; default 1. Of a database it is 1.
+	AtOnce int `json:"at_once,omitempty"`
+	// Share is the same as a share of the role's machines, 0 to 1; the larger of both counts.
+	Share float64 `json:"share,omitempty"`
+	// Surge launches the successor first, in an index of its own, where Max allows it: the role never has fewer machines that
+	// serve. A machine with a volume or an address of its own is ended first all the same.
+	Surge bool `json:"surge,omitempty"`
+	// Pause begins no further machine.
+	Pause bool `json:"pause,omitempty"`
+}
+
 // Warm is a role's pool of machines that have come up and wait.
 type Warm struct {
 	Count int `json:"count"`
@@ -177,7 +204,7 @@ func (s Spec) clone() Spec {
 		r := &s.Roles[i]
 		r.Fallback, r.Pools, r.After, r.Aliases = slices.Clone(r.Fallback), slices.Clone(r.Pools), slices.Clone(r.After), slices.Clone(r.Aliases)
 		r.Health, r.Volume, r.Balancer, r.Scale = copied(r.Health), copied(r.Volume), copied(r.Balancer), copied(r.Scale)
-		r.Warm = copied(r.Warm)
+		r.Warm, r.Update = copied(r.Warm), copied(r.Update)
 		if r.Scale != nil {
 			r.Scale.Target, r.Scale.Threshold = copied(r.Scale.Target), copied(r.Scale.Threshold)
 		}

@@ -1,0 +1,130 @@
+package farm
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math"
+
+	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/provider"
+)
+
+// build is a mark of what the role's machines are made of.
+func (r *Role) build() string {
+	data, err := json.Marshal([]string{r.Image, r.Size, r.UserData, r.Version})
+	if err != nil {
+		panic(err) // these are strings
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:6])
+}
+
+// surges reports whether successors of outdated machines come first, in slots of their own.
+func (d *decision) surges(r *Role) bool { return r.Update != nil && r.Update.Surge && !r.owns() }
+
+// update makes outdated machines leave, some at once, while all others serve.
+func (d *decision) update(r *Role, held []*machine) {
+	mem := d.h.roles[r.Name]
+	defer func() { d.h.roles[r.Name] = mem }()
+	build := r.build()
+	switch {
+	case mem.bad != build:
+		mem.bad, mem.told = "", false
+	case !mem.told:
+		mem.told = true
+		d.events = append(d.events, scalr.Event{Time: d.now, Kind: UpdateFailed, Farm: d.spec.Name, Role: r.Name,
+			Message: "the first machine of what is new did not come to serve: the role goes on with what it had"})
+	}
+	was := mem.outdated
+	mem.outdated = 0
+	under := 0 // way: machines that do not serve, or that leave
+	for _, m := range held {
+		if m.leaving != "" && d.primary(m) {
+			m.leaving, m.updating = "", false // it has become the primary in the meantime
+		}
+		if m.ready && m.build == build {
+			mem.proven = build
+		}
+		if m.build != build {
+			mem.outdated++
+		}
+		if m.leaving != "" || !m.draining.IsZero() || !m.ready && !d.asleep(r, m) {
+			under++
+		}
+	}
+	if was > 0 && mem.outdated == 0 && len(held) > 0 {
+		d.event(UpdateDone, held[0], "all %d machines are made of what the role has now", len(held))
+	}
+	if r.Update == nil || mem.outdated == 0 || d.end != nil {
+		return
+	}
+	switch {
+	case mem.bad == build:
+		d.wait(r.Name, 0, "%d machines are outdated and stay so: the first machine of what is new did not come to serve", mem.outdated)
+		return
+	case r.Update.Pause:
+		d.wait(r.Name, 0, "%d machines are outdated, and the update is paused", mem.outdated)
+		return
+	}
+	if r.Serves == Database && d.o.sets[r.Name].Primary == "" {
+		return
+	}
+	under += max(mem.desired+r.warm()-len(held), 0) // a slot without a machine is under way as well
+	most := max(r.Update.AtOnce, int(math.Ceil(r.Update.Share*float64(len(held)))), 1)
+	if mem.proven != build {
+		most = 1 // until what is new has been seen to serve
+	}
+	for _, m := range held {
+		switch {
+		case m.build == build || m.leaving != "" || d.primary(m) || d.distrusted(m):
+			continue
+		case !m.ready && m.state != provider.Stopped:
+			// It does not serve anyhow, and waiting for it could be for ever.
+		case under >= most:
+			continue
+		default:
+			under++
+		}
+		m.updating, m.leaving = true, fmt.Sprintf("the role has changed since it was made (%d of %d machines are outdated)", mem.outdated, len(held))
+	}
+	d.switchOver(r, held, under)
+}
+
+// switchOver lets a replica of the new take over from an outdated primary, when nothing else is outdated and all members serve.
+func (d *decision) switchOver(r *Role, held []*machine, under int) {
+	if r.Serves != Database || d.h.roles[r.Name].bad != "" || under > 0 || len(held) < 2 {
+		return
+	}
+	build := r.build()
+	var primary *machine
+	for _, m := range held {
+		switch {
+		case d.primary(m):
+			primary = m
+		case m.build != build:
+			return
+		}
+	}
+	if primary != nil && primary.build != build {
+		d.step(Step{Action: SwitchOver, Role: r.Name, Index: primary.slot.index, Pool: primary.pool,
+			Reason: "the primary is the last outdated member: a replica takes over, and it is replaced"})
+	}
+}
+
+// made says what a machine that is launched now is made of: what the role has, or, if that does not come to serve, what the
+// role's other machines are made of.
+func (d *decision) made(r *Role) (role *Role, image, build string) {
+	build = r.build()
+	if d.h.roles[r.Name].bad == build {
+		for _, m := range d.byRole[r.Name] {
+			if m.build != build && m.at.holder == m && m.image != "" {
+				old := *r
+				old.Size = m.size
+				return &old, m.image, m.build
+			}
+		}
+	}
+	return r, r.Image, build
+}
