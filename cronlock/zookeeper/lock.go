@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -269,26 +270,52 @@ func (c *Client) keep(ctx context.Context, path string, lease cronlock.Lease, wo
 	}
 	lease.Token, lease.Held = uint64(k.stat.Czxid), time.Now()
 
-	workCtx, lose := context.WithCancelCause(ctx)
-	defer lose(nil)
+	workCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var lost atomic.Bool
+	lose := func() {
+		lost.Store(true)
+		cancel(cronlock.ErrLost)
+	}
+	if !c.guard(&k, lose) {
+		return errClosed
+	}
 	// Renewal goes on until work has returned, whatever becomes of ctx.
 	stop, end := context.WithCancel(context.WithoutCancel(ctx))
-	lost, done := false, make(chan struct{})
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if lost = !k.run(stop); lost {
-			lose(cronlock.ErrLost)
+		if !k.run(stop) {
+			lose()
 		}
 	}()
 	// Deferred, so that it is done also after a panic in work or a runtime.Goexit.
 	defer func() {
 		end()
 		<-done
-		if lost && !errors.Is(err, cronlock.ErrLost) {
+		c.unguard(&k)
+		if lost.Load() && !errors.Is(err, cronlock.ErrLost) {
 			err = errors.Join(cronlock.ErrLost, err)
 		}
 	}()
 	return work(workCtx, lease)
+}
+
+// guard has Close end a lease's work, unless it has been called.
+func (c *Client) guard(k *keeper, lose func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.leases[k] = lose
+	return true
+}
+
+func (c *Client) unguard(k *keeper) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.leases, k)
 }
 
 // keeper renews a lease.
@@ -301,12 +328,8 @@ type keeper struct {
 
 // renew writes once. The lease is counted from when that was sent.
 func (k *keeper) renew(ctx context.Context) error {
-	version := int32(-1)
-	if k.stat != nil {
-		version = k.stat.Version
-	}
 	sent := time.Now()
-	stat, err := do(ctx, k.c, func() (*zk.Stat, error) { return k.c.conn.Set(k.path, k.c.holder, version) })
+	stat, err := do(ctx, k.c, func() (*zk.Stat, error) { return k.c.conn.Set(k.path, k.c.holder, -1) })
 	if err != nil {
 		return err
 	}
@@ -325,28 +348,18 @@ func (k *keeper) run(stop context.Context) bool {
 			return true
 		}
 		ctx, cancel := context.WithDeadline(stop, k.until)
+		silence := k.c.Timeout() / 6
+		deaf := time.AfterFunc(silence, func() { k.c.hangUp(silence) })
 		err := k.renew(ctx)
-		for passing(err) && sleep(ctx, 10*time.Millisecond) == nil {
+		for err != nil && !errors.Is(err, zk.ErrNoNode) && !errors.Is(err, errClosed) && sleep(ctx, 10*time.Millisecond) == nil {
 			err = k.renew(ctx)
 		}
-		if errors.Is(err, zk.ErrBadVersion) {
-			// An earlier write was done whose answer was lost, or a stranger meddles. What is read gives no time: only a
-			// write does.
-			if n, e := k.c.get(ctx, k.path); e == nil && n.stat.EphemeralOwner == k.stat.EphemeralOwner {
-				k.stat, err = n.stat, nil
-				if e := k.renew(ctx); e != nil && !passing(e) && !errors.Is(e, zk.ErrBadVersion) {
-					err = e
-				}
-			} else {
-				err = e
-			}
-		}
-		late := !time.Now().Before(k.until)
+		deaf.Stop()
 		cancel()
 		if stop.Err() != nil {
 			return true
 		}
-		if late || err != nil && !passing(err) {
+		if err != nil || !time.Now().Before(k.until) {
 			return false
 		}
 	}
