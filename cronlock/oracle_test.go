@@ -275,7 +275,7 @@ func TestScheduleEqualsOracle(t *testing.T) {
 			if long && !seen[text.String()] {
 				whole = perHistory
 			} else if !long && i == chosen {
-					whole = 1
+				whole = 1
 			}
 			seen[text.String()] = true
 			if z.String() == "Pacific/Apia" { // which went without 30 December 2011
