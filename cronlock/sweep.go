@@ -71,6 +71,11 @@ func (r *runner) settle(now time.Time) {
 
 // adopt takes runs that nobody runs, ends those whose runner is gone, and passes on the wish to replace a run.
 func (r *runner) adopt(ctx context.Context) error {
+	fleet, err := r.Claimer.Fleet(ctx) // for the ranks: the next one is to act as soon as the first is gone
+	if err != nil {
+		return err
+	}
+	r.setFleet(fleet)
 	open, err := r.Claimer.Open(ctx)
 	if err != nil {
 		return err
@@ -94,9 +99,11 @@ func (r *runner) adopt(ctx context.Context) error {
 			claims = append(claims, c)
 		}
 	}
-	// The fleet is read after the claims: a runner that made one of them, and is not seen here, is gone.
-	fleet, err := r.Claimer.Fleet(ctx)
-	if err != nil {
+	if len(claims) == 0 {
+		return nil
+	}
+	// The fleet is read once more after the claims: a runner that made one of them, and is not seen here, is gone.
+	if fleet, err = r.Claimer.Fleet(ctx); err != nil {
 		for _, c := range claims {
 			r.doubt(c.Key)
 		}

@@ -19,16 +19,16 @@ func TestWeigh(t *testing.T) {
 		f.weigh(&s, o.jobs(nil))
 		return s
 	}
-	// job-000 is run at least once, job-001 at most once.
-	s := weigh(say("start", "job-000", 1, 5, time.Second), say("step", "job-000", 1, 5, 2*time.Second), say("start", "job-000", 2, 6, 3*time.Second))
+	// job-00000 is run at least once, job-00001 at most once.
+	s := weigh(say("start", "job-00000", 1, 5, time.Second), say("step", "job-00000", 1, 5, 2*time.Second), say("start", "job-00000", 2, 6, 3*time.Second))
 	require.Zero(t, s.Doubles+s.PastDeadline+s.Tokens)
-	require.EqualValues(t, 2000, s.TakeoverMS)
-	s = weigh(say("start", "job-001", 1, 5, time.Second), say("start", "job-001", 2, 6, 3*time.Second))
+	require.EqualValues(t, 1000, s.TakeoverMS)
+	s = weigh(say("start", "job-00001", 1, 5, time.Second), say("start", "job-00001", 2, 6, 3*time.Second))
 	require.Equal(t, 1, s.Doubles)
-	s = weigh(say("start", "job-000", 1, 5, time.Second), say("start", "job-000", 1, 5, 3*time.Second))
+	s = weigh(say("start", "job-00000", 1, 5, time.Second), say("start", "job-00000", 1, 5, 3*time.Second))
 	require.Equal(t, 1, s.Doubles)
-	s = weigh(say("start", "job-000", 1, 7, time.Second), say("start", "job-000", 2, 6, 3*time.Second))
+	s = weigh(say("start", "job-00000", 1, 7, time.Second), say("start", "job-00000", 2, 6, 3*time.Second))
 	require.Equal(t, 1, s.Tokens)
-	s = weigh(say("start", "job-000", 1, 5, time.Second), say("start", "job-000", 2, 6, 3*time.Second), say("step", "job-000", 1, 5, 4*time.Second))
+	s = weigh(say("start", "job-00000", 1, 5, time.Second), say("start", "job-00000", 2, 6, 3*time.Second), say("step", "job-00000", 1, 5, 4*time.Second))
 	require.Equal(t, 1, s.PastDeadline)
 }
