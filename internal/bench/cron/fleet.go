@@ -207,9 +207,10 @@ func (f *fleet) note(fault string) {
 	f.done[fault]++
 }
 
-// chaos makes faults until the time is over and heals all of them; the returned func waits for that.
-func (f *fleet) chaos(ctx context.Context) func() {
+// chaos makes faults until the time is over, and heals all of them.
+func (f *fleet) chaos(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, f.For)
+	defer cancel()
 	var group sync.WaitGroup
 	loop := func(fault string, every time.Duration, do func()) {
 		if !f.has(fault) {
@@ -309,12 +310,9 @@ func (f *fleet) chaos(ctx context.Context) func() {
 			}
 		}
 	})
-	return func() {
-		defer cancel()
-		<-ctx.Done()
-		group.Wait()
-		f.ended = time.Now()
-	}
+	<-ctx.Done()
+	group.Wait()
+	f.ended = time.Now()
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

@@ -99,19 +99,22 @@ func run(o options) (err error) {
 			f()
 		}
 	}()
-	e := testenv.ZooKeeper(b, 3)
-	f, err := newFleet(ctx, o, e)
-	if err != nil {
-		return err
-	}
-	defer f.end()
-	wait := f.chaos(ctx)
-	wait()
-	s, err := f.judge(ctx)
+	s, err := measure(ctx, o, testenv.ZooKeeper(b, 3))
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(s)
+}
+
+// measure runs a fleet on the ensemble, and weighs it.
+func measure(ctx context.Context, o options, e *testenv.Ensemble) (summary, error) {
+	f, err := newFleet(ctx, o, e)
+	if err != nil {
+		return summary{}, err
+	}
+	defer f.end()
+	f.chaos(ctx)
+	return f.judge(ctx)
 }
 
 // allFaults are what can be made to happen.
