@@ -103,7 +103,13 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(s)
+	if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
+		return err
+	}
+	if s.Doubles+s.Misses+s.PastDeadline+s.Tokens+s.Orphans > 0 {
+		return errors.New("not every instant was run once, by who had the right to, and nothing left")
+	}
+	return nil
 }
 
 // measure runs a fleet on the ensemble, and weighs it.
