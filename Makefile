@@ -43,7 +43,7 @@ CRON = go run ./internal/bench/cron
 chaos: servers
 	CRON_TIMES=100 go test -count 1 -timeout 20m -v -run 'FollowerOnly|LostAnswers' ./cronlock/zookeeper
 	CRON_TIMES=10 go test -count 1 -v -run LeaderKill ./cronlock/zookeeper
-	CRON_LONG=25 go test -count 1 -v -run TestScheduleEqualsOracle ./cronlock
+	CRON_LONG=25 go test -count 1 -run TestScheduleEqualsOracle ./cronlock
 	for fault in kill,die stop cut answers skew,step leader follower quorum rolling; do \
 		echo "$$fault"; $(CRON) -for 30s -faults $$fault || exit 1; done
 	$(CRON) -for 3m -faults all
