@@ -155,7 +155,7 @@ func (r *runner) takeOver(ctx context.Context, j *Job, c Claim) {
 		}
 		return
 	}
-	end, ok := r.begin(c.Key, false, ctx)
+	end, ok := r.begin(c.Key)
 	if !ok {
 		return
 	}
@@ -234,7 +234,7 @@ func (r *runner) catchUp(ctx context.Context, j *Job, h *homeState, now time.Tim
 	}
 	for _, at := range missed {
 		run := Key{j.Name, at}
-		end, ok := r.begin(run, false, ctx)
+		end, ok := r.begin(run)
 		if !ok { // no room; the rest waits for the next sweep
 			h.swept = latest(h.swept, at.Add(-1))
 			return nil

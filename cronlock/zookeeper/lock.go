@@ -298,7 +298,22 @@ func (c *Client) keep(ctx context.Context, path string, lease cronlock.Lease, wo
 			err = errors.Join(cronlock.ErrLost, err)
 		}
 	}()
-	return work(workCtx, lease)
+	return work(leased{workCtx, &k, lose}, lease)
+}
+
+// leased is the context of work under a lease. After a standstill of the process, its Err knows that the lease has ended before the
+// renewal comes to tell.
+type leased struct {
+	context.Context
+	k    *keeper
+	lose func()
+}
+
+func (l leased) Err() error {
+	if !time.Now().Before(*l.k.until.Load()) {
+		l.lose()
+	}
+	return l.Context.Err()
 }
 
 // guard has Close end a lease's work, unless it has been called.
@@ -322,8 +337,8 @@ func (c *Client) unguard(k *keeper) {
 type keeper struct {
 	c     *Client
 	path  string
-	stat  *zk.Stat  // after the last acknowledged write
-	until time.Time // when the lease ends unless it is renewed
+	stat  *zk.Stat                  // after the last acknowledged write
+	until atomic.Pointer[time.Time] // when the lease ends unless it is renewed
 }
 
 // renew writes once. The lease is counted from when that was sent.
@@ -336,7 +351,9 @@ func (k *keeper) renew(ctx context.Context) error {
 	if stat.EphemeralOwner != k.c.conn.SessionID() {
 		return zk.ErrNoNode // of an earlier session, which the servers are about to remove
 	}
-	k.stat, k.until = stat, sent.Add(k.c.Timeout()/2)
+	until := sent.Add(k.c.Timeout() / 2)
+	k.stat = stat
+	k.until.Store(&until)
 	k.c.gauge(stat.Mtime, sent)
 	return nil
 }
@@ -344,10 +361,10 @@ func (k *keeper) renew(ctx context.Context) error {
 // run renews until stop ends, or the lease has: then it returns false.
 func (k *keeper) run(stop context.Context) bool {
 	for {
-		if sleep(stop, min(k.c.Timeout()/8, time.Until(k.until))) != nil {
+		if sleep(stop, min(k.c.Timeout()/8, time.Until(*k.until.Load()))) != nil {
 			return true
 		}
-		ctx, cancel := context.WithDeadline(stop, k.until)
+		ctx, cancel := context.WithDeadline(stop, *k.until.Load())
 		silence := k.c.Timeout() / 6
 		deaf := time.AfterFunc(silence, func() { k.c.hangUp(silence) })
 		err := k.renew(ctx)
@@ -359,7 +376,7 @@ func (k *keeper) run(stop context.Context) bool {
 		if stop.Err() != nil {
 			return true
 		}
-		if err != nil || !time.Now().Before(k.until) {
+		if err != nil || !time.Now().Before(*k.until.Load()) {
 			return false
 		}
 	}

@@ -11,7 +11,8 @@
 // tick older than the last write; a tick is at most half of the shortest timeout that servers grant by default. An
 // eighth of the timeout is left for what was not thought of.
 //
-// So a leader that is lost is survived if another is elected within a third of the timeout.
+// So a leader that is lost is survived if another is elected within a third of the timeout. A server that acknowledges nothing for a
+// sixth of it is left for another one, with the same session.
 //
 // # Nodes
 //

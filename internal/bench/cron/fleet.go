@@ -427,7 +427,7 @@ func (f *fleet) weigh(s *summary, jobs []cronlock.Job) {
 		}
 	}
 	for _, l := range f.lines {
-		if l.Kind != "step" {
+		if l.Kind != "step" && l.Kind != "end" {
 			continue
 		}
 		for _, a := range runs[l.Run] {

@@ -92,6 +92,9 @@ func be(text string) {
 	store := &claimer{Client: client, config: c, dice: rand.New(rand.NewPCG(c.Seed, uint64(os.Getpid())))}
 	work := func(ctx context.Context, r cronlock.Run) error {
 		l := line{Kind: "start", Run: r.Key.String(), Attempt: r.Attempt, Token: r.Token, Runner: r.Runner, At: r.At}
+		if ctx.Err() != nil { // after a standstill
+			return context.Cause(ctx)
+		}
 		say(l)
 		for end := time.Now().Add(c.Options.Takes); time.Now().Before(end); {
 			select {
@@ -104,6 +107,9 @@ func be(text string) {
 				say(l)
 				store.die("mid-run")
 			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		l.Kind = "end"
 		say(l)
