@@ -37,9 +37,12 @@ func (r *runner) sweep(ctx context.Context) error {
 	if err := r.adopt(ctx); err != nil {
 		return err
 	}
-	now := r.now()
+	now, began := r.now(), time.Now()
 	r.settle(now)
 	for _, h := range r.home {
+		if time.Since(began) > period {
+			break // the rest in the next sweeps, in another order: the fleet must stay known
+		}
 		if err := r.catchUp(ctx, h.job, h, now); err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package zookeeper
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -53,7 +52,7 @@ func (c *Client) hangUp(silence time.Duration) {
 // wire is a connection as the client library can bear it.
 type wire struct {
 	net.Conn
-	raw      net.Conn // below TLS, whose Close may wait
+	raw      net.Conn // below TLS, whose Close waits for a server that hangs
 	opened   time.Time
 	patience time.Duration // for the answer to the greeting
 	greeted  bool          // of the reading goroutine only
@@ -87,5 +86,5 @@ func (w *wire) SetReadDeadline(t time.Time) error {
 
 func (w *wire) Close() error {
 	w.forget()
-	return cmp.Or(w.Conn.Close(), w.raw.Close())
+	return w.raw.Close()
 }

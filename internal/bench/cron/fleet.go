@@ -63,7 +63,7 @@ func newFleet(ctx context.Context, o options, e *testenv.Ensemble) (*fleet, erro
 		if err != nil {
 			return nil, err
 		}
-		if len(fl.Runners) == o.Runners {
+		if len(fl.Runners) >= o.Runners {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -150,7 +150,7 @@ func (o options) check() error {
 	}
 	for unit, whole := range map[time.Duration]time.Duration{time.Second: time.Minute, time.Minute: time.Hour} {
 		if o.Every >= unit && o.Every%unit == 0 && o.Every <= whole && whole%o.Every == 0 {
-			for _, f := range strings.Split(o.Faults, ",") {
+			for f := range strings.SplitSeq(o.Faults, ",") {
 				if f != "all" && f != "none" && !slices.Contains(allFaults, f) {
 					return fmt.Errorf("-faults %q: want none, all or some of %s", f, strings.Join(allFaults, ", "))
 				}

@@ -1,6 +1,6 @@
 module github.com/scalr-go/scalr/internal/bench/gocron
 
-go 1.26
+go 1.26.0
 
 replace github.com/scalr-go/scalr => ../../..
 
