@@ -6,7 +6,7 @@ FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test servers check fuzz bench
+.PHONY: test servers check fuzz bench chaos
 
 # test installs what is missing, when it may, and runs every test, one package after another: the servers are to have the
 # machine to themselves. Without the servers their tests skip, and say why.
@@ -37,3 +37,16 @@ fuzz:
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
+
+# chaos is the long form of cron's tests: half an hour of faults on real ensembles, and schedules in every time zone.
+CRON = go run ./internal/bench/cron
+chaos: servers
+	CRON_TIMES=100 go test -count 1 -timeout 20m -v -run 'FollowerOnly|LostAnswers' ./cronlock/zookeeper
+	CRON_TIMES=10 go test -count 1 -v -run LeaderKill ./cronlock/zookeeper
+	CRON_LONG=25 go test -count 1 -run TestScheduleEqualsOracle ./cronlock
+	for fault in kill,die stop cut answers skew,step leader follower quorum rolling; do \
+		echo "$$fault"; $(CRON) -for 30s -faults $$fault || exit 1; done
+	$(CRON) -for 3m -faults all
+	$(CRON) -for 160s -every 1s -takes 0s -faults outage
+	$(CRON) -runners 50 -jobs 10000 -every 10m -timeout 10s -faults none
+	cd internal/bench/gocron && go test -v -count 1 .

@@ -5,6 +5,7 @@ package cronlock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -43,6 +44,17 @@ func TestCommand(t *testing.T) {
 	require.Equal(t, "j 2026-01-02T03:04:05Z 2 77\n", out.String())
 	require.ErrorContains(t, cronlock.Command("sh", "-c", "exit 3")(t.Context(), run), "exit status 3")
 	require.ErrorContains(t, cronlock.Command("no-such-program-at-all")(t.Context(), run), "no-such-program-at-all")
+}
+
+// A program is a job; Cron.Output says where its output goes.
+func ExampleCommand() {
+	job := cronlock.Job{Name: "report", Run: cronlock.Command("sh", "-c", "echo the report of $SCALR_AT")}
+	at := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+	run := cronlock.Run{Claim: cronlock.Claim{Key: cronlock.Key{Job: "report", At: at}, Attempt: 1}, Output: os.Stdout}
+	fmt.Println(job.Run(context.Background(), run))
+	// Output:
+	// the report of 2026-01-02T03:00:00Z
+	// <nil>
 }
 
 // The whole group ends with the context, and at once after a lost lease.

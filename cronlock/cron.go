@@ -41,8 +41,8 @@ type Job struct {
 	// Schedule says when. The zero schedule is for jobs that are only triggered by hand.
 	Schedule Schedule
 	// Run does the work. Its context ends with cause ErrLost, before the run can be given to somebody else, when this
-	// runner is cut off from the store; ErrReplaced; ErrTimeout; or that of Cron.Run. It must return then. A panic is an
-	// error like any other. Required.
+	// runner is cut off from the store; ErrReplaced; ErrTimeout; or that of Cron.Run. It must return then. Its Err looks
+	// at the clock, as that of Locker.Hold. A panic is an error like any other. Required.
 	Run func(context.Context, Run) error
 
 	// Overlap says what to do if the previous run has not ended, on whichever runner.

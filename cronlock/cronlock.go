@@ -1,4 +1,14 @@
-// Package cronlock holds named locks across processes, as leases with fencing tokens.
+// Package cronlock runs jobs by their schedules, once for each scheduled instant, on any number of machines; and it holds
+// named locks across them.
+//
+// # Cron
+//
+// A [Cron] is the same in every instance of a program. Its [Job]s have a [Schedule], which [Parse] reads from a cron expression, and a
+// func, or a program that [Command] runs. A [Claimer] is the record that the instances share: a run is claimed there by one of
+// them before it begins, and what became of it can be read there. [Memory] is a record within one process; package
+// zookeeper has one for all processes.
+//
+// # Locks
 //
 // A lock in a distributed system is a lease: it ends by itself when its holder is cut off, and the holder must know
 // that before anybody else can take it. So work under a lock is a function that [Locker.Hold] runs, and the function's
@@ -34,6 +44,10 @@ type Locker interface {
 	// Work's context is derived from ctx. It is cancelled with cause ErrLost when the lease is lost; Hold then waits for
 	// work to return and returns an error that is ErrLost and work's own. If ctx ends while it waits, Hold returns
 	// context.Cause(ctx). The lock is released also when work panics.
+	//
+	// A process that stands still (SIGSTOP, a suspended machine) can wake after its lease has ended, a moment before it is
+	// told. Where the lease ends by time, the Err of work's context looks at the clock, so that it knows: work asks it before what
+	// must not be done twice. A context derived from it is told a moment later.
 	Hold(ctx context.Context, name string, work func(context.Context, Lease) error) error
 
 	// TryHold is Hold, except that it returns ErrHeld at once if somebody else has the lock.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/cronlock"
 )
 
@@ -60,6 +61,45 @@ func ExampleCron() {
 	// context canceled
 }
 
+// Runs of the past are asked for, and the record says what became of them.
+func ExampleCron_Backfill() {
+	var store cronlock.Memory
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := 0
+	cron := cronlock.Cron{Claimer: &store, Jobs: []cronlock.Job{{
+		Name: "report", Schedule: cronlock.MustParse("0 3 * * *"),
+		Run: func(_ context.Context, r cronlock.Run) error {
+			if r.At.Day() == 2 {
+				return errors.New("no data for that day")
+			}
+			return nil
+		},
+	}}, Events: func(e scalr.Event) { // one after another
+		if e.Kind == cronlock.RunSucceeded || e.Kind == cronlock.RunFailed {
+			if ended++; ended == 3 {
+				cancel()
+			}
+		}
+	}}
+	from := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	n, err := cron.Backfill(ctx, "report", from, from.AddDate(0, 0, 3))
+	fmt.Println(n, "runs asked for:", err)
+	fmt.Println(cron.Run(ctx))
+
+	history, err := cron.History(context.Background(), "report", from, from.AddDate(0, 0, 3))
+	for _, c := range history {
+		fmt.Printf("%s %s %q\n", c.At.Format(time.DateTime), c.Status, c.Error)
+	}
+	fmt.Println(err)
+	// Output:
+	// 3 runs asked for: <nil>
+	// context canceled
+	// 2026-01-01 03:00:00 succeeded ""
+	// 2026-01-02 03:00:00 failed "no data for that day"
+	// 2026-01-03 03:00:00 succeeded ""
+	// <nil>
+}
+
 // A time that the clock skips is not lost, and one that it shows twice is not run twice.
 func ExampleParse() {
 	s, err := cronlock.Parse("TZ=America/New_York 30 2 * * *")
@@ -73,11 +113,13 @@ func ExampleParse() {
 		at = s.Next(at)
 		fmt.Println(at)
 	}
+	fmt.Println(s.Prev(at.Add(-24 * time.Hour)))
 	_, err = cronlock.Parse("0 0 30 2 *")
 	fmt.Println(err)
 	// Output:
 	// at 02:30, every day, in America/New_York
 	// 2025-03-09 03:00:00 -0400 EDT
 	// 2025-03-10 02:30:00 -0400 EDT
+	// 2025-03-08 02:30:00 -0500 EST
 	// schedule "0 0 30 2 *": day of month "30": month "2" has 29 days at most, want 1 to 29
 }

@@ -19,8 +19,12 @@ func (r *runner) execute(ctx context.Context, j *Job, c Claim) {
 	r.mu.Unlock()
 
 	for retries := 0; ; retries++ {
-		r.event(RunStarted, c, fmt.Sprintf("attempt %d", c.Attempt), nil)
-		err := r.once(runCtx, j, c)
+		_ = ctx.Err() // which may know that the lease has ended, after a standstill, before it is told
+		err := context.Cause(runCtx)
+		if err == nil {
+			r.event(RunStarted, c, fmt.Sprintf("attempt %d", c.Attempt), nil)
+			err = r.once(runContext{runCtx, ctx}, j, c)
+		}
 		if errors.Is(context.Cause(ctx), ErrLost) {
 			return // the run is somebody else's to judge, by now
 		}
@@ -46,6 +50,17 @@ func (r *runner) execute(ctx context.Context, j *Job, c Claim) {
 	}
 }
 
+// runContext is a run's context, whose Err asks the lease's.
+type runContext struct {
+	context.Context
+	lease context.Context
+}
+
+func (c runContext) Err() error {
+	_ = c.lease.Err()
+	return c.Context.Err()
+}
+
 // finish records the end of a run.
 func (r *runner) finish(ctx context.Context, j *Job, c Claim, err error) {
 	to, kind := c, RunSucceeded
@@ -66,9 +81,9 @@ func (r *runner) finish(ctx context.Context, j *Job, c Claim, err error) {
 // once makes one attempt.
 func (r *runner) once(ctx context.Context, j *Job, c Claim) (err error) {
 	if j.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, j.Timeout, ErrTimeout)
+		timed, cancel := context.WithTimeoutCause(ctx, j.Timeout, ErrTimeout)
 		defer cancel()
+		ctx = runContext{timed, ctx}
 	}
 	run := Run{Claim: c, Output: io.Discard}
 	if r.Output != nil {

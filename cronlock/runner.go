@@ -49,8 +49,8 @@ func (c Cron) Run(ctx context.Context) error {
 		err := c.Claimer.Join(ctx, func(lost context.Context, lease Lease) error {
 			emit(scalr.Event{Kind: RunnerJoined, Message: "joined as " + lease.Name, Attrs: map[string]string{"runner": lease.Name}})
 			r := &runner{
-				Cron: c, lease: lease, stop: ctx, emit: emit, slots: make(chan struct{}, c.Limit),
-				jobs: map[string]*Job{}, runs: map[runKey]context.CancelCauseFunc{}, doubts: map[runKey]bool{}, home: map[string]*homeState{},
+				Cron: c, lease: lease, stop: ctx, emit: emit, jobs: map[string]*Job{}, runs: map[runKey]context.CancelCauseFunc{},
+				doubts: map[runKey]bool{}, home: map[string]*homeState{},
 			}
 			for i := range c.Jobs {
 				r.jobs[c.Jobs[i].Name] = &c.Jobs[i]
@@ -75,7 +75,6 @@ type runner struct {
 	lease Lease
 	stop  context.Context // ends when Run is to return; the lease's context is derived from it
 	emit  func(scalr.Event)
-	slots chan struct{} // one taken for each run
 	group sync.WaitGroup
 	jobs  map[string]*Job
 
@@ -84,7 +83,7 @@ type runner struct {
 
 	mu     sync.Mutex
 	fleet  Fleet
-	runs   map[runKey]context.CancelCauseFunc // attempts under way
+	runs   map[runKey]context.CancelCauseFunc // what has begun; nil until it is claimed
 	doubts map[runKey]bool                    // runs that this runner may have claimed without knowing
 }
 
@@ -252,43 +251,25 @@ func (r *runner) event(kind scalr.Kind, c Claim, message string, err error) {
 	r.emit(e)
 }
 
-// begin reserves a run for one attempt of this runner, so that schedule and sweep do not both make it.
-func (r *runner) begin(run Key, wait bool, ctx context.Context) (end func(), ok bool) {
+// begin reserves a run for one attempt of this runner, so that schedule and sweep do not both make it, if there is room.
+func (r *runner) begin(run Key) (end func(), ok bool) {
 	r.mu.Lock()
-	_, under := r.runs[run.key()]
-	if !under {
-		r.runs[run.key()] = nil
-	}
-	r.mu.Unlock()
-	if under {
+	defer r.mu.Unlock()
+	if _, under := r.runs[run.key()]; under || len(r.runs) >= r.Limit {
 		return nil, false
 	}
-	forget := func() {
+	r.runs[run.key()] = nil
+	return func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.runs, run.key())
-	}
-	select {
-	case r.slots <- struct{}{}:
-	default:
-		if !wait {
-			forget()
-			return nil, false
-		}
-		select {
-		case r.slots <- struct{}{}:
-		case <-ctx.Done():
-			forget()
-			return nil, false
-		}
-	}
-	return func() { forget(); <-r.slots }, true
+	}, true
 }
 
 // attempt claims a run and runs it, in a goroutine of its own.
 func (r *runner) attempt(ctx context.Context, j *Job, at time.Time, look bool) {
 	run := Key{j.Name, at}
-	end, ok := r.begin(run, false, ctx)
+	end, ok := r.begin(run)
 	if !ok {
 		return
 	}

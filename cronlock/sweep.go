@@ -37,9 +37,12 @@ func (r *runner) sweep(ctx context.Context) error {
 	if err := r.adopt(ctx); err != nil {
 		return err
 	}
-	now := r.now()
+	now, began := r.now(), time.Now()
 	r.settle(now)
 	for _, h := range r.home {
+		if time.Since(began) > period {
+			break // the rest in the next sweeps, in another order: the fleet must stay known
+		}
 		if err := r.catchUp(ctx, h.job, h, now); err != nil {
 			return err
 		}
@@ -71,6 +74,11 @@ func (r *runner) settle(now time.Time) {
 
 // adopt takes runs that nobody runs, ends those whose runner is gone, and passes on the wish to replace a run.
 func (r *runner) adopt(ctx context.Context) error {
+	fleet, err := r.Claimer.Fleet(ctx) // for the ranks: the next one is to act as soon as the first is gone
+	if err != nil {
+		return err
+	}
+	r.setFleet(fleet)
 	open, err := r.Claimer.Open(ctx)
 	if err != nil {
 		return err
@@ -94,9 +102,11 @@ func (r *runner) adopt(ctx context.Context) error {
 			claims = append(claims, c)
 		}
 	}
-	// The fleet is read after the claims: a runner that made one of them, and is not seen here, is gone.
-	fleet, err := r.Claimer.Fleet(ctx)
-	if err != nil {
+	if len(claims) == 0 {
+		return nil
+	}
+	// The fleet is read once more after the claims: a runner that made one of them, and is not seen here, is gone.
+	if fleet, err = r.Claimer.Fleet(ctx); err != nil {
 		for _, c := range claims {
 			r.doubt(c.Key)
 		}
@@ -148,7 +158,7 @@ func (r *runner) takeOver(ctx context.Context, j *Job, c Claim) {
 		}
 		return
 	}
-	end, ok := r.begin(c.Key, false, ctx)
+	end, ok := r.begin(c.Key)
 	if !ok {
 		return
 	}
@@ -227,7 +237,7 @@ func (r *runner) catchUp(ctx context.Context, j *Job, h *homeState, now time.Tim
 	}
 	for _, at := range missed {
 		run := Key{j.Name, at}
-		end, ok := r.begin(run, false, ctx)
+		end, ok := r.begin(run)
 		if !ok { // no room; the rest waits for the next sweep
 			h.swept = latest(h.swept, at.Add(-1))
 			return nil

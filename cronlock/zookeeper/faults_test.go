@@ -234,6 +234,8 @@ func TestLeaderKill(t *testing.T) {
 	w.clean()
 }
 
+const opSetAuth = 100
+
 // With credentials, what is made is for this user alone, also after a reconnection. Without them nothing can be done.
 func TestDigest(t *testing.T) {
 	e := testenv.ZooKeeper(t, 1)
@@ -244,6 +246,11 @@ func TestDigest(t *testing.T) {
 	run := cronlock.Claim{Key: cronlock.Key{Job: "j", At: time.Unix(1e9, 0)}, Status: cronlock.Running, Runner: "r", Attempt: 1}
 	_, err := c.Claim(t.Context(), run)
 	require.NoError(t, err)
+	// The next connection breaks while the credentials are sent again.
+	var torn atomic.Bool
+	l.mu.Lock()
+	l.tear = func(op int32) bool { return op == opSetAuth && torn.CompareAndSwap(false, true) }
+	l.mu.Unlock()
 	l.cut()
 	l.heal()
 	require.NoError(t, c.Hold(t.Context(), "a", func(context.Context, cronlock.Lease) error {
@@ -251,6 +258,7 @@ func TestDigest(t *testing.T) {
 		require.ErrorIs(t, err, zk.ErrNoAuth)
 		return nil
 	}))
+	require.True(t, torn.Load())
 	_, _, err = w.admin.Get(w.root + "/jobs/j")
 	require.ErrorIs(t, err, zk.ErrNoAuth)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -258,6 +266,64 @@ func TestDigest(t *testing.T) {
 	_, err = zookeeper.Open(ctx, zookeeper.Options{Servers: e.Addrs(), Root: w.root, User: "cron", Password: "wr0ng"})
 	require.ErrorContains(t, err, "not authenticated")
 	require.NotContains(t, err.Error(), "wr0ng")
+}
+
+// Close ends the work of what is held before anybody else can have it.
+func TestCloseEndsWork(t *testing.T) {
+	e := testenv.ZooKeeper(t, 1)
+	w := newWorld(t, e)
+	a, b := w.open(), w.open()
+	inside, done, release := make(chan context.Context), make(chan error), make(chan struct{})
+	go func() {
+		done <- a.Hold(t.Context(), "a", func(ctx context.Context, _ cronlock.Lease) error { inside <- ctx; <-release; return nil })
+	}()
+	held := <-inside
+	next := make(chan error, 1)
+	go func() {
+		done <- b.Hold(t.Context(), "a", func(context.Context, cronlock.Lease) error { next <- context.Cause(held); return nil })
+	}()
+	a.Close()
+	require.ErrorIs(t, <-next, cronlock.ErrLost)
+	require.NoError(t, <-done)
+	close(release)
+	require.ErrorIs(t, <-done, cronlock.ErrLost)
+	require.Error(t, a.Hold(t.Context(), "b", func(context.Context, cronlock.Lease) error { return nil }))
+	w.clean()
+}
+
+// A server that hangs while the others go on costs no lease: the client takes another server in time.
+func TestServerHangs(t *testing.T) {
+	e := testenv.ZooKeeper(t, 3)
+	w := newWorld(t, e)
+	leader, err := e.Leader(t.Context())
+	require.NoError(t, err)
+	follower := (leader + 1) % 3
+	var free atomic.Bool // to take another server than the follower
+	const timeout = 20 * time.Second
+	c := w.open(func(o *zookeeper.Options) {
+		o.Timeout = timeout
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if !free.Load() && address != e.Servers[follower].Addr {
+				return nil, errors.New("not yet")
+			}
+			var d net.Dialer
+			return d.DialContext(ctx, network, address)
+		}
+	})
+	require.NoError(t, c.Hold(t.Context(), "kept", func(held context.Context, _ cronlock.Lease) error {
+		free.Store(true)
+		if err := e.Servers[follower].Hang(t.Context()); err != nil {
+			return err
+		}
+		defer e.Servers[follower].Resume(context.WithoutCancel(t.Context()))
+		select {
+		case <-held.Done(): // as without renewal at half the timeout
+			return context.Cause(held)
+		case <-time.After(timeout/2 + time.Second):
+			return nil
+		}
+	}))
+	w.clean()
 }
 
 // A connection that breaks while a request is being written is as any lost connection: the client library hands on the

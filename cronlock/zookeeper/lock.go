@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-zookeeper/zk"
@@ -269,51 +270,90 @@ func (c *Client) keep(ctx context.Context, path string, lease cronlock.Lease, wo
 	}
 	lease.Token, lease.Held = uint64(k.stat.Czxid), time.Now()
 
-	workCtx, lose := context.WithCancelCause(ctx)
-	defer lose(nil)
+	workCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var lost atomic.Bool
+	lose := func() {
+		lost.Store(true)
+		cancel(cronlock.ErrLost)
+	}
+	if !c.guard(&k, lose) {
+		return errClosed
+	}
 	// Renewal goes on until work has returned, whatever becomes of ctx.
 	stop, end := context.WithCancel(context.WithoutCancel(ctx))
-	lost, done := false, make(chan struct{})
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if lost = !k.run(stop); lost {
-			lose(cronlock.ErrLost)
+		if !k.run(stop) {
+			lose()
 		}
 	}()
 	// Deferred, so that it is done also after a panic in work or a runtime.Goexit.
 	defer func() {
 		end()
 		<-done
-		if lost && !errors.Is(err, cronlock.ErrLost) {
+		c.unguard(&k)
+		if lost.Load() && !errors.Is(err, cronlock.ErrLost) {
 			err = errors.Join(cronlock.ErrLost, err)
 		}
 	}()
-	return work(workCtx, lease)
+	return work(leased{workCtx, &k, lose}, lease)
+}
+
+// leased is the context of work under a lease. After a standstill of the process, its Err knows that the lease has ended before the
+// renewal comes to tell.
+type leased struct {
+	context.Context
+	k    *keeper
+	lose func()
+}
+
+func (l leased) Err() error {
+	if !time.Now().Before(*l.k.until.Load()) {
+		l.lose()
+	}
+	return l.Context.Err()
+}
+
+// guard has Close end a lease's work, unless it has been called.
+func (c *Client) guard(k *keeper, lose func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.leases[k] = lose
+	return true
+}
+
+func (c *Client) unguard(k *keeper) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.leases, k)
 }
 
 // keeper renews a lease.
 type keeper struct {
 	c     *Client
 	path  string
-	stat  *zk.Stat  // after the last acknowledged write
-	until time.Time // when the lease ends unless it is renewed
+	stat  *zk.Stat                  // after the last acknowledged write
+	until atomic.Pointer[time.Time] // when the lease ends unless it is renewed
 }
 
 // renew writes once. The lease is counted from when that was sent.
 func (k *keeper) renew(ctx context.Context) error {
-	version := int32(-1)
-	if k.stat != nil {
-		version = k.stat.Version
-	}
 	sent := time.Now()
-	stat, err := do(ctx, k.c, func() (*zk.Stat, error) { return k.c.conn.Set(k.path, k.c.holder, version) })
+	stat, err := do(ctx, k.c, func() (*zk.Stat, error) { return k.c.conn.Set(k.path, k.c.holder, -1) })
 	if err != nil {
 		return err
 	}
 	if stat.EphemeralOwner != k.c.conn.SessionID() {
 		return zk.ErrNoNode // of an earlier session, which the servers are about to remove
 	}
-	k.stat, k.until = stat, sent.Add(k.c.Timeout()/2)
+	until := sent.Add(k.c.Timeout() / 2)
+	k.stat = stat
+	k.until.Store(&until)
 	k.c.gauge(stat.Mtime, sent)
 	return nil
 }
@@ -321,32 +361,22 @@ func (k *keeper) renew(ctx context.Context) error {
 // run renews until stop ends, or the lease has: then it returns false.
 func (k *keeper) run(stop context.Context) bool {
 	for {
-		if sleep(stop, min(k.c.Timeout()/8, time.Until(k.until))) != nil {
+		if sleep(stop, min(k.c.Timeout()/8, time.Until(*k.until.Load()))) != nil {
 			return true
 		}
-		ctx, cancel := context.WithDeadline(stop, k.until)
+		ctx, cancel := context.WithDeadline(stop, *k.until.Load())
+		silence := k.c.Timeout() / 6
+		deaf := time.AfterFunc(silence, func() { k.c.hangUp(silence) })
 		err := k.renew(ctx)
-		for passing(err) && sleep(ctx, 10*time.Millisecond) == nil {
+		for err != nil && !errors.Is(err, zk.ErrNoNode) && !errors.Is(err, errClosed) && sleep(ctx, 10*time.Millisecond) == nil {
 			err = k.renew(ctx)
 		}
-		if errors.Is(err, zk.ErrBadVersion) {
-			// An earlier write was done whose answer was lost, or a stranger meddles. What is read gives no time: only a
-			// write does.
-			if n, e := k.c.get(ctx, k.path); e == nil && n.stat.EphemeralOwner == k.stat.EphemeralOwner {
-				k.stat, err = n.stat, nil
-				if e := k.renew(ctx); e != nil && !passing(e) && !errors.Is(e, zk.ErrBadVersion) {
-					err = e
-				}
-			} else {
-				err = e
-			}
-		}
-		late := !time.Now().Before(k.until)
+		deaf.Stop()
 		cancel()
 		if stop.Err() != nil {
 			return true
 		}
-		if late || err != nil && !passing(err) {
+		if err != nil || !time.Now().Before(*k.until.Load()) {
 			return false
 		}
 	}

@@ -11,7 +11,8 @@
 // tick older than the last write; a tick is at most half of the shortest timeout that servers grant by default. An
 // eighth of the timeout is left for what was not thought of.
 //
-// So a leader that is lost is survived if another is elected within a third of the timeout.
+// So a leader that is lost is survived if another is elected within a third of the timeout. A server that acknowledges nothing for a
+// sixth of it is left for another one, with the same session.
 //
 // # Nodes
 //
@@ -31,7 +32,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -76,6 +76,7 @@ type Client struct {
 	timeout atomic.Int64  // granted, in nanoseconds
 	skew    atomic.Int64  // in nanoseconds
 	granted chan struct{} // receives when there is a session
+	wire    atomic.Pointer[wire]
 
 	mu       sync.Mutex
 	closed   bool
@@ -83,6 +84,7 @@ type Client struct {
 	quit     context.Context // ends with Close
 	stop     context.CancelFunc
 	controls map[string]cronlock.Control // as last read, by job
+	leases   map[*keeper]func()          // what ends the work of each
 }
 
 var (
@@ -125,10 +127,10 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	host, _ := os.Hostname()
 	c := &Client{
 		root: o.Root, acl: zk.WorldACL(zk.PermAll), holder: fmt.Appendf(nil, "%s %d", host, os.Getpid()),
-		granted: make(chan struct{}, 1), controls: map[string]cronlock.Control{},
+		granted: make(chan struct{}, 1), controls: map[string]cronlock.Control{}, leases: map[*keeper]func(){},
 	}
 	c.quit, c.stop = context.WithCancel(context.Background())
-	conn, _, err := zk.Connect(o.Servers, o.Timeout, zk.WithDialer(o.dialer(c.quit)), zk.WithLogger(logger{c}), zk.WithLogInfo(true))
+	conn, _, err := zk.Connect(o.Servers, o.Timeout, zk.WithDialer(c.dialer(o)), zk.WithLogger(logger{c}), zk.WithLogInfo(true))
 	if err != nil {
 		return nil, fmt.Errorf("zookeeper: %w", err)
 	}
@@ -164,10 +166,14 @@ func (c *Client) start(ctx context.Context, o Options) error {
 	return nil
 }
 
-// Close ends the session: what is held is lost, and free at once. It waits for what runs in the background.
+// Close ends the session: what is held is lost, its work's contexts end, and then it is free at once. It waits for what runs in the
+// background, but not for work.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
+	for _, lose := range c.leases {
+		lose()
+	}
 	c.mu.Unlock()
 	c.conn.Close()
 	c.stop()
@@ -177,32 +183,6 @@ func (c *Client) Close() error {
 
 // Timeout is the session's, as the servers granted it.
 func (c *Client) Timeout() time.Duration { return time.Duration(c.timeout.Load()) }
-
-// dialer is what the client library calls. It knows TLS only as a way to dial.
-func (o Options) dialer(quit context.Context) zk.Dialer {
-	dial := o.Dial
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	return func(network, address string, timeout time.Duration) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(quit, timeout)
-		defer cancel()
-		conn, err := dial(ctx, network, address)
-		if err != nil || o.TLS == nil {
-			return conn, err
-		}
-		config := o.TLS.Clone()
-		if config.ServerName == "" {
-			config.ServerName, _, _ = net.SplitHostPort(address)
-		}
-		secure := tls.Client(conn, config)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			conn.Close()
-			return nil, err
-		}
-		return secure, nil
-	}
-}
 
 // logger learns the timeout that the servers granted, which the client library says nowhere else, and drops the rest.
 type logger struct{ c *Client }
@@ -254,13 +234,8 @@ func do[T any](ctx context.Context, c *Client, call func() (T, error)) (T, error
 	}
 }
 
-// passing reports whether an error says that the connection is in trouble. What was asked may have been done or not. The
-// client library hands on the network's own error where a connection breaks while a request is being written. (The
-// end of a context is a net.Error too, and is not meant.)
+// passing reports whether an error says that the connection is in trouble. What was asked may have been done or not.
 func passing(err error) bool {
-	if _, broken := errors.AsType[*net.OpError](err); broken || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
-		return true
-	}
 	for _, e := range []error{zk.ErrConnectionClosed, zk.ErrNoServer, zk.ErrSessionExpired, zk.ErrSessionMoved, zk.ErrClosing} {
 		if errors.Is(err, e) {
 			return true

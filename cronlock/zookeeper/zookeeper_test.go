@@ -46,7 +46,7 @@ func (silent) Printf(string, ...any) {}
 
 func (w *world) open(change ...func(*zookeeper.Options)) *zookeeper.Client {
 	w.Helper()
-	o := zookeeper.Options{Servers: w.Addrs(), Timeout: 2 * time.Second, Root: w.root}
+	o := zookeeper.Options{Servers: w.Addrs(), Timeout: 3 * time.Second, Root: w.root}
 	for _, f := range change {
 		f(&o)
 	}
@@ -85,6 +85,7 @@ func (w *world) clean() {
 func TestConformance(t *testing.T) {
 	e := testenv.ZooKeeper(t, 3)
 	t.Run("Locker", func(t *testing.T) {
+		t.Parallel() // both wait most of the time
 		cronlocktest.Run(t, func(t testing.TB) cronlocktest.Store {
 			s := newSessions(newWorld(t, e))
 			return cronlocktest.Store{
@@ -97,6 +98,7 @@ func TestConformance(t *testing.T) {
 		})
 	})
 	t.Run("Claimer", func(t *testing.T) {
+		t.Parallel()
 		cronlocktest.RunClaimer(t, func(t testing.TB) cronlocktest.ClaimStore {
 			s := newSessions(newWorld(t, e))
 			return cronlocktest.ClaimStore{Open: func() cronlock.Claimer { return s.open() }, Lose: s.loseRunner}
@@ -120,7 +122,7 @@ func newSessions(w *world) *sessions { return &sessions{world: w} }
 
 func (s *sessions) open() *zookeeper.Client {
 	l := &link{}
-	c := s.world.open(func(o *zookeeper.Options) { o.Timeout, o.Dial = time.Second, l.dial })
+	c := s.world.open(func(o *zookeeper.Options) { o.Timeout, o.Dial = 3*time.Second, l.dial })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all = append(s.all, &session{c, l})

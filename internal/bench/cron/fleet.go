@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,11 +30,15 @@ type fleet struct {
 	dir          string
 	began, ended time.Time
 
-	mu    sync.Mutex
-	procs []*exec.Cmd
-	lines []line
-	done  map[string]int // faults
-	group sync.WaitGroup
+	mu      sync.Mutex
+	procs   []*exec.Cmd
+	lines   []line
+	done    map[string]int // faults
+	down    bool           // runners that die stay dead
+	ending  bool           // and for ever
+	group   sync.WaitGroup
+	cpu     map[int]time.Duration // of each process, when the measurement began
+	packets int
 }
 
 func newFleet(ctx context.Context, o options, e *testenv.Ensemble) (*fleet, error) {
@@ -58,14 +63,56 @@ func newFleet(ctx context.Context, o options, e *testenv.Ensemble) (*fleet, erro
 		if err != nil {
 			return nil, err
 		}
-		if len(fl.Runners) == o.Runners {
+		if len(fl.Runners) >= o.Runners {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	time.Sleep(3 * time.Second) // the homes have made their jobs known
-	f.began = time.Now()
+	for _, j := range o.jobs(nil) { // until their homes have made them known
+		for {
+			control, err := client.Control(ctx, j.Name)
+			if err != nil {
+				return nil, err
+			}
+			if !control.Created.IsZero() {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	time.Sleep(2 * time.Second)
+	f.began, f.cpu, f.packets = time.Now(), f.used(), f.received(ctx)
 	return f, nil
+}
+
+// used is the processor time of each runner so far, where the system tells.
+func (f *fleet) used() map[int]time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[int]time.Duration{}
+	for _, p := range f.procs {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Process.Pid))
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		if fields := strings.Fields(rest); len(fields) > 12 {
+			user, _ := strconv.Atoi(fields[11])
+			system, _ := strconv.Atoi(fields[12])
+			all[p.Process.Pid] = time.Duration(user+system) * 10 * time.Millisecond
+		}
+	}
+	return all
+}
+
+// received is how many requests all servers have had so far, pings included.
+func (f *fleet) received(ctx context.Context) (n int) {
+	for i := range f.ensemble.Servers {
+		for l := range strings.Lines(f.ensemble.Ask(ctx, i, "mntr")) {
+			if text, ok := strings.CutPrefix(l, "zk_packets_received\t"); ok {
+				server, _ := strconv.Atoi(strings.TrimSpace(text))
+				n += server
+			}
+		}
+	}
+	return n
 }
 
 func (f *fleet) client(ctx context.Context) (*zookeeper.Client, error) {
@@ -74,9 +121,9 @@ func (f *fleet) client(ctx context.Context) (*zookeeper.Client, error) {
 
 func (f *fleet) gate(i int) string { return filepath.Join(f.dir, fmt.Sprint("gate-", i)) }
 
-// start starts a runner process.
+// start starts a runner process, and starts it again when it has died.
 func (f *fleet) start(i int) error {
-	c := config{Servers: f.ensemble.Addrs(), Gate: f.gate(i), Options: f.options}
+	c := config{Servers: f.ensemble.Addrs(), Gate: f.gate(i), Options: f.options, Seed: uint64(i)}
 	if f.has("answers") {
 		c.Lossy = 2000
 	}
@@ -100,6 +147,9 @@ func (f *fleet) start(i int) error {
 	}
 	f.mu.Lock()
 	f.procs[i] = cmd
+	if f.ending {
+		cmd.Process.Kill()
+	}
 	f.mu.Unlock()
 	f.group.Go(func() {
 		for s := bufio.NewScanner(out); s.Scan(); {
@@ -109,12 +159,30 @@ func (f *fleet) start(i int) error {
 			}
 			f.mu.Lock()
 			f.lines = append(f.lines, l)
+			if l.Kind == "die" {
+				f.done["die "+l.Text]++
+			}
 			f.mu.Unlock()
 			if f.JSON && l.Kind == "event" {
 				fmt.Println(s.Text())
 			}
 		}
 		cmd.Wait()
+		for {
+			f.mu.Lock()
+			down, ending := f.down, f.ending
+			f.mu.Unlock()
+			if ending {
+				return
+			}
+			time.Sleep(500 * time.Millisecond)
+			if !down {
+				break
+			}
+		}
+		if err := f.start(i); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 	})
 	return nil
 }
@@ -122,6 +190,7 @@ func (f *fleet) start(i int) error {
 // end kills what is left.
 func (f *fleet) end() {
 	f.mu.Lock()
+	f.ending = true
 	for _, p := range f.procs {
 		if p != nil {
 			p.Process.Kill()
@@ -138,9 +207,10 @@ func (f *fleet) note(fault string) {
 	f.done[fault]++
 }
 
-// chaos makes faults until the time is over and heals all of them; the returned func waits for that.
-func (f *fleet) chaos(ctx context.Context) func() {
+// chaos makes faults until the time is over, and heals all of them.
+func (f *fleet) chaos(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, f.For)
+	defer cancel()
 	var group sync.WaitGroup
 	loop := func(fault string, every time.Duration, do func()) {
 		if !f.has(fault) {
@@ -161,12 +231,8 @@ func (f *fleet) chaos(ctx context.Context) func() {
 	}
 	var disturb sync.Mutex // one fault of the ensemble at a time
 	loop("kill", 3*time.Second, func() {
-		i, p := process()
+		_, p := process()
 		p.Kill()
-		time.Sleep(500 * time.Millisecond)
-		if err := f.start(i); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
 	})
 	loop("stop", 5*time.Second, func() {
 		_, p := process()
@@ -214,6 +280,26 @@ func (f *fleet) chaos(ctx context.Context) func() {
 		}
 		f.ensemble.Ready(long)
 	})
+	outage := f.has("outage")
+	loop("outage", f.For/2, func() {
+		if !outage {
+			return
+		}
+		outage = false // once
+		set := func(down bool) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.down = down
+			for _, p := range f.procs {
+				if down {
+					p.Process.Kill()
+				}
+			}
+		}
+		set(true)
+		time.Sleep(f.For / 3)
+		set(false)
+	})
 	loop("rolling", 30*time.Second, func() {
 		disturb.Lock()
 		defer disturb.Unlock()
@@ -224,12 +310,9 @@ func (f *fleet) chaos(ctx context.Context) func() {
 			}
 		}
 	})
-	return func() {
-		defer cancel()
-		<-ctx.Done()
-		group.Wait()
-		f.ended = time.Now()
-	}
+	<-ctx.Done()
+	group.Wait()
+	f.ended = time.Now()
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
@@ -244,12 +327,21 @@ func pause(ctx context.Context, d time.Duration) bool {
 // judge lets what is open come to its end, stops the runners, and compares what was said with what was due.
 func (f *fleet) judge(ctx context.Context) (summary, error) {
 	s := summary{Summary: true, Faults: f.done}
+	lasted := f.ended.Sub(f.began).Seconds()
+	for pid, now := range f.used() {
+		if before, ok := f.cpu[pid]; ok {
+			s.RunnerCPU += float64((now - before).Milliseconds()) / lasted
+		}
+	}
+	if n := f.received(ctx) - f.packets; n > 0 { // else a server has started anew
+		s.Requests = float64(n) / lasted
+	}
 	client, err := f.client(ctx)
 	if err != nil {
 		return s, err
 	}
 	defer client.Close()
-	due := f.ended.Add(-f.Every) // what came in the last moments may be under way
+	due := f.ended.Add(-min(f.Every, 10*time.Second)) // what came in the last moments may be under way
 	jobs := f.jobs(func(context.Context, cronlock.Run) error { return nil })
 	records := map[string]cronlock.Claim{}
 	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(time.Second) {
@@ -288,10 +380,10 @@ func (f *fleet) judge(ctx context.Context) (summary, error) {
 		}
 		claims++
 	}
-	s.ClaimsPerS = float64(claims) / f.ended.Sub(f.began).Seconds()
+	s.ClaimsPerS = float64(claims) / lasted
 	f.end()
 	f.weigh(&s, jobs)
-	return s, f.orphans(&s)
+	return s, f.orphans(ctx, &s, client)
 }
 
 // weigh finds doubles, and steps past the deadline, in what the runners said.
@@ -305,9 +397,12 @@ func (f *fleet) weigh(s *summary, jobs []cronlock.Job) {
 		token  uint64
 		start  time.Time
 	}
-	runs := map[string][]attempt{}
+	runs, lastSign := map[string][]attempt{}, map[uint64]time.Time{} // of an attempt, by its token
 	var late, takeover []int64
 	for _, l := range f.lines {
+		if l.Token > 0 {
+			lastSign[l.Token] = l.Time
+		}
 		if l.Kind != "start" || !l.At.After(f.began) {
 			continue
 		}
@@ -327,12 +422,12 @@ func (f *fleet) weigh(s *summary, jobs []cronlock.Job) {
 				if (a.token < b.token) != a.start.Before(b.start) {
 					s.Tokens++
 				}
-				takeover = append(takeover, b.start.Sub(a.start).Abs().Milliseconds())
+				takeover = append(takeover, b.start.Sub(lastSign[a.token]).Milliseconds())
 			}
 		}
 	}
 	for _, l := range f.lines {
-		if l.Kind != "step" {
+		if l.Kind != "step" && l.Kind != "end" {
 			continue
 		}
 		for _, a := range runs[l.Run] {
@@ -350,16 +445,50 @@ func jitter(jobs map[string]cronlock.Job, l line) time.Duration {
 	return jobs[name].Delay(l.At)
 }
 
-// orphans counts what is left in the store when no runner lives: open runs of what was judged, slots, and, when their sessions have
-// expired, nodes of locks and runners.
-func (f *fleet) orphans(s *summary) error {
+// orphans counts what is left in the store when no runner lives: nodes of locks and runners, when their sessions have expired,
+// and marks of runs that have ended.
+func (f *fleet) orphans(ctx context.Context, s *summary, client *zookeeper.Client) error {
 	conn, _, err := zk.Connect(f.ensemble.Addrs(), 10*time.Second, zk.WithLogInfo(false))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	marks := 0
+	ended := func(run cronlock.Key) error {
+		c, err := client.Get(ctx, run)
+		if errors.Is(err, cronlock.ErrNoClaim) || err == nil && c.Status.Over() {
+			marks++
+			return nil
+		}
+		return err
+	}
+	open, err := client.Open(ctx)
+	if err != nil {
+		return err
+	}
+	for _, run := range open {
+		if err := ended(run); err != nil {
+			return err
+		}
+	}
+	for _, j := range f.jobs(nil) {
+		data, _, err := conn.Get("/bench/jobs/" + j.Name + "/slot")
+		if errors.Is(err, zk.ErrNoNode) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, at, _ := strings.Cut(string(data), "@")
+		t, err := time.Parse(time.RFC3339Nano, at)
+		if err != nil {
+			return err
+		}
+		if err := ended(cronlock.Key{Job: j.Name, At: t}); err != nil {
+			return err
+		}
+	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-		s.Orphans = 0
 		runners, _, err := conn.Children("/bench/runners")
 		if err != nil {
 			return err
@@ -368,8 +497,8 @@ func (f *fleet) orphans(s *summary) error {
 		if err != nil {
 			return err
 		}
-		s.Orphans = len(runners) + len(locks)
-		if s.Orphans == 0 || time.Now().After(deadline) {
+		s.Orphans = marks + len(runners) + len(locks)
+		if s.Orphans == marks || time.Now().After(deadline) {
 			return nil
 		}
 	}

@@ -5,7 +5,8 @@
 //
 // The last line is a summary. Instants are those that were due; doubles are attempts that two runners made, or runs with
 // more than one claim; misses are instants without a record in the end; past_deadline counts steps of work that
-// were made while the run was somebody else's or after its lease had ended; orphans are nodes that are left.
+// were made while the run was somebody else's or after its lease had ended; orphans are nodes that are left; a take-over is counted
+// from the last step of the work that was given up.
 package main
 
 import (
@@ -42,10 +43,10 @@ func main() {
 	flag.IntVar(&o.Runners, "runners", 20, "runner processes")
 	flag.IntVar(&o.Jobs, "jobs", 200, "jobs")
 	flag.DurationVar(&o.For, "for", time.Minute, "how long")
-	flag.DurationVar(&o.Every, "every", 10*time.Second, "the period of each job, in whole seconds")
+	flag.DurationVar(&o.Every, "every", 10*time.Second, "the period of each job: seconds that divide a minute, or minutes that divide an hour")
 	flag.DurationVar(&o.Takes, "takes", 300*time.Millisecond, "how long a run takes")
 	flag.DurationVar(&o.Timeout, "timeout", 4*time.Second, "of the sessions")
-	flag.StringVar(&o.Faults, "faults", "all", "none, all, or a list of: kill, stop, cut, leader, answers, skew, follower, quorum, rolling")
+	flag.StringVar(&o.Faults, "faults", "all", "none, all (but outage), or a list of: "+strings.Join(allFaults, ", "))
 	flag.BoolVar(&o.JSON, "json", false, "print every event as a line of JSON, not only the summary")
 	runner := flag.String("runner", "", "be a runner, with this configuration")
 	flag.Parse()
@@ -82,8 +83,8 @@ func (b *bench) Fatalf(format string, args ...any) { b.Errorf(format, args...); 
 func (b *bench) Skip(args ...any)                  { b.Fatal(args...) }
 
 func run(o options) (err error) {
-	if o.Runners < 1 || o.Jobs < 1 || o.Every < time.Second || o.Every%time.Second != 0 {
-		return fmt.Errorf("-runners %d, -jobs %d and -every %s: want at least 1, 1 and whole seconds", o.Runners, o.Jobs, o.Every)
+	if err := o.check(); err != nil {
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -98,24 +99,66 @@ func run(o options) (err error) {
 			f()
 		}
 	}()
-	e := testenv.ZooKeeper(b, 3)
+	s, err := measure(ctx, o, testenv.ZooKeeper(b, 3))
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
+		return err
+	}
+	if s.Doubles+s.Misses+s.PastDeadline+s.Tokens+s.Orphans > 0 {
+		return errors.New("not every instant was run once, by who had the right to, and nothing left")
+	}
+	return nil
+}
+
+// measure runs a fleet on the ensemble, and weighs it.
+func measure(ctx context.Context, o options, e *testenv.Ensemble) (summary, error) {
 	f, err := newFleet(ctx, o, e)
 	if err != nil {
-		return err
+		return summary{}, err
 	}
 	defer f.end()
-	wait := f.chaos(ctx)
-	wait()
-	s, err := f.judge(ctx)
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(s)
+	f.chaos(ctx)
+	return f.judge(ctx)
+}
+
+// allFaults are what can be made to happen.
+var allFaults = []string{
+	"kill",     // runners, with SIGKILL
+	"die",      // runners kill themselves before and after a claim, in the middle of a run, and before its end is recorded
+	"stop",     // runners, with SIGSTOP, for longer than their lease
+	"cut",      // runners from all servers
+	"answers",  // are lost
+	"skew",     // of clocks, by up to 5 s in both directions
+	"step",     // of clocks, by as much, again and again
+	"leader",   // is killed
+	"follower", // is cut from the other servers, not from the runners
+	"quorum",   // is lost for half a minute, or a quarter of the time
+	"rolling",  // restart of the servers
+	"outage",   // of all runners for a third of the time
 }
 
 // has reports whether the list of faults has one.
 func (o options) has(fault string) bool {
-	return o.Faults == "all" || slices.Contains(strings.Split(o.Faults, ","), fault)
+	return o.Faults == "all" && fault != "outage" || slices.Contains(strings.Split(o.Faults, ","), fault)
+}
+
+func (o options) check() error {
+	if o.Runners < 1 || o.Jobs < 1 {
+		return fmt.Errorf("-runners %d, -jobs %d: want at least 1", o.Runners, o.Jobs)
+	}
+	for unit, whole := range map[time.Duration]time.Duration{time.Second: time.Minute, time.Minute: time.Hour} {
+		if o.Every >= unit && o.Every%unit == 0 && o.Every <= whole && whole%o.Every == 0 {
+			for f := range strings.SplitSeq(o.Faults, ",") {
+				if f != "all" && f != "none" && !slices.Contains(allFaults, f) {
+					return fmt.Errorf("-faults %q: want none, all or some of %s", f, strings.Join(allFaults, ", "))
+				}
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("-every %s: want seconds that divide a minute, or minutes that divide an hour", o.Every)
 }
 
 // summary is the last line.
@@ -132,6 +175,8 @@ type summary struct {
 	LatenessP50  int64          `json:"lateness_ms_p50"`
 	Lost         int            `json:"lost"`
 	Tokens       int            `json:"tokens_fallen"`
+	RunnerCPU    float64        `json:"runner_cpu_ms_per_s"` // of all runners; without faults that end them
+	Requests     float64        `json:"zookeeper_requests_per_s"`
 	Faults       map[string]int `json:"faults"`
 }
 

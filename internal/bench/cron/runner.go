@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/scalr-go/scalr"
@@ -22,6 +24,7 @@ type config struct {
 	Gate    string // a file: while it exists, the runner reaches no server
 	Lossy   int    // of so many reads one breaks the connection instead
 	Skew    time.Duration
+	Seed    uint64
 	Options options
 }
 
@@ -43,18 +46,34 @@ func say(l line) {
 	os.Stdout.Write(append(data, '\n'))
 }
 
-// jobs are the same for all runners, and for the judge.
+// jobs are the same for all runners, and for the judge. They are spread over their period.
 func (o options) jobs(work func(context.Context, cronlock.Run) error) (list []cronlock.Job) {
-	s := cronlock.MustParse("@every " + o.Every.String())
 	for n := range o.Jobs {
 		// Half of them at least once, and every fourth excludes itself.
-		j := cronlock.Job{Name: fmt.Sprintf("job-%03d", n), Schedule: s, Jitter: o.Every / 2, CatchUp: cronlock.CatchUpAll, Run: work, AtLeastOnce: n%2 == 0}
+		j := cronlock.Job{
+			Name: fmt.Sprintf("job-%05d", n), Schedule: cronlock.MustParse(o.expression(n)), Jitter: 500 * time.Millisecond,
+			CatchUp: cronlock.CatchUpAll, Run: work, AtLeastOnce: n%2 == 0,
+		}
 		if n%4 == 3 {
 			j.Overlap = cronlock.Forbid
 		}
 		list = append(list, j)
 	}
 	return list
+}
+
+func (o options) expression(n int) string {
+	period := int(o.Every / time.Second)
+	at := n % period
+	switch {
+	case period < 60:
+		return fmt.Sprintf("%d/%d * * * * *", at, period)
+	case period == 60:
+		return fmt.Sprintf("%d * * * * *", at)
+	case period < 3600:
+		return fmt.Sprintf("%d %d/%d * * * *", at%60, at/60, period/60)
+	}
+	return fmt.Sprintf("%d %d * * * *", at%60, at/60)
 }
 
 // be is a runner.
@@ -70,8 +89,12 @@ func be(text string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	store := &claimer{Client: client, config: c, dice: rand.New(rand.NewPCG(c.Seed, uint64(os.Getpid())))}
 	work := func(ctx context.Context, r cronlock.Run) error {
 		l := line{Kind: "start", Run: r.Key.String(), Attempt: r.Attempt, Token: r.Token, Runner: r.Runner, At: r.At}
+		if ctx.Err() != nil { // after a standstill
+			return context.Cause(ctx)
+		}
 		say(l)
 		for end := time.Now().Add(c.Options.Takes); time.Now().Before(end); {
 			select {
@@ -82,13 +105,17 @@ func be(text string) {
 			if ctx.Err() == nil {
 				l.Kind = "step"
 				say(l)
+				store.die("mid-run")
 			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		l.Kind = "end"
 		say(l)
 		return nil
 	}
-	cron := cronlock.Cron{Claimer: claimer{client, c.Skew}, Jobs: c.Options.jobs(work), Events: func(e scalr.Event) {
+	cron := cronlock.Cron{Claimer: store, Jobs: c.Options.jobs(work), Events: func(e scalr.Event) {
 		switch e.Kind {
 		case cronlock.RunStarted, cronlock.RunSucceeded:
 		default:
@@ -100,16 +127,47 @@ func be(text string) {
 	}
 }
 
-// claimer sees another clock than the servers: a runner whose clock is ahead of theirs, or behind. The process cannot set its own.
+// claimer sees another clock than the servers: a runner whose clock is ahead of theirs, or behind, or is set. The process cannot set
+// its own. And it ends the process at the moments that matter.
 type claimer struct {
-	cronlock.Claimer
-	skew time.Duration
+	*zookeeper.Client
+	config config
+	mu     sync.Mutex
+	dice   *rand.Rand
 }
 
-func (c claimer) Fleet(ctx context.Context) (cronlock.Fleet, error) {
-	f, err := c.Claimer.Fleet(ctx)
-	f.Skew -= c.skew
+func (c *claimer) Fleet(ctx context.Context) (cronlock.Fleet, error) {
+	f, err := c.Client.Fleet(ctx)
+	f.Skew -= c.config.Skew
+	if c.config.Options.has("step") {
+		turn := uint64(time.Now().Unix()/7) + c.config.Seed
+		f.Skew -= []time.Duration{0, 5 * time.Second, 0, -5 * time.Second}[turn%4]
+	}
 	return f, err
+}
+
+func (c *claimer) Claim(ctx context.Context, claim cronlock.Claim) (cronlock.Claim, error) {
+	c.die("before claim")
+	defer c.die("after claim")
+	return c.Client.Claim(ctx, claim)
+}
+
+func (c *claimer) Update(ctx context.Context, was, claim cronlock.Claim) (cronlock.Claim, error) {
+	if claim.Status.Over() {
+		c.die("before done")
+	}
+	return c.Client.Update(ctx, was, claim)
+}
+
+// die kills this process, once in a while.
+func (c *claimer) die(when string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if odds := map[string]int{"mid-run": 1500}[when]; c.config.Options.has("die") && c.dice.IntN(max(odds, 150)) == 0 {
+		say(line{Kind: "die", Text: when})
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
 }
 
 var errCut = errors.New("cut off")
