@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,13 @@ import (
 	"github.com/scalr-go/scalr/internal/faultproxy"
 	"github.com/scalr-go/scalr/provider/local"
 )
+
+// MotoImage is the one image that there is in the beginning.
+const MotoImage = "ami-0123456789abcdef0"
+
+// motoImages replaces moto's own list, of thousands, which every call pays for.
+const motoImages = `[{"ami_id": "` + MotoImage + `", "name": "debian", "owner_id": "136693071363", "public": true, "state": "available",
+ "architecture": "x86_64", "virtualization_type": "hvm", "hypervisor": "xen", "root_device_name": "/dev/xvda", "root_device_type": "ebs"}]`
 
 // AWS is moto_server, which stands for the API of AWS, and a proxy in front of it that makes it keep EC2's manners.
 type AWS struct {
@@ -40,7 +48,7 @@ type MotoOptions struct {
 //     IncorrectInstanceState.
 //   - A volume can be attached in another zone, or away from another instance: InvalidVolume.ZoneMismatch, VolumeInUse.
 //   - An address that moves, or whose instance ends, stays with its network interface: it is disassociated.
-//   - Two images can have one name: InvalidAMIName.Duplicate.
+//   - Two images can have one name: InvalidAMIName.Duplicate. Deleted ones can be launched: InvalidAMIID.Unavailable.
 //   - Creating a load balancer, a target group or a listener again makes another one, or fails: it gives the one there is.
 //
 // What it has no like of (boot times, capacity, throttling, unhealthy targets) is a matter of the proxy's faults.
@@ -60,8 +68,12 @@ func Moto(t testing.TB, o MotoOptions) *AWS {
 	const port = 5000
 	s := launch(t, Cloud(t, map[string]local.Image{"server": {
 		Port: port,
+		Prepare: func(_ context.Context, m local.Machine) error {
+			return os.WriteFile(filepath.Join(m.Dir, "images.json"), []byte(motoImages), 0o600)
+		},
 		Command: func(m local.Machine) local.Command {
-			return local.Command{Args: []string{path, "-H", m.Addr.String(), "-p", strconv.Itoa(port)}, Env: env}
+			return local.Command{Args: []string{path, "-H", m.Addr.String(), "-p", strconv.Itoa(port)},
+				Env: append(slices.Clone(env), "MOTO_AMIS_PATH="+filepath.Join(m.Dir, "images.json"))}
 		},
 	}}), 1, port, false)[0]
 	m := &manners{}
@@ -169,6 +181,8 @@ func (a asker) ec2() error {
 	switch a.r.Operation {
 	case "StartInstances", "StopInstances", "RebootInstances", "TerminateInstances":
 		id = form.Get("InstanceId.1")
+	case "RunInstances":
+		return a.image(form.Get("ImageId"))
 	case "CreateImage", "AttachVolume", "AssociateAddress":
 	default:
 		return nil
@@ -199,6 +213,15 @@ func (a asker) ec2() error {
 		return err
 	}
 	return nil
+}
+
+// image refuses an image that was deleted.
+func (a asker) image(id string) error {
+	reply, err := a.r.Ask(a.ctx, a.next, "DescribeImages", "ImageId.1", id)
+	if err != nil || strings.Contains(string(reply.Body), "<imageId>") {
+		return nil // if it has never been one, moto says so
+	}
+	return &refusal{"InvalidAMIID.Unavailable", fmt.Sprintf("The image ID '%s' is no longer available", id)}
 }
 
 // attach refuses an attachment that EC2 would refuse.
