@@ -27,9 +27,9 @@
 // EC2 answers some calls about what it has just made with NotFound. For Options.ListLag after its creation by this Cloud,
 // that is an error of no kind here, never success and never ErrNotFound.
 //
-// Requests are tried again as the SDK does in its adaptive mode: a retryer for each service, shared by all calls of the
-// Cloud, bounds the retries and slows everybody down when one is throttled. So let the pools of a region share one Cloud.
-// What has no capacity is never tried again, though EC2 answers so with a status of 500.
+// Requests are tried again, three times in all, by one retryer for each service, which all calls of the Cloud share: it bounds
+// the retries, and lets everybody pause when one call is throttled. So let the pools of a region share one Cloud. What has no
+// capacity is never tried again, though EC2 answers so with a status of 500.
 //
 // # What is peculiar
 //

@@ -3,6 +3,9 @@ package ec2
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -10,14 +13,67 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// newRetryer is what one service's calls share: the bucket that bounds retries, and the rate that falls when calls are
-// throttled.
+// newRetryer is what one service's calls share: the SDK's own bucket that bounds retries, and the pause that all take when one
+// is throttled. (The SDK's adaptive mode has such a thing, too. It measures the rate of calls and takes a part of it; a farm
+// makes few, and one throttled call would leave it one call in two seconds.)
 func newRetryer() aws.RetryerV2 {
-	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
-		o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) {
-			o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hopeless)}, o.Retryables...)
-		})
-	})
+	return &retryer{RetryerV2: retry.NewStandard(func(o *retry.StandardOptions) {
+		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hopeless)}, o.Retryables...)
+	})}
+}
+
+type retryer struct {
+	aws.RetryerV2
+
+	mu    sync.Mutex
+	pause time.Duration
+	until time.Time
+}
+
+// The pause after the first throttled call; it doubles with each further one to the longest, and halves with each success.
+const (
+	shortestPause = 250 * time.Millisecond
+	longestPause  = 10 * time.Second
+)
+
+// GetAttemptToken waits for the end of the pause before each attempt of any call.
+func (r *retryer) GetAttemptToken(ctx context.Context) (func(error) error, error) {
+	for {
+		r.mu.Lock()
+		left, length := time.Until(r.until), r.pause
+		r.mu.Unlock()
+		if left <= 0 {
+			break
+		}
+		// Not all at once when it ends.
+		if err := pause(ctx, left+rand.N(length/2+1)); err != nil {
+			return nil, err
+		}
+	}
+	release, err := r.RetryerV2.GetAttemptToken(ctx)
+	began := time.Now()
+	return func(attempt error) error {
+		r.learn(began, attempt)
+		return release(attempt)
+	}, err
+}
+
+// learn takes note of how an attempt ended. Those that were under way when a pause began tell nothing new.
+func (r *retryer) learn(began time.Time, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if began.Before(r.until) {
+		return
+	}
+	switch {
+	case throttled(codeOf(err)):
+		r.pause = min(max(2*r.pause, shortestPause), longestPause)
+		r.until = time.Now().Add(r.pause)
+	case err == nil:
+		if r.pause /= 2; r.pause < shortestPause/2 {
+			r.pause = 0
+		}
+	}
 }
 
 // hopeless keeps the SDK from trying again what another placement would answer better: EC2 reports a lack of capacity
