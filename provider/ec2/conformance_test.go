@@ -37,6 +37,7 @@ func newCloud(t testing.TB, url string, o ec2.Options) *ec2.Cloud {
 	}
 	c, err := ec2.New(t.Context(), o)
 	require.NoError(t, err)
+	ec2.Hasten(c)
 	return c
 }
 

@@ -85,10 +85,11 @@ type Options struct {
 
 // Cloud is a provider of one account in one region. Its methods are safe for concurrent use.
 type Cloud struct {
-	opts   Options
-	ec2    *ec2.Client
-	elb    *elb.Client
-	memory memory
+	opts     Options
+	ec2      *ec2.Client
+	elb      *elb.Client
+	retryers []*retryer
+	memory   memory
 
 	mu     sync.Mutex
 	groups map[string]string // target groups by balancer
@@ -147,12 +148,14 @@ func New(ctx context.Context, o Options) (*Cloud, error) {
 	o.Config, o.Region, o.Subnets = nil, conf.Region, maps.Clone(o.Subnets)
 	o.SecurityGroups = slices.Clone(o.SecurityGroups)
 	o.BalancerSecurityGroups = slices.Clone(o.BalancerSecurityGroups)
+	forEC2, forELB := newRetryer(), newRetryer()
 	return &Cloud{
-		opts:   o,
-		ec2:    ec2.NewFromConfig(conf, func(o *ec2.Options) { o.Retryer = newRetryer() }),
-		elb:    elb.NewFromConfig(conf, func(o *elb.Options) { o.Retryer = newRetryer() }),
-		memory: memory{lag: o.ListLag, tokens: map[string]*token{}, made: map[string]time.Time{}},
-		groups: map[string]string{},
+		opts:     o,
+		ec2:      ec2.NewFromConfig(conf, func(o *ec2.Options) { o.Retryer = forEC2 }),
+		elb:      elb.NewFromConfig(conf, func(o *elb.Options) { o.Retryer = forELB }),
+		retryers: []*retryer{forEC2, forELB},
+		memory:   memory{lag: o.ListLag, tokens: map[string]*token{}, made: map[string]time.Time{}},
+		groups:   map[string]string{},
 	}, nil
 }
 

@@ -16,25 +16,28 @@ import (
 // newRetryer is what one service's calls share: the SDK's own bucket that bounds retries, and the pause that all take when one
 // is throttled. (The SDK's adaptive mode has such a thing, too. It measures the rate of calls and takes a part of it; a farm
 // makes few, and one throttled call would leave it one call in two seconds.)
-func newRetryer() aws.RetryerV2 {
-	return &retryer{RetryerV2: retry.NewStandard(func(o *retry.StandardOptions) {
+func newRetryer() *retryer {
+	return &retryer{shortest: 250 * time.Millisecond, longest: 10 * time.Second, RetryerV2: retry.NewStandard(func(o *retry.StandardOptions) {
 		o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(hopeless)}, o.Retryables...)
 	})}
 }
 
 type retryer struct {
 	aws.RetryerV2
+	// The pause after the first throttled call; it doubles with each further one to the longest, and halves with each
+	// success. The longest also bounds the delay of a retry.
+	shortest, longest time.Duration
 
 	mu    sync.Mutex
 	pause time.Duration
 	until time.Time
 }
 
-// The pause after the first throttled call; it doubles with each further one to the longest, and halves with each success.
-const (
-	shortestPause = 250 * time.Millisecond
-	longestPause  = 10 * time.Second
-)
+// RetryDelay is the SDK's, within bounds.
+func (r *retryer) RetryDelay(attempt int, err error) (time.Duration, error) {
+	d, err := r.RetryerV2.RetryDelay(attempt, err)
+	return min(d, r.longest), err
+}
 
 // GetAttemptToken waits for the end of the pause before each attempt of any call.
 func (r *retryer) GetAttemptToken(ctx context.Context) (func(error) error, error) {
@@ -67,10 +70,10 @@ func (r *retryer) learn(began time.Time, err error) {
 	}
 	switch {
 	case throttled(codeOf(err)):
-		r.pause = min(max(2*r.pause, shortestPause), longestPause)
+		r.pause = min(max(2*r.pause, r.shortest), r.longest)
 		r.until = time.Now().Add(r.pause)
 	case err == nil:
-		if r.pause /= 2; r.pause < shortestPause/2 {
+		if r.pause /= 2; r.pause < r.shortest/2 {
 			r.pause = 0
 		}
 	}

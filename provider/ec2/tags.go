@@ -104,10 +104,10 @@ func filter(name string, values ...string) types.Filter {
 	return types.Filter{Name: aws.String(name), Values: values}
 }
 
-// fingerprint tells requests with one token apart, field by field: "Image=Zm9vYg,Name=YmFyYm". Fields that are zero are
+// fingerprint tells requests with one token apart, field by field: "1,Image=Zm9vYg,Name=YmFyYm", the first the version. Fields that are zero are
 // left out, so that a field that comes to be later changes nothing. User data, which may be secret, has none.
 func fingerprint[T any](spec T) string {
-	var parts []string
+	parts := []string{"1"}
 	v := reflect.ValueOf(spec)
 	for i := range v.NumField() {
 		f := v.Field(i)
