@@ -18,15 +18,17 @@ import (
 
 // server is what the driver reads of a server.
 type server struct {
-	ID        string
-	Name      string
-	Status    string
-	TaskState string     `json:"OS-EXT-STS:task_state"`
-	Zone      string     `json:"OS-EXT-AZ:availability_zone"`
-	Launched  *string    `json:"OS-SRV-USG:launched_at"`
-	Created   *time.Time // nil in the stub that a cell leaves which is down
-	Image     any        // an object, or an empty string
-	Flavor    struct {
+	ID     string
+	Name   string
+	Status string
+	// Description repeats the token and the signature: of a server that has been deleted, Nova forgets the metadata.
+	Description string
+	TaskState   string     `json:"OS-EXT-STS:task_state"`
+	Zone        string     `json:"OS-EXT-AZ:availability_zone"`
+	Launched    *string    `json:"OS-SRV-USG:launched_at"`
+	Created     *time.Time // nil in the stub that a cell leaves which is down
+	Image       any        // an object, or an empty string
+	Flavor      struct {
 		Name string `json:"original_name"`
 	}
 	Addresses map[string][]struct {
@@ -76,6 +78,14 @@ func (s *server) instance() provider.Instance {
 		}
 	}
 	return i
+}
+
+// made gives the token that the server was made with, and what was asked for.
+func (s *server) made() (token, spec string) {
+	if words := strings.Split(s.Description, " "); s.Metadata[keyToken] == "" && len(words) == 3 && words[0] == "scalr" {
+		return words[1], words[2]
+	}
+	return s.Metadata[keyToken], s.Metadata[keySpec]
 }
 
 // servers lists servers. The list is complete: what a cell hides that is down makes it an error.

@@ -40,7 +40,8 @@ func (c *Cloud) Launch(ctx context.Context, l provider.Launch) (provider.Instanc
 	if err != nil {
 		return provider.Instance{}, hide(err, l.UserData)
 	}
-	if err := sameSpec(op, s.ID, l, s.Metadata[keySpec]); err != nil {
+	_, spec := s.made()
+	if err := sameSpec(op, s.ID, l, spec); err != nil {
 		return provider.Instance{}, err
 	}
 	// What has been scheduled is known in a moment; a launch that is not waits for no longer than that.
@@ -120,14 +121,17 @@ func (c *Cloud) withToken(ctx context.Context, token string) ([]server, error) {
 }
 
 func ofToken(found []server, token string) []server {
-	found = slices.DeleteFunc(found, func(s server) bool { return s.Metadata[keyToken] != token })
+	found = slices.DeleteFunc(found, func(s server) bool {
+		of, _ := s.made()
+		return of != token
+	})
 	slices.SortFunc(found, func(a, b server) int {
 		return cmp.Or(a.Created.Compare(*b.Created), strings.Compare(a.ID, b.ID))
 	})
 	return found
 }
 
-// ended finds a server of the token that has been deleted. They have lost their string tags, so it is looked for by its name.
+// ended finds a server of the token that has been deleted. Nova has forgotten its tags, so it is looked for by its name.
 // One that never found a place is forgotten: its token may be used again.
 func (c *Cloud) ended(ctx context.Context, l provider.Launch) (*server, error) {
 	found, err := c.servers(ctx, url.Values{"name": {"^" + regexp.QuoteMeta(nameOf(l)) + "$"},
@@ -187,11 +191,7 @@ func (c *Cloud) post(ctx context.Context, l provider.Launch) error {
 				DestinationType: servers.DestinationVolume, UUID: v, BootIndex: -1})
 		}
 	}
-	if l.KeyPair == "" {
-		err = servers.Create(ctx, c.compute, o, nil).Err
-	} else {
-		err = servers.Create(ctx, c.compute, withKey{o, l.KeyPair}, nil).Err
-	}
+	err = servers.Create(ctx, c.compute, creation{o, l.KeyPair, "scalr " + l.Token + " " + signature(l)}, nil).Err
 	if err := failed(ctx, op, l.Token, err); err != nil {
 		return explain(err, l)
 	}
@@ -201,19 +201,24 @@ func (c *Cloud) post(ctx context.Context, l provider.Launch) error {
 // definite is the error of a look-up before anything was asked for: it is never ambiguous.
 func definite(ctx context.Context, op, id string, err error) error { return fail(ctx, op, id, err) }
 
-// withKey adds the key pair.
-type withKey struct {
+// creation adds what the SDK's options lack.
+type creation struct {
 	servers.CreateOpts
-	key string
+	key, description string
 }
 
 // ToServerCreateMap implements servers.CreateOptsBuilder.
-func (o withKey) ToServerCreateMap() (map[string]any, error) {
+func (o creation) ToServerCreateMap() (map[string]any, error) {
 	m, err := o.CreateOpts.ToServerCreateMap()
-	if err == nil {
-		m["server"].(map[string]any)["key_name"] = o.key
+	if err != nil {
+		return nil, err
 	}
-	return m, err
+	s := m["server"].(map[string]any)
+	s["description"] = o.description
+	if o.key != "" {
+		s["key_name"] = o.key
+	}
+	return m, nil
 }
 
 // explain names the field that Nova refuses.
