@@ -6,12 +6,17 @@ FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test servers check fuzz bench chaos
+.PHONY: test test-openstack servers check fuzz bench chaos
 
 # test installs what is missing, when it may, and runs every test, one package after another: the servers are to have the
 # machine to themselves. Without the servers their tests skip, and say why.
 test: servers
 	go test -race -shuffle=on -p 1 -timeout 15m ./...
+
+# test-openstack runs the tests that need an OpenStack, against a real one: as root on Debian 12 it installs the packages (once,
+# some minutes), starts them on 127.0.0.1, and stops what it has started.
+test-openstack:
+	internal/testenv/openstack/openstack.sh run go test -race -shuffle=on -p 1 -timeout 60m ./provider/openstack ./dnsreg/designate
 
 servers:
 	@missing=; for p in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$p >/dev/null || missing="$$missing $$p"; done; \
