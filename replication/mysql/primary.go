@@ -46,11 +46,12 @@ func (s *server) fence(ctx context.Context) error {
 	go func() { done <- s.setReadOnly(ctx) }()
 	seen := map[string]bool{} // the accounts whose sessions were ended
 	killErr := errors.New("sessions were not ended yet")
+	waits := false // the server has answered while read_only waited
 	for ended := false; !ended; {
 		select {
 		case err := <-done:
-			if errors.Is(err, replication.ErrHung) && killErr == nil {
-				return fmt.Errorf("read_only still waits for what sessions that were ended hold: %w", context.DeadlineExceeded)
+			if waits && (errors.Is(err, replication.ErrHung) || errors.Is(err, context.DeadlineExceeded)) {
+				return fmt.Errorf("read_only still waits for what other sessions hold: %w", context.DeadlineExceeded)
 			}
 			if err != nil {
 				return errors.Join(err, killErr)
@@ -59,8 +60,9 @@ func (s *server) fence(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 		// Once more after read_only: a session may have begun a transaction before.
-		if killErr = s.endSessions(ctx, seen); killErr != nil && ctx.Err() == nil && ended {
-			return killErr
+		killErr = s.endSessions(ctx, seen)
+		if killErr == nil || ctx.Err() == nil { // what the end of the context cuts off says nothing about the server
+			waits = killErr == nil
 		}
 	}
 	if killErr != nil {
@@ -69,14 +71,11 @@ func (s *server) fence(ctx context.Context) error {
 	return s.checkFence(ctx, seen)
 }
 
+// setReadOnly waits for locks until the context ends.
 func (s *server) setReadOnly(ctx context.Context) error {
 	for {
-		err := s.exec(ctx, "SET GLOBAL read_only = ON")
-		if !isServer(err, errLockTimeout) {
+		if err := s.exec(ctx, "SET GLOBAL read_only = ON"); !isServer(err, errLockTimeout) {
 			return err
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("read_only still waits for locks of other sessions: %w", context.Cause(ctx))
 		}
 	}
 }
