@@ -422,8 +422,8 @@ func (m *Manager) PlanLoss(id string) Plan {
 }
 
 // Switchover makes the member with the ID the primary, or the best replica if to is empty, and returns when the topology
-// says so. Run must be under way. The old primary is fenced first and becomes a replica. If the new one cannot take over
-// within Config.StepTimeout, the old one stays, and Switchover says why. If the context ends first, the switchover is
+// says so. Run must be under way. The old primary is fenced first and becomes a replica. A replica that is about to join is
+// waited for. If the new one cannot take over within Config.StepTimeout, the old one stays, and Switchover says why. If the context ends first, the switchover is
 // broken off where it is, and the Manager makes the member with the most data the primary.
 func (m *Manager) Switchover(ctx context.Context, to string) error {
 	done := make(chan error, 1)
