@@ -113,8 +113,14 @@ func (d *decider) handover(p *fact) bool {
 	case !to.answers() || !d.contains(to.status().Received, p.status().Received): // soon
 	case !to.drained:
 		d.step(StepDrain, to, "", "it has all that %s had, and is to apply it", p.ID)
+		for _, f := range d.members {
+			if st := f.status(); f != to && d.counts(f) && st.Source == p.Addr && !st.Empty && !f.drained && d.contains(st.Received, p.status().Received) {
+				d.step(StepDrain, f, "", "it has all that %s had, and is to follow %s", p.ID, to.ID)
+			}
+		}
 	default:
 		d.addPromote(to, "it takes over from %s as planned", p.ID)
+		d.attach(to)
 	}
 	return true
 }

@@ -184,7 +184,28 @@ func (m *Manager) watch(ctx context.Context, tasks *sync.WaitGroup) {
 				defer m.config.Engine.Close(member)
 				m.look(ctx, member, l)
 			})
+			if w, ok := m.config.Engine.(Watcher); ok {
+				tasks.Go(func() { m.hold(ctx, w, member, l) })
+			}
 		}
+	}
+}
+
+// hold lets a member be looked at as soon as a connection to it breaks.
+func (m *Manager) hold(ctx context.Context, w Watcher, member Member, l *loop) {
+	for ctx.Err() == nil {
+		if err := w.Watch(ctx, member); ctx.Err() == nil && silent(err) {
+			select {
+			case l.kick <- struct{}{}:
+			default:
+			}
+		}
+		t := time.NewTimer(m.config.Interval)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
 	}
 }
 
@@ -208,6 +229,9 @@ func (m *Manager) look(ctx context.Context, member Member, l *loop) {
 		again := m.config.Interval
 		if m.looked(member, v) {
 			again /= 4
+			if errors.Is(v.err, ErrRefused) {
+				again /= 4 // a positive answer, and a quick one
+			}
 		}
 		t := time.NewTimer(max(again-time.Since(begin), time.Millisecond))
 		select {
@@ -309,6 +333,7 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 		if s.Other == m.state.primary.id {
 			m.state.followers[k] = true
 		}
+		f.told = keyOf(m.state.byID(s.Other).Member)
 	case StepFence:
 		if r := m.state.request; r != nil && d.chosen != "" && d.leader == f {
 			r.to, r.from = d.chosen, k

@@ -119,6 +119,8 @@ func (c *conn) watch(ctx context.Context) (watched context.Context, stop func() 
 	watched, cancel := context.WithCancelCause(ctx)
 	var mu sync.Mutex // held by a look, so that none outlives the call
 	var timer *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
 	timer = time.AfterFunc(2*period, func() {
 		mu.Lock()
 		defer mu.Unlock()
