@@ -20,12 +20,12 @@ type Config struct {
 	Unfenced Unfenced
 
 	// Interval is the time between two looks at a member, and between a look that failed and the next one a quarter of
-	// it. The default is 200 ms.
+	// it, or a sixteenth if the connection was refused. The default is 200 ms.
 	Interval time.Duration
 	// Timeout bounds one look. The default is 500 ms.
 	Timeout time.Duration
 	// Misses is how many looks in a row must fail before a member is down. A killed server, whose address refuses
-	// connections, is so within one interval and a quarter for each further look (300 ms with the defaults), a hung one
+	// connections, is so within one interval and a sixteenth for each further look (225 ms with the defaults), a hung one
 	// after as many time-outs (1.7 s). The default is 3.
 	Misses int
 

@@ -57,6 +57,7 @@ func (d *decider) plan() {
 	for _, f := range d.members {
 		if r := f.running; r != nil && r.Kind == StepPromote && !d.down(f) {
 			d.add(*r) // everything else depends on what comes of it
+			d.attach(f)
 			d.keepPrimary()
 			return
 		}
@@ -298,7 +299,7 @@ func (d *decider) sensible(f *fact, r Step) bool {
 	}
 	switch r.Kind {
 	case StepFollow:
-		return d.out.leader == nil && d.out.primary == r.Other || d.out.leader == other
+		return d.out.leader == nil && (d.out.primary == r.Other || d.heir == f.against) || d.out.leader == other
 	case StepSeed:
 		return !d.down(other) && !d.excluded[other] && d.out.roles[other.ID] != RoleQuarantined
 	case StepStop:

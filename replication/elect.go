@@ -182,7 +182,7 @@ func (d *decider) recent() (n int) {
 }
 
 // candidates are the members that may be promoted, the one that has most first. Among equals it is the old primary, if it
-// is back, then one that has been drained, one in its pool, one that has applied more, and the first by ID.
+// is back, then one in its pool, one that has been drained, one that has applied more, and the first by ID.
 func (d *decider) candidates(l lost) []*fact {
 	var candidates []*fact
 	for _, f := range d.members {
@@ -220,12 +220,14 @@ func (d *decider) candidates(l lost) []*fact {
 		switch {
 		case f == l.fact:
 			return 0
-		case f.drained:
+		case f.Pool == pool && f.drained:
 			return 1
 		case f.Pool == pool:
 			return 2
+		case f.drained:
+			return 3
 		}
-		return 3
+		return 4
 	}
 	lacks := func(f *fact) (n uint64) {
 		for _, g := range candidates {
@@ -283,18 +285,24 @@ func (d *decider) promotion(l lost, candidates []*fact) {
 	if !ready {
 		d.step(StepDrain, best, "", "it has most of what %s had, and is to apply all of it", cmp.Or(l.name, "the primary"))
 	}
-	if unfenced && d.c.Policy == Durability {
-		for _, f := range d.members { // whoever is drained acknowledges nothing to a primary that wakes
-			if st := f.status(); f != best && d.counts(f) && st.Source != "" && !st.Empty && !f.drained {
-				d.step(StepDrain, f, "", "%s may still run, and must find nobody to acknowledge its writes", l.name)
-				ready = false
-			}
+	for _, f := range d.members {
+		st := f.status()
+		if f == best || !d.counts(f) || st.Source == "" || st.Empty || f.drained {
+			continue
+		}
+		switch {
+		case unfenced && d.c.Policy == Durability: // whoever is drained acknowledges nothing to a primary that wakes
+			d.step(StepDrain, f, "", "%s may still run, and must find nobody to acknowledge its writes", l.name)
+			ready = false
+		case d.contains(best.status().Received, st.Received):
+			d.step(StepDrain, f, "", "%s is to be promoted, and can be followed by who has applied all that it has received", best.ID)
 		}
 	}
 	if !ready {
 		return
 	}
 	d.addPromote(best, "%s", reason(l))
+	d.attach(best)
 	began := d.started
 	switch {
 	case l.fact != nil && !l.fact.missingAt.IsZero() && l.fact.misses > 0:
@@ -375,7 +383,7 @@ func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
 	ok = true
 	for _, f := range d.members {
 		suspect := f == l.fact || keyOf(f.Member) == d.heir || !l.warm
-		if d.ended[f.Machine] || f == best || !suspect || f.fault == nil && f.misses == 0 || f.misses > 0 && f.refused || f.stopped {
+		if d.ended[f.Machine] || f == best || !suspect || f.fault == nil && f.misses == 0 || f.misses > 0 && f.ended || f.stopped {
 			continue
 		}
 		failed := f.Fence == nil || f.fault != nil
@@ -401,3 +409,15 @@ func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
 
 // majority reports whether the Manager and the members that it sees are more than half of all of them.
 func (d *decider) majority() bool { return 2*(d.seen()+1) > d.expected+1 }
+
+// attach plans for the replicas to follow the member that is being promoted, so that its first write finds them there.
+func (d *decider) attach(heir *fact) {
+	d.out.steps = slices.DeleteFunc(d.out.steps, func(s Step) bool { return s.Kind == StepDrain && s.Member != heir.ID })
+	for _, f := range d.members {
+		st := f.status()
+		if f != heir && d.counts(f) && !st.Writable && !st.Empty && st.Source != "" && st.Source != heir.Addr &&
+			st.Source != f.Addr && heir.status().Source != f.Addr && f.joined && d.contains(heir.status().Received, st.Received) {
+			d.step(StepFollow, f, heir.ID, "%s is being promoted", heir.ID)
+		}
+	}
+}

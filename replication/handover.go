@@ -13,6 +13,8 @@ func (d *decider) switchover(p *fact) {
 	}
 	to, err := d.target(p, r.to)
 	switch {
+	case err != nil && d.joins(p, r.to) && d.now.Sub(r.began) <= d.c.StepTimeout:
+		d.hold("the switchover waits for a replica: %v", err)
 	case err != nil:
 		d.out.done, d.out.answer = true, err
 	case to == p:
@@ -61,6 +63,25 @@ func (d *decider) target(p *fact, id string) (*fact, error) {
 	return best, nil
 }
 
+// joins reports whether the member, or any if id is empty, is about to follow the primary: it is well and needs a moment
+// only, as after another change of primary.
+func (d *decider) joins(p *fact, id string) bool {
+	for _, f := range d.members {
+		st := f.status()
+		switch {
+		case f == p || id != "" && id != f.ID || d.out.roles[f.ID] != "":
+		case d.open(f):
+			return true
+		case d.counts(f) && st.Source != "" && d.unfit(p, f) == unattached && !(f.running != nil && f.running.Kind == StepSeed):
+			return true
+		}
+	}
+	return false
+}
+
+// unattached is why a member is unfit that is not a replica of the primary now.
+const unattached = "does not follow the primary"
+
 // unfit says why f cannot take over from p, or nothing if it can.
 func (d *decider) unfit(p, f *fact) string {
 	st := f.status()
@@ -70,7 +91,7 @@ func (d *decider) unfit(p, f *fact) string {
 	case d.out.roles[f.ID] == RoleQuarantined:
 		return d.out.errors[f.ID]
 	case st.Source != p.Addr || !st.Receives || !st.Applies || st.Empty && !p.status().Empty:
-		return "does not follow the primary"
+		return unattached
 	case d.stale(f) > d.c.MaxLag:
 		return fmt.Sprintf("is %v behind", d.stale(f))
 	}
@@ -92,8 +113,14 @@ func (d *decider) handover(p *fact) bool {
 	case !to.answers() || !d.contains(to.status().Received, p.status().Received): // soon
 	case !to.drained:
 		d.step(StepDrain, to, "", "it has all that %s had, and is to apply it", p.ID)
+		for _, f := range d.members {
+			if st := f.status(); f != to && d.counts(f) && st.Source == p.Addr && !st.Empty && !f.drained && d.contains(st.Received, p.status().Received) {
+				d.step(StepDrain, f, "", "it has all that %s had, and is to follow %s", p.ID, to.ID)
+			}
+		}
 	default:
 		d.addPromote(to, "it takes over from %s as planned", p.ID)
+		d.attach(to)
 	}
 	return true
 }

@@ -49,7 +49,7 @@ func (d *decider) join(p, f *fact) {
 		d.out.roles[f.ID], d.out.errors[f.ID] = RoleDown, f.fault.Error()
 		return
 	case d.down(f):
-		if d.former[keyOf(f.Member)] && !f.refused && !f.stopped && f.Fence != nil {
+		if d.former[keyOf(f.Member)] && !f.ended && !f.stopped && f.Fence != nil {
 			d.step(StepStop, f, "", "it was the primary and may still take writes where it can be reached")
 		}
 		return

@@ -184,7 +184,28 @@ func (m *Manager) watch(ctx context.Context, tasks *sync.WaitGroup) {
 				defer m.config.Engine.Close(member)
 				m.look(ctx, member, l)
 			})
+			if w, ok := m.config.Engine.(Watcher); ok {
+				tasks.Go(func() { m.hold(ctx, w, member, l) })
+			}
 		}
+	}
+}
+
+// hold lets a member be looked at as soon as a connection to it breaks.
+func (m *Manager) hold(ctx context.Context, w Watcher, member Member, l *loop) {
+	for ctx.Err() == nil {
+		if err := w.Watch(ctx, member); ctx.Err() == nil && silent(err) {
+			select {
+			case l.kick <- struct{}{}:
+			default:
+			}
+		}
+		t := time.NewTimer(m.config.Interval)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
 	}
 }
 
@@ -208,6 +229,9 @@ func (m *Manager) look(ctx context.Context, member Member, l *loop) {
 		again := m.config.Interval
 		if m.looked(member, v) {
 			again /= 4
+			if errors.Is(v.err, ErrRefused) {
+				again /= 4 // a positive answer, and a quick one
+			}
 		}
 		t := time.NewTimer(max(again-time.Since(begin), time.Millisecond))
 		select {
@@ -309,6 +333,7 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 		if s.Other == m.state.primary.id {
 			m.state.followers[k] = true
 		}
+		f.told = keyOf(m.state.byID(s.Other).Member)
 	case StepFence:
 		if r := m.state.request; r != nil && d.chosen != "" && d.leader == f {
 			r.to, r.from = d.chosen, k
@@ -422,8 +447,8 @@ func (m *Manager) PlanLoss(id string) Plan {
 }
 
 // Switchover makes the member with the ID the primary, or the best replica if to is empty, and returns when the topology
-// says so. Run must be under way. The old primary is fenced first and becomes a replica. If the new one cannot take over
-// within Config.StepTimeout, the old one stays, and Switchover says why. If the context ends first, the switchover is
+// says so. Run must be under way. The old primary is fenced first and becomes a replica. A replica that is about to join is
+// waited for. If the new one cannot take over within Config.StepTimeout, the old one stays, and Switchover says why. If the context ends first, the switchover is
 // broken off where it is, and the Manager makes the member with the most data the primary.
 func (m *Manager) Switchover(ctx context.Context, to string) error {
 	done := make(chan error, 1)

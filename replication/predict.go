@@ -72,7 +72,7 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 
 // suppose the server of a member dead: it refuses connections, and nobody hears it.
 func (s *state) supposeDead(f *fact, c *Config, now time.Time) {
-	f.misses, f.refused, f.refusing = c.Misses, true, true
+	f.misses, f.refused, f.refusing, f.ended = c.Misses, true, true, true
 	f.missing, f.missingAt = s.tick(), now
 	for _, g := range s.members {
 		if g != f && g.answers() {

@@ -171,6 +171,13 @@ type Engine interface {
 	Close(m Member) error
 }
 
+// Watcher is what an [Engine] may have besides. Without it the Manager notices at its next look that a server has died.
+type Watcher interface {
+	// Watch connects to the member and returns when that connection breaks, as it does at once when the server process
+	// dies. It changes nothing, and what it returns is no look: the Manager looks itself then.
+	Watch(ctx context.Context, m Member) error
+}
+
 // Progress says how far a long step is.
 type Progress struct {
 	Done  int64  `json:"done"`           // in Unit

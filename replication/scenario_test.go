@@ -725,7 +725,7 @@ func TestPlan(t *testing.T) {
 		for _, s := range plan.Steps {
 			kinds = append(kinds, fmt.Sprint(s.Phase, " ", s.Kind, " ", s.Member))
 		}
-		require.Equal(t, []string{"1 drain db-2", "2 promote db-2", "3 follow db-3"}, kinds)
+		require.Equal(t, []string{"1 drain db-2", "1 drain db-3", "2 promote db-2", "2 follow db-3"}, kinds)
 		require.Empty(t, w.manager().PlanLoss("db-3").Steps)
 		require.Empty(t, w.manager().PlanLoss("db-9"))
 		before := len(w.seen(replication.KindStep))

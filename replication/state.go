@@ -41,8 +41,10 @@ type fact struct {
 	against  key       // the server that running.Other is
 	withdrew bool      // it has been withdrawn
 	drained  bool      // a drain has succeeded, and it has not received since
+	told     key       // whom it was told to follow last
 	joined   bool      // it has been seen to receive from the primary
 	diverged bool      // Engine.Follow said so
+	ended    bool      // it has refused connections since it took writes: it takes none when it has started again
 	stopped  bool      // Member.Fence has succeeded, and it has not answered since
 	deaf     time.Time // since when it follows somebody and does not receive; zero if it does
 	idle     time.Time // since when it follows somebody and does not receive or does not apply
@@ -269,6 +271,7 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 		f.lastErr = l.err
 		f.refused = errors.Is(l.err, ErrRefused)
 		f.refusing = f.refusing && f.refused
+		f.ended = f.ended || f.refused
 		f.fault = nil
 		return
 	case l.began < f.settled:
@@ -287,6 +290,7 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	}
 	f.misses, f.refused, f.fault, f.stopped = 0, false, nil, false
 	st := &l.status
+	f.ended = f.ended && !st.Writable
 	since(&f.deaf, l.at, st.Source != "" && !st.Receives)
 	since(&f.idle, l.at, st.Source != "" && !(st.Receives && st.Applies))
 	if st.Receives {
@@ -380,7 +384,7 @@ func (s *state) crown(f *fact) {
 	clear(s.doubts)
 	for _, g := range s.members {
 		g.joined = false
-		if g != f && g.good.ended > 0 && g.status().Source == f.Addr {
+		if g != f && (g.told == k || g.good.ended > 0 && g.status().Source == f.Addr) {
 			s.followers[keyOf(g.Member)] = true
 		}
 	}

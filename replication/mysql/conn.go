@@ -50,6 +50,11 @@ func (e *Engine) server(m replication.Member) (*server, error) {
 // open makes a pool of connections to the address. The engine's sessions are never written to the binary log: what it
 // writes (accounts, positions, copies) concerns one member.
 func (e *Engine) open(addr string, more map[string]string) (*sql.DB, error) {
+	return e.openBy(addr, more, e.dial)
+}
+
+func (e *Engine) openBy(addr string, more map[string]string,
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*sql.DB, error) {
 	c := sqldriver.NewConfig()
 	c.User, c.Passwd = e.config.User, e.config.Password
 	c.Net, c.Addr = "tcp", addr
@@ -58,7 +63,7 @@ func (e *Engine) open(addr string, more map[string]string) (*sql.DB, error) {
 	c.MultiStatements = true
 	c.InterpolateParams = true // replication statements cannot be prepared (MDEV-7640)
 	c.MaxAllowedPacket = 1 << 30
-	c.DialFunc = e.dial
+	c.DialFunc = dial
 	c.Params = map[string]string{
 		"autocommit":         "1",
 		"sql_log_bin":        "0",

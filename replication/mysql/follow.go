@@ -171,7 +171,7 @@ func (s *server) attach(ctx context.Context, l look, addr string) error {
 	if at := l.applied.plain(); at != l.slavePos.plain() {
 		statements = append(statements, "SET GLOBAL gtid_slave_pos = "+quote(at))
 	}
-	if err := s.exec(ctx, statements...); err != nil {
+	if err := s.exec(ctx, strings.Join(statements, "; ")); err != nil {
 		return err
 	}
 	host, port, _ := net.SplitHostPort(addr)

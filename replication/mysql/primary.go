@@ -27,8 +27,11 @@ var semiSyncOn = []string{
 var semiSyncOff = []string{"SET GLOBAL rpl_semi_sync_master_enabled = OFF"}
 
 // Fence sets read_only and ends all sessions but those of replicas, of the server itself and of the engine's account. A
-// commit that waits for a replica is ended too, unacknowledged; the member keeps the transaction. read_only waits for
-// statements and table locks under way, which is why sessions are ended at the same time.
+// commit that waits for a replica is ended too, unacknowledged; the member keeps the transaction.
+//
+// Sessions get the chance to end well: what they write is rejected, which the application may send to another server, while
+// it cannot know what became of a statement whose session was ended. So they are ended when none has a statement under way
+// that is younger than 200 ms, or when read_only has waited for what they hold (statements, table locks, commits) for 200 ms.
 //
 // read_only does not stop accounts with READ_ONLY ADMIN (up to MariaDB 10.10: SUPER as well), which ALL PRIVILEGES
 // includes. If such an account had a session from another host, the member is read-only, and Fence fails with ErrUnsafe and
@@ -47,7 +50,8 @@ func (s *server) fence(ctx context.Context) error {
 	seen := map[string]bool{} // the accounts whose sessions were ended
 	killErr := errors.New("sessions were not ended yet")
 	waits := false // the server has answered while read_only waited
-	for ended := false; !ended; {
+	began, pause := time.Now(), fenceGrace
+	for ended := false; !ended; pause = 20 * time.Millisecond {
 		select {
 		case err := <-done:
 			if waits && (errors.Is(err, replication.ErrHung) || errors.Is(err, context.DeadlineExceeded)) {
@@ -57,10 +61,15 @@ func (s *server) fence(ctx context.Context) error {
 				return errors.Join(err, killErr)
 			}
 			ended = true
-		case <-time.After(20 * time.Millisecond):
+			s.quieten(ctx)
+		case <-time.After(pause):
+		}
+		which := ""
+		if !ended && time.Since(began) < 5*fenceGrace {
+			which = " AND IFNULL(state, '') NOT LIKE 'Waiting for backup lock%'" // it is read_only that they wait for
 		}
 		// Once more after read_only: a session may have begun a transaction before.
-		killErr = s.endSessions(ctx, seen)
+		killErr = s.endSessions(ctx, which, seen)
 		if killErr == nil || ctx.Err() == nil { // what the end of the context cuts off says nothing about the server
 			waits = killErr == nil
 		}
@@ -69,6 +78,28 @@ func (s *server) fence(ctx context.Context) error {
 		return killErr
 	}
 	return s.checkFence(ctx, seen)
+}
+
+// fenceGrace is how long sessions may go on when the server is to be fenced: while read_only waits for them, and after it.
+const fenceGrace = 200 * time.Millisecond
+
+// quieten waits until the sessions of applications have got their answers, but for statements that take long.
+func (s *server) quieten(ctx context.Context) {
+	young := fmt.Sprintf(" AND command <> 'Sleep' AND time_ms < %d", fenceGrace.Milliseconds())
+	for deadline := time.Now().Add(fenceGrace); time.Now().Before(deadline); {
+		rows, err := s.rows(ctx, s.sessionsQuery()+young)
+		if err != nil || len(rows) == 0 || sleep(ctx, 2*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// sessionsQuery lists the sessions of applications.
+func (s *server) sessionsQuery() string {
+	c := s.engine.config
+	return "SELECT id, user, host FROM information_schema.processlist WHERE user NOT IN (" +
+		quote(c.User) + "," + quote(c.ReplicationUser) + ",'system user','event_scheduler','unauthenticated user') " +
+		"AND command NOT IN ('Binlog Dump','Daemon','Slave_IO','Slave_SQL','Slave_worker')"
 }
 
 // setReadOnly waits for locks until the context ends.
@@ -80,12 +111,9 @@ func (s *server) setReadOnly(ctx context.Context) error {
 	}
 }
 
-// endSessions ends the sessions of applications and adds their accounts to seen.
-func (s *server) endSessions(ctx context.Context, seen map[string]bool) error {
-	c := s.engine.config
-	rows, err := s.rows(ctx, "SELECT id, user, host FROM information_schema.processlist WHERE user NOT IN ("+
-		quote(c.User)+","+quote(c.ReplicationUser)+",'system user','event_scheduler','unauthenticated user') "+
-		"AND command NOT IN ('Binlog Dump','Daemon','Slave_IO','Slave_SQL','Slave_worker')")
+// endSessions ends the sessions of applications that meet a condition and adds their accounts to seen.
+func (s *server) endSessions(ctx context.Context, which string, seen map[string]bool) error {
+	rows, err := s.rows(ctx, s.sessionsQuery()+which)
 	if err != nil {
 		return err
 	}
@@ -181,7 +209,7 @@ func (s *server) promote(ctx context.Context, semisync bool) error {
 	for _, c := range l.channels {
 		statements = append(statements, "RESET SLAVE "+quote(c.name)+" ALL")
 	}
-	return s.exec(ctx, statements...)
+	return s.exec(ctx, strings.Join(statements, "; ")) // in one round trip
 }
 
 // checkDrained refuses a replica that would lose what it has received: forgetting the source deletes the relay logs.

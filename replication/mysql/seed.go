@@ -226,7 +226,7 @@ func (c *copying) clear(ctx context.Context) error {
 		for {
 			err := c.to.exec(ctx, "DROP SCHEMA IF EXISTS "+name(r["schema_name"]))
 			if isServer(err, errLockTimeout) {
-				if err = c.target.endSessions(ctx, map[string]bool{}); err == nil {
+				if err = c.target.endSessions(ctx, "", map[string]bool{}); err == nil {
 					continue
 				}
 			}

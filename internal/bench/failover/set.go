@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	sqldriver "github.com/go-sql-driver/mysql"
+
+	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/internal/testenv"
+	"github.com/scalr-go/scalr/provider/local"
+	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/mysql"
+	"github.com/scalr-go/scalr/replication/pool"
+)
+
+// The ends of the network that are no servers. Servers among themselves come from 127.0.0.1.
+const (
+	managerIP = "127.0.1.1"
+	clientIP  = "127.0.1.2"
+	rogueIP   = "127.0.1.3" // clients that reach everybody always, as this program's own questions do
+	serversIP = "127.0.0.1"
+)
+
+const appUser, appPassword = "app", "app-pass"
+
+// from makes connections from an address.
+func from(ip string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}).DialContext
+}
+
+// fixture is the servers, their Manager, and the application's pool.
+type fixture struct {
+	b       *bench
+	o       options
+	nodes   []*testenv.Server
+	engine  *mysql.Engine
+	manager *replication.Manager
+	pool    *pool.DB
+	direct  map[string]*sql.DB // by ID: the administrator's
+
+	mu     sync.Mutex
+	events []scalr.Event
+	next   int
+}
+
+func id(i int) string { return fmt.Sprintf("db-%d", i+1) }
+
+func must(b *bench, err error) {
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func begin(b *bench, o options) *fixture {
+	if apart() {
+		must(b, setUp())
+	}
+	f := &fixture{b: b, o: o, direct: map[string]*sql.DB{}}
+	config := mysql.Config{User: "scalr", Password: "admin-pass", ReplicationUser: "replica", ReplicationPassword: "replica-pass",
+		DialContext: from(managerIP)}
+	bootstrap := strings.Split(strings.TrimRight(mysql.BootstrapSQL(config), ";\n"), ";\n")
+	f.nodes = testenv.MariaDBWith(b, 3, local.MariaDB{
+		User: config.User, Password: config.Password,
+		Config: func(m local.Machine) string {
+			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), BufferPool: 32 << 20, More: []string{"slave_parallel_threads = 4"}})
+		},
+		SQL: append(bootstrap, "CREATE USER IF NOT EXISTS "+appUser+"@'%' IDENTIFIED BY '"+appPassword+"'",
+			"GRANT ALL PRIVILEGES ON app.* TO "+appUser+"@'%'"),
+	})
+	var err error
+	f.engine, err = mysql.New(config)
+	must(b, err)
+	f.manager, err = replication.New(replication.Config{Name: "bench/db", Engine: f.engine, Policy: o.policy, Recoveries: 1000,
+		Events: func(e scalr.Event) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.events = append(f.events, e)
+		}})
+	must(b, err)
+	var members []replication.Member
+	for i, n := range f.nodes {
+		members = append(members, replication.Member{ID: id(i), Addr: n.Addr, Machine: n.ID, Fence: n.Stop})
+		f.direct[id(i)] = f.open(n.Addr, config.User, config.Password)
+	}
+	f.manager.SetMembers(members, 3)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.manager.Run(ctx) }()
+	b.Cleanup(func() { cancel(); <-done })
+	must(b, f.whole(b.ctx))
+	for _, statement := range []string{"CREATE SCHEMA app", "CREATE TABLE app.t (i BIGINT PRIMARY KEY, v VARCHAR(100))"} {
+		_, err := f.direct[f.primary()].ExecContext(b.ctx, "SET sql_log_bin = 1; "+statement)
+		must(b, err)
+	}
+	c := sqldriver.NewConfig()
+	c.User, c.Passwd, c.DialFunc = appUser, appPassword, from(clientIP)
+	client, err := mysql.NewClient(c)
+	must(b, err)
+	f.pool, err = pool.Open(pool.Config{Driver: client, Manager: f.manager})
+	must(b, err)
+	f.pool.Writer.SetMaxIdleConns(o.writers)
+	b.Cleanup(func() { f.pool.Close() })
+	return f
+}
+
+// open connects without the pool.
+func (f *fixture) open(addr, user, password string) *sql.DB {
+	c := sqldriver.NewConfig()
+	c.User, c.Passwd, c.Net, c.Addr, c.DialFunc = user, password, "tcp", addr, from(rogueIP)
+	c.Timeout, c.ReadTimeout = time.Second, 2*time.Second
+	c.InterpolateParams, c.MultiStatements = true, true
+	c.Logger = &sqldriver.NopLogger{}
+	connector, err := sqldriver.NewConnector(c)
+	must(f.b, err)
+	db := sql.OpenDB(connector)
+	db.SetMaxIdleConns(1)
+	f.b.Cleanup(func() { db.Close() })
+	return db
+}
+
+func (f *fixture) primary() string {
+	t, _ := f.manager.Topology()
+	return t.Primary
+}
+
+func (f *fixture) node(name string) *testenv.Server {
+	for i, n := range f.nodes {
+		if id(i) == name {
+			return n
+		}
+	}
+	return nil
+}
+
+// tell prints what has happened.
+func (f *fixture) tell() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.events {
+		f.b.Logf("%v", e)
+	}
+	t, _ := f.manager.Topology()
+	f.b.Logf("%+v", t)
+}
+
+// until waits for a condition.
+func until(ctx context.Context, what string, cond func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until %s: %w", what, ctx.Err())
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// whole waits until there is a primary and the others follow it.
+func (f *fixture) whole(ctx context.Context) error {
+	return until(ctx, "the set is whole", func() bool {
+		t, _ := f.manager.Topology()
+		well := 0
+		for _, m := range t.Members {
+			if m.Role == replication.RolePrimary || m.Role == replication.RoleReplica && m.Serves && m.Error == "" {
+				well++
+			}
+		}
+		return well == len(f.nodes)
+	})
+}
+
+// hasAll waits until the member has everything that the primary has now.
+func (f *fixture) hasAll(ctx context.Context, name string) error {
+	var pos string
+	if err := f.direct[f.primary()].QueryRowContext(ctx, "SELECT @@gtid_binlog_pos").Scan(&pos); err != nil {
+		return err
+	}
+	return until(ctx, name+" has everything", func() bool {
+		t, _ := f.manager.Topology()
+		if m, _ := t.Member(name); m.Role != replication.RoleReplica || m.Error != "" {
+			return false
+		}
+		var r sql.NullInt64
+		err := f.direct[name].QueryRowContext(ctx, "SELECT MASTER_GTID_WAIT(?, 1)", pos).Scan(&r)
+		return err == nil && r.Valid && r.Int64 == 0
+	})
+}
+
+// equal compares the data of all servers.
+func (f *fixture) equal(ctx context.Context) error {
+	// A statement that its caller has given up may still be under way.
+	if err := until(ctx, "nobody writes any more", func() bool {
+		var n int
+		err := f.direct[f.primary()].QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.processlist "+
+			"WHERE user = '"+appUser+"' AND command <> 'Sleep'").Scan(&n)
+		return err == nil && n == 0
+	}); err != nil {
+		return err
+	}
+	sums := map[string]string{}
+	for name, db := range f.direct {
+		if name != f.primary() {
+			if err := f.hasAll(ctx, name); err != nil {
+				return err
+			}
+		}
+		var table, sum string
+		if err := db.QueryRowContext(ctx, "CHECKSUM TABLE app.t EXTENDED").Scan(&table, &sum); err != nil {
+			return err
+		}
+		sums[name] = sum
+	}
+	for name, sum := range sums {
+		if sum != sums[f.primary()] {
+			return fmt.Errorf("%s has the checksum %s and the primary %s", name, sum, sums[f.primary()])
+		}
+	}
+	return nil
+}

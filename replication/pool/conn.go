@@ -1,0 +1,398 @@
+package pool
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// kind is what a connection is for.
+type kind int
+
+const (
+	writer  kind = iota
+	reader       // to a replica, or to nobody while there is none that serves
+	spilled      // to the primary, for what the replicas may not serve; its sessions are read-only
+)
+
+// physical is a connection to one server.
+type physical struct {
+	inner   driver.Conn // nil: to nobody
+	addr    string
+	epoch   uint64
+	primary bool // where reads need no check
+}
+
+// conn is what database/sql holds.
+type conn struct {
+	physical
+	db     *DB
+	kind   kind
+	tx     *tx // under way
+	spoilt bool
+}
+
+var (
+	_ driver.QueryerContext     = (*conn)(nil)
+	_ driver.ExecerContext      = (*conn)(nil)
+	_ driver.ConnPrepareContext = (*conn)(nil)
+	_ driver.ConnBeginTx        = (*conn)(nil)
+	_ driver.SessionResetter    = (*conn)(nil)
+	_ driver.Validator          = (*conn)(nil)
+	_ driver.Pinger             = (*conn)(nil)
+	_ driver.NamedValueChecker  = (*conn)(nil)
+)
+
+// IsValid reports whether the connection may go back to the pool.
+func (c *conn) IsValid() bool {
+	if v, ok := c.inner.(driver.Validator); ok && !v.IsValid() {
+		return false
+	}
+	return !c.spoilt && c.fits(c.db.view.now())
+}
+
+// fits reports whether the server is still the one to use.
+func (c *conn) fits(v view) bool {
+	switch {
+	case c.kind == reader && c.primary && v.members > 0:
+		return false
+	case c.kind != reader || c.primary:
+		return v.primary == c.addr && v.epoch == c.epoch
+	case c.inner == nil:
+		return len(v.replicas) == 0
+	}
+	return v.serves(c.addr)
+}
+
+// ResetSession is called before the connection is used again.
+func (c *conn) ResetSession(ctx context.Context) error {
+	v := c.db.view.now()
+	if c.kind == reader {
+		v = c.db.view.look(ctx, time.Now().Add(-c.db.config.Interval))
+	}
+	if c.spoilt || !c.fits(v) {
+		return driver.ErrBadConn
+	}
+	if r, ok := c.inner.(driver.SessionResetter); ok {
+		return r.ResetSession(ctx)
+	}
+	return nil
+}
+
+func (c *conn) Close() error {
+	if c.inner == nil {
+		return nil
+	}
+	return c.inner.Close()
+}
+
+func (c *conn) Ping(ctx context.Context) error {
+	p, ok := c.inner.(driver.Pinger)
+	if !ok {
+		return nil
+	}
+	ctx, stop := c.watch(ctx)
+	return c.outcome(ctx, p.Ping(ctx), stop())
+}
+
+func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
+	if checker, ok := c.inner.(driver.NamedValueChecker); ok {
+		return checker.CheckNamedValue(v)
+	}
+	return driver.ErrSkip
+}
+
+// errCut ends what runs on a server that is lost.
+var errCut = errors.New("its server was lost")
+
+// period is how often a statement that takes long makes sure that its server is not lost.
+const period = 50 * time.Millisecond
+
+// watch gives a context for what runs on the server: it ends when the server is known to be lost, since a server that
+// hangs says nothing. Stop ends the watch, and reports whether the context was ended by it.
+func (c *conn) watch(ctx context.Context) (watched context.Context, stop func() (cut bool)) {
+	watched, cancel := context.WithCancelCause(ctx)
+	var mu sync.Mutex // held by a look, so that none outlives the call
+	var timer *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(2*period, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if watched.Err() != nil {
+			return
+		}
+		if c.lost(c.db.view.look(watched, time.Now().Add(-c.db.config.Interval/2))) {
+			cancel(errCut)
+			return
+		}
+		timer.Reset(period)
+	})
+	return watched, func() bool {
+		cut := context.Cause(watched) == errCut
+		if !timer.Stop() {
+			cancel(nil)
+			mu.Lock()
+			timer.Stop()
+			mu.Unlock()
+		}
+		cancel(nil)
+		return cut
+	}
+}
+
+// lost reports whether the server is known to be lost, so that waiting for it is in vain. A primary is lost when there is
+// another one.
+func (c *conn) lost(v view) bool {
+	if c.kind != reader || c.primary {
+		return v.primary != "" && v.primary != c.addr
+	}
+	return slices.Contains(v.down, c.addr)
+}
+
+// outcome is what a failure means to the caller.
+func (c *conn) outcome(ctx context.Context, err error, cut bool) error {
+	d := c.db.config.Driver
+	switch {
+	case err == nil || errors.Is(err, driver.ErrSkip):
+		return err
+	case c.kind == writer && d.Rejected(err):
+		c.spoilt = true
+		c.db.view.doubt()
+		if c.tx == nil {
+			return driver.ErrBadConn // to be sent to the primary instead
+		}
+		return fmt.Errorf("%s: %w: %w", c.addr, ErrRejected, err)
+	case errors.Is(err, driver.ErrBadConn), cut, d.Lost(err):
+		c.spoilt = true
+		c.db.view.doubt()
+		if cut {
+			err = errCut
+		}
+		switch {
+		case c.tx != nil && c.kind == writer: // it was not committed
+			return fmt.Errorf("%s: %w: %w", c.addr, ErrRejected, unbad(err))
+		case c.kind == writer && !errors.Is(err, driver.ErrBadConn):
+			return fmt.Errorf("%s: %w: %w", c.addr, ErrAmbiguous, err)
+		case c.tx != nil:
+			return fmt.Errorf("%s: %w", c.addr, unbad(err))
+		case ctx.Err() != nil && !cut:
+			return err
+		}
+		return driver.ErrBadConn // a read has no effect: it may be sent to another server
+	}
+	return err
+}
+
+// unbad keeps database/sql from taking an error for a reason to try again.
+func unbad(err error) error {
+	if errors.Is(err, driver.ErrBadConn) {
+		return errCut
+	}
+	return err
+}
+
+// wrote notes that something may have been written.
+func (c *conn) wrote(ctx context.Context) {
+	if c.kind == writer {
+		sessionOf(ctx).wrote()
+	}
+}
+
+// ExecContext runs a statement where it belongs.
+func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	on, release, err := c.route(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return on.exec(ctx, func(ctx context.Context) (driver.Result, error) {
+		e, ok := on.inner.(driver.ExecerContext)
+		if !ok {
+			return nil, driver.ErrSkip
+		}
+		return e.ExecContext(ctx, query, args)
+	})
+}
+
+func (c *conn) exec(ctx context.Context, do func(context.Context) (driver.Result, error)) (driver.Result, error) {
+	defer c.wrote(ctx)
+	watched, stop := c.watch(ctx)
+	result, err := do(watched)
+	return result, c.outcome(ctx, err, stop())
+}
+
+// QueryContext runs a query where it belongs.
+func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	on, release, err := c.route(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return on.query(ctx, release, func(ctx context.Context) (driver.Rows, error) {
+		q, ok := on.inner.(driver.QueryerContext)
+		if !ok {
+			return nil, driver.ErrSkip
+		}
+		return q.QueryContext(ctx, query, args)
+	})
+}
+
+func (c *conn) query(ctx context.Context, release func(), do func(context.Context) (driver.Rows, error)) (driver.Rows, error) {
+	c.wrote(ctx)
+	watched, stop := c.watch(ctx)
+	inner, err := do(watched)
+	if err != nil {
+		err = c.outcome(ctx, err, stop())
+		release()
+		return nil, err
+	}
+	return &rows{Rows: inner, c: c, ctx: ctx, stop: stop, release: release}, nil
+}
+
+// BeginTx begins a transaction where it belongs: all of its statements go there.
+func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	on, release, err := c.route(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if on.kind != writer {
+		o.ReadOnly = true
+	}
+	watched, stop := on.watch(ctx)
+	err = on.db.config.Driver.Begin(watched, on.inner, o)
+	if err = on.outcome(ctx, err, stop()); err != nil {
+		release()
+		if on.kind == writer && errors.Is(err, ErrAmbiguous) {
+			err = driver.ErrBadConn // nothing has been done yet
+		}
+		return nil, err
+	}
+	t := &tx{ctx: ctx, c: c, on: on, release: release, writes: on.kind == writer && !o.ReadOnly}
+	c.tx, on.tx = t, t
+	return t, nil
+}
+
+// Begin is not called: there is BeginTx.
+func (c *conn) Begin() (driver.Tx, error) { return nil, errors.ErrUnsupported }
+
+// tx is a transaction, which lives no longer than the context that it was begun with.
+type tx struct {
+	ctx     context.Context //nolint:containedctx // driver.Tx has no other
+	c, on   *conn
+	release func()
+	writes  bool
+}
+
+func (t *tx) Commit() error {
+	d := t.on.db.config.Driver
+	watched, stop := t.on.watch(t.ctx)
+	err := d.Commit(watched, t.on.inner)
+	cut := stop()
+	if t.writes {
+		sessionOf(t.ctx).wrote()
+	}
+	defer t.end()
+	lost := cut || d.Lost(err)
+	t.on.spoilt = t.on.spoilt || err != nil
+	switch {
+	case err == nil, lost && !t.writes:
+		return nil
+	case lost && !errors.Is(err, driver.ErrBadConn):
+		t.on.db.view.doubt()
+		return fmt.Errorf("%s: %w: %w", t.on.addr, ErrAmbiguous, err)
+	case d.Rejected(err), errors.Is(err, driver.ErrBadConn): // the latter was not sent
+		t.on.db.view.doubt()
+		return fmt.Errorf("%s: %w: %w", t.on.addr, ErrRejected, unbad(err))
+	}
+	return err
+}
+
+// Rollback cannot fail: a server that does not take it takes the transaction back when it has lost the connection.
+func (t *tx) Rollback() error {
+	defer t.end()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), t.on.db.config.Timeout)
+	defer cancel()
+	watched, stop := t.on.watch(ctx)
+	if err := t.on.db.config.Driver.Rollback(watched, t.on.inner); err != nil {
+		t.on.spoilt = true
+	}
+	stop()
+	return nil
+}
+
+func (t *tx) end() {
+	t.c.tx, t.on.tx = nil, nil
+	t.release()
+}
+
+// route finds the connection for a statement: this one, or one to the primary. Release gives it back.
+func (c *conn) route(ctx context.Context) (on *conn, release func(), err error) {
+	keep := func() {}
+	switch {
+	case c.tx != nil:
+		return c.tx.on, keep, nil
+	case c.kind != reader || c.primary:
+		return c, keep, nil
+	}
+	if c.inner != nil {
+		ok, err := c.ready(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok {
+			return c, keep, nil
+		}
+	}
+	return c.db.spillOver(ctx)
+}
+
+// ready reports whether the replica may serve a read of the context's session.
+func (c *conn) ready(ctx context.Context) (bool, error) {
+	p, err := sessionOf(ctx).need(ctx, c.db)
+	if err != nil {
+		return false, err
+	}
+	ok, err := c.db.reached(ctx, c.physical, p)
+	if ok && err == nil {
+		ok, err = c.db.closeEnough(ctx, c.physical)
+	}
+	if err != nil {
+		c.spoilt = true
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		c.db.view.doubt()
+		return false, driver.ErrBadConn
+	}
+	return ok, nil
+}
+
+// spillOver takes one of the connections to the primary that are for reads.
+func (db *DB) spillOver(ctx context.Context) (on *conn, release func(), err error) {
+	bounded, cancel := context.WithTimeoutCause(ctx, db.config.Wait, ErrStale)
+	defer cancel()
+	held, err := db.spill.Conn(bounded)
+	if err != nil {
+		if ctx.Err() == nil && bounded.Err() != nil {
+			err = fmt.Errorf("%w: no replica is fresh enough, and %d reads wait for the primary already", ErrStale, db.config.Spill)
+		}
+		return nil, nil, err
+	}
+	if err := held.Raw(func(raw any) error { on = raw.(*conn); return nil }); err != nil {
+		held.Close()
+		return nil, nil, err
+	}
+	return on, sync.OnceFunc(func() { giveBack(held, on) }), nil
+}
+
+func giveBack(held *sql.Conn, on *conn) {
+	if on.spoilt {
+		_ = held.Raw(func(any) error { return driver.ErrBadConn })
+	}
+	held.Close()
+}

@@ -1,0 +1,129 @@
+package pool
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+)
+
+// stmt is a prepared statement. One of a reader is prepared anew on the primary when it has to go there.
+type stmt struct {
+	c     *conn
+	query string
+	inner driver.Stmt // nil on a connection to nobody
+}
+
+var (
+	_ driver.StmtExecContext   = (*stmt)(nil)
+	_ driver.StmtQueryContext  = (*stmt)(nil)
+	_ driver.NamedValueChecker = (*stmt)(nil)
+)
+
+// PrepareContext prepares a statement.
+func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	on := c
+	if c.tx != nil {
+		on = c.tx.on
+	}
+	s := &stmt{c: c, query: query}
+	if on.inner == nil {
+		return s, nil
+	}
+	watched, stop := on.watch(ctx)
+	inner, err := on.prepare(watched, query)
+	if err = on.outcome(ctx, err, stop()); err != nil {
+		if errors.Is(err, ErrAmbiguous) {
+			err = driver.ErrBadConn // nothing has been done yet
+		}
+		return nil, err
+	}
+	s.c, s.inner = on, inner
+	return s, nil
+}
+
+// Prepare is not called: there is PrepareContext.
+func (c *conn) Prepare(string) (driver.Stmt, error) { return nil, errors.ErrUnsupported }
+
+func (c *conn) prepare(ctx context.Context, query string) (driver.Stmt, error) {
+	if p, ok := c.inner.(driver.ConnPrepareContext); ok {
+		return p.PrepareContext(ctx, query)
+	}
+	return c.inner.Prepare(query)
+}
+
+func (s *stmt) Close() error {
+	if s.inner == nil {
+		return nil
+	}
+	return s.inner.Close()
+}
+
+func (s *stmt) NumInput() int {
+	if s.inner == nil {
+		return -1
+	}
+	return s.inner.NumInput()
+}
+
+func (s *stmt) CheckNamedValue(v *driver.NamedValue) error {
+	if checker, ok := s.inner.(driver.NamedValueChecker); ok {
+		return checker.CheckNamedValue(v)
+	}
+	return s.c.CheckNamedValue(v)
+}
+
+// Exec is not called: there is ExecContext.
+func (s *stmt) Exec([]driver.Value) (driver.Result, error) { return nil, errors.ErrUnsupported }
+
+// Query is not called: there is QueryContext.
+func (s *stmt) Query([]driver.Value) (driver.Rows, error) { return nil, errors.ErrUnsupported }
+
+// route finds the connection and the statement as it is prepared there.
+func (s *stmt) route(ctx context.Context) (on *conn, inner driver.Stmt, release func(), err error) {
+	on, give, err := s.c.route(ctx)
+	if err != nil || on == s.c {
+		return on, s.inner, give, err
+	}
+	watched, stop := on.watch(ctx)
+	inner, err = on.prepare(watched, s.query)
+	if err = on.outcome(ctx, err, stop()); err != nil {
+		give()
+		return nil, nil, nil, err
+	}
+	return on, inner, func() { inner.Close(); give() }, nil
+}
+
+func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	on, inner, release, err := s.route(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return on.exec(ctx, func(ctx context.Context) (driver.Result, error) {
+		if e, ok := inner.(driver.StmtExecContext); ok {
+			return e.ExecContext(ctx, args)
+		}
+		return inner.Exec(values(args))
+	})
+}
+
+func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	on, inner, release, err := s.route(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return on.query(ctx, release, func(ctx context.Context) (driver.Rows, error) {
+		if q, ok := inner.(driver.StmtQueryContext); ok {
+			return q.QueryContext(ctx, args)
+		}
+		return inner.Query(values(args))
+	})
+}
+
+func values(args []driver.NamedValue) []driver.Value {
+	list := make([]driver.Value, len(args))
+	for i, a := range args {
+		list[i] = a.Value
+	}
+	return list
+}
