@@ -39,6 +39,7 @@ check:
 
 fuzz:
 	go test -run '^$$' -fuzz FuzzHandle -fuzztime 30s ./dnsreg/nameserver
+	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 30s ./cache/memcached
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...

@@ -61,6 +61,15 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 }
 
+// Leaser is a store that leases a missing key in the round trip that finds it missing. [Of] uses it where it is there, and
+// elsewhere takes leases with Add and Get.
+type Leaser interface {
+	// Lease is Get, except that where there is nothing it stores an empty item with Flags 0 for ttl and returns that: won is
+	// true for the one caller who made it store that, whoever else comes while it is there. If the store cannot tell who won,
+	// it stores nothing and returns ErrMiss.
+	Lease(ctx context.Context, key string, ttl time.Duration) (item Item, won bool, err error)
+}
+
 // Item is what is stored under a key.
 type Item struct {
 	// Key has 1 to 250 bytes: see CheckKey.

@@ -6,11 +6,11 @@ import "time"
 type outcome int
 
 const (
-	answered  outcome = iota // the server answered, whatever it said
-	failed                   // the server did not answer within the time that Options give it, or took no connection
-	hurried                  // it did not answer before the caller's own, shorter deadline
-	stale                    // an unused connection was dead, which says nothing about the server now
-	abandoned                // the caller has cancelled
+	answered outcome = iota // the server answered, whatever it said
+	failed                  // the server did not answer within the time that Options give it, or took no connection
+	hurried                 // it did not answer before the caller's own, shorter deadline
+	stale                   // an unused connection was dead, which says nothing about the server now
+	abandons                // the caller has cancelled
 )
 
 const (

@@ -54,7 +54,7 @@ func TestBreakerUnderChance(t *testing.T) {
 				i := rapid.IntRange(0, len(calls)-1).Draw(t, "call")
 				c := calls[i]
 				calls = append(calls[:i], calls[i+1:]...)
-				o := outcome(rapid.IntRange(int(answered), int(abandoned)).Draw(t, "outcome"))
+				o := outcome(rapid.IntRange(int(answered), int(abandons)).Draw(t, "outcome"))
 				b.leave(now, c.trial, o, errors.New("cause"))
 				if o == hurried {
 					if hurries++; pause > 0 && c.trial || hurries >= maxHurried {

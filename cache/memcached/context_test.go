@@ -24,7 +24,7 @@ func TestContextBoundsCall(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(10*time.Millisecond, func() { cancel(stop) })
 			took, err := get(ctx, c)
-			require.Equal(t, 10*time.Millisecond, took)
+			require.Equal(t, 10*time.Millisecond, took, "%v", err)
 			require.ErrorIs(t, err, stop)
 			require.Zero(t, n.connections(), "a connection that was interrupted is closed")
 		}
@@ -49,7 +49,7 @@ func TestContextBoundsCall(t *testing.T) {
 func TestContextEndsBetweenSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{reply: hangs}
-		c, end := endsContext(t, n, "write")
+		c, end := endsContext(t, n, "write", 0)
 		took, err := get(end, c)
 		require.ErrorIs(t, err, context.Canceled)
 		require.Zero(t, took)
@@ -57,29 +57,36 @@ func TestContextEndsBetweenSteps(t *testing.T) {
 	})
 }
 
-// The context ends when the reply has come: the call succeeds, and its connection is not used again.
+// The context ends when the reply has come: the call succeeds. Over gomemcache, its connection is not used again.
 func TestContextEndsWithCall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := &network{reply: misses}
-		c, end := endsContext(t, n, "read")
-		_, err := get(end, c)
-		require.Equal(t, cache.ErrMiss, err)
-		require.Zero(t, n.connections())
-		_, err = get(t.Context(), c)
-		require.Equal(t, cache.ErrMiss, err)
-		require.NoError(t, c.Close())
+	eachTransport(t, func(t *testing.T, text bool) {
+		synctest.Test(t, func(t *testing.T) { testContextEndsWithCall(t, text) })
 	})
 }
 
-// endsContext gives a client, and a context that ends during the first read or write of any of its connections.
-func endsContext(t *testing.T, n *network, when string) (*memcached.Client, context.Context) {
+func testContextEndsWithCall(t *testing.T, text bool) {
+	{
+		n := &network{reply: misses, text: text}
+		c, end := endsContext(t, n, "read", map[bool]int{false: 1}[text]) // the first answer is about the protocol
+		_, err := get(end, c)
+		require.Equal(t, cache.ErrMiss, err)
+		require.Equal(t, !text, n.connections() == 1)
+		_, err = get(t.Context(), c)
+		require.Equal(t, cache.ErrMiss, err)
+		require.NoError(t, c.Close())
+	}
+}
+
+// endsContext gives a client, and a context that ends during a read or write of any of its connections, after some others.
+func endsContext(t *testing.T, n *network, when string, after int) (*memcached.Client, context.Context) {
 	ctx, cancel := context.WithCancel(t.Context())
 	end := func() { cancel(); synctest.Wait() }
 	c, err := memcached.New(memcached.Options{
-		Servers: slots("cache-1"),
+		Servers:      slots("cache-1"),
+		TextProtocol: n.text,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := n.dial(ctx, network, addr)
-			return &hooked{conn, when, end}, err
+			return &hooked{conn, when, after, end}, err
 		},
 	})
 	require.NoError(t, err)
@@ -88,22 +95,27 @@ func endsContext(t *testing.T, n *network, when string) (*memcached.Client, cont
 
 type hooked struct {
 	net.Conn
-	when string
-	do   func()
+	when  string
+	after int
+	do    func()
+}
+
+func (h *hooked) hook(when string) {
+	if h.when == when {
+		if h.after--; h.after < 0 {
+			h.do()
+		}
+	}
 }
 
 func (h *hooked) Write(b []byte) (int, error) {
 	n, err := h.Conn.Write(b)
-	if h.when == "write" {
-		h.do()
-	}
+	h.hook("write")
 	return n, err
 }
 
 func (h *hooked) Read(b []byte) (int, error) {
 	n, err := h.Conn.Read(b)
-	if h.when == "read" {
-		h.do()
-	}
+	h.hook("read")
 	return n, err
 }

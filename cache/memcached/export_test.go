@@ -14,7 +14,7 @@ func PickFrom(servers []cache.Server) func(key string) string {
 // CloseIdle closes the unused connections.
 func CloseIdle(c *Client) {
 	for _, s := range c.ring.Load().slots {
-		s.node.closeIdle()
+		(*s.node.transport.Load()).closeIdle()
 	}
 }
 

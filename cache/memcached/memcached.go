@@ -36,7 +36,6 @@ package memcached
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -52,9 +51,13 @@ type Options struct {
 	Servers []cache.Server
 	// Timeout bounds the opening of a connection and each wait for a server to take or give the next bytes; 0 means 250 ms.
 	Timeout time.Duration
-	// MaxIdle is how many unused connections are kept to each server; 0 means 16. One that was unused for a minute is not
-	// used again.
-	MaxIdle int
+	// Connections is how many connections there are to each server, at most; 0 means 4. Each carries the calls of many callers
+	// at once. Over gomemcache, where each call needs one for itself, it is how many unused ones are kept; 0 means 16 there. One
+	// that was unused for a minute is not used again.
+	Connections int
+	// TextProtocol makes all calls over gomemcache, in the text protocol. They go so anyway to a server that does not speak the
+	// meta protocol, as those before memcached 1.6 do not.
+	TextProtocol bool
 	// TLS makes every connection a TLS connection. An empty ServerName takes the host of each server's Addr. Nil means
 	// plain TCP.
 	TLS *tls.Config
@@ -71,6 +74,7 @@ type Client struct {
 
 var (
 	_ cache.Store    = (*Client)(nil)
+	_ cache.Leaser   = (*Client)(nil)
 	_ cache.Follower = (*Client)(nil)
 )
 
@@ -79,14 +83,17 @@ func New(opts Options) (*Client, error) {
 	if opts.Timeout < 0 {
 		return nil, fmt.Errorf("%w: Options.Timeout is %v, want 0 or more", cache.ErrInvalid, opts.Timeout)
 	}
-	if opts.MaxIdle < 0 {
-		return nil, fmt.Errorf("%w: Options.MaxIdle is %d, want 0 or more", cache.ErrInvalid, opts.MaxIdle)
+	if opts.Connections < 0 {
+		return nil, fmt.Errorf("%w: Options.Connections is %d, want 0 or more", cache.ErrInvalid, opts.Connections)
 	}
 	if opts.Timeout == 0 {
 		opts.Timeout = 250 * time.Millisecond
 	}
-	if opts.MaxIdle == 0 {
-		opts.MaxIdle = 16
+	if opts.Connections == 0 {
+		opts.Connections = 4
+		if opts.TextProtocol {
+			opts.Connections = 16
+		}
 	}
 	if opts.DialContext == nil {
 		opts.DialContext = new(net.Dialer).DialContext
@@ -167,18 +174,4 @@ func (c *Client) Stats() []ServerStats {
 		stats = append(stats, slot.node.snapshot())
 	}
 	return stats
-}
-
-// on runs a call about one key on the server that has the key.
-func (c *Client) on(ctx context.Context, op, key string, again bool, f func(*node, *link) error) error {
-	for {
-		n := c.ring.Load().pick(key)
-		if n == nil {
-			return &cache.Error{Op: op, Key: key, Err: cache.ErrNoServers}
-		}
-		err := n.do(ctx, op, key, again, func(l *link) error { return f(n, l) })
-		if !errors.Is(err, errDeparted) {
-			return err
-		}
-	}
 }

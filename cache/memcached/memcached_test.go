@@ -19,12 +19,18 @@ import (
 	"github.com/scalr-go/scalr/cache/cachetest"
 	"github.com/scalr-go/scalr/cache/memcached"
 	"github.com/scalr-go/scalr/internal/testenv"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/local"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
-	cachetest.Run(t, func(t testing.TB) cache.Store { return client(t, set(testenv.Memcached(t, 2)), 0) })
+	eachTransport(t, func(t *testing.T, text bool) {
+		cachetest.Run(t, func(t testing.TB) cache.Store {
+			return clientOver(t, text, set(testenv.Memcached(t, 2)), 0)
+		})
+	})
 }
 
 // set gives the servers slots, cache-1 and so on.
@@ -36,12 +42,23 @@ func set(servers []*testenv.Server) []cache.Server {
 	return all
 }
 
+// eachTransport runs a test once over each transport.
+func eachTransport(t *testing.T, f func(t *testing.T, text bool)) {
+	for _, text := range []bool{false, true} {
+		t.Run(map[bool]string{false: "meta", true: "text"}[text], func(t *testing.T) { f(t, text) })
+	}
+}
+
 // client makes a client, which is closed with the test. A timeout of 0 is one that a busy machine does not reach.
 func client(t testing.TB, servers []cache.Server, timeout time.Duration) *memcached.Client {
+	return clientOver(t, false, servers, timeout)
+}
+
+func clientOver(t testing.TB, text bool, servers []cache.Server, timeout time.Duration) *memcached.Client {
 	if timeout == 0 {
 		timeout = 20 * time.Second
 	}
-	c, err := memcached.New(memcached.Options{Servers: servers, Timeout: timeout})
+	c, err := memcached.New(memcached.Options{Servers: servers, Timeout: timeout, TextProtocol: text})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
@@ -214,8 +231,8 @@ func TestSetServersRefuses(t *testing.T) {
 	require.Equal(t, []memcached.ServerStats{{Server: good}}, c.Stats(), "nothing has changed")
 	_, err := memcached.New(memcached.Options{Timeout: -1})
 	require.ErrorContains(t, err, "Options.Timeout is -1ns")
-	_, err = memcached.New(memcached.Options{MaxIdle: -1})
-	require.ErrorContains(t, err, "Options.MaxIdle is -1")
+	_, err = memcached.New(memcached.Options{Connections: -1})
+	require.ErrorContains(t, err, "Options.Connections is -1")
 }
 
 func TestStats(t *testing.T) {
@@ -230,40 +247,76 @@ func TestStats(t *testing.T) {
 	require.Equal(t, cache.ErrMiss, err)
 	_, err = c.GetMulti(ctx, append(one, two...))
 	require.NoError(t, err)
-	require.Error(t, c.Set(ctx, cache.Item{Key: two[1], Value: make([]byte, cache.MaxValue)}))
 	stats := c.Stats()
 	require.Len(t, stats, 2)
-	for i, want := range []memcached.ServerStats{{Hits: 2, Misses: 2, Idle: 1}, {Misses: 4, Errors: 1}} {
+	for i, want := range []memcached.ServerStats{{Hits: 2, Misses: 2, Idle: 1}, {Misses: 4, Idle: 1}} {
 		want.Server = stats[i].Server
 		require.Equal(t, fmt.Sprintf("cache-%d", i+1), want.Server.Slot)
 		require.Equal(t, want, stats[i])
 	}
 }
 
-// A value that is within MaxValue and still too large for the server with its overhead.
+// A value that is within MaxValue and still too large for the server with its overhead is not sent: the server would remove
+// what is there. What is just small enough is stored.
 func TestTooLargeForServer(t *testing.T) {
-	ctx := t.Context()
-	c := client(t, set(testenv.Memcached(t, 1)), 0)
-	for name, write := range map[string]func(context.Context, cache.Item) error{"Set": c.Set, "Add": c.Add} {
-		err := write(ctx, cache.Item{Key: "k", Value: make([]byte, cache.MaxValue)})
-		require.ErrorIs(t, err, cache.ErrTooLarge, name)
-		require.ErrorContains(t, err, name+` "k": cache-1 (127.`)
+	eachTransport(t, func(t *testing.T, text bool) {
+		ctx := t.Context()
+		c := clientOver(t, text, set(testenv.Memcached(t, 1)), 0)
+		most := cache.MaxValue - 63 - 1
+		require.NoError(t, c.Set(ctx, cache.Item{Key: "k", Value: make([]byte, most), Flags: 1}))
+		item, err := c.Get(ctx, "k")
+		require.NoError(t, err)
+		require.Len(t, item.Value, most)
+		item.Value = make([]byte, most+1)
+		for name, write := range map[string]func(context.Context, cache.Item) error{"Set": c.Set, "Add": c.Add, "CompareAndSwap": c.CompareAndSwap} {
+			err := write(ctx, item)
+			require.ErrorIs(t, err, cache.ErrTooLarge, name)
+			require.ErrorContains(t, err, name+` "k": value too large`)
+		}
+		item, err = c.Get(ctx, "k")
+		require.NoError(t, err)
+		require.Len(t, item.Value, most)
+	})
+}
+
+// A server that takes less than usual says so, and the connection goes on.
+func TestTooLargeForSmallServer(t *testing.T) {
+	image, err := local.Memcached{Args: []string{"-I", "512k"}}.Image()
+	require.NoError(t, err)
+	c := client(t, []cache.Server{launch(t, image)}, 0)
+	for range 3 {
+		err := c.Set(t.Context(), cache.Item{Key: "k", Value: make([]byte, 600_000)})
+		require.ErrorIs(t, err, cache.ErrTooLarge)
+		require.NoError(t, c.Set(t.Context(), cache.Item{Key: "k", Value: []byte("v")}))
 	}
-	require.NoError(t, c.Set(ctx, cache.Item{Key: "k", Value: []byte("v")}))
-	item, err := c.Get(ctx, "k")
+	require.Equal(t, 1, c.Stats()[0].Idle)
+}
+
+// launch runs a server of an image and gives it the slot cache-1.
+func launch(t *testing.T, image local.Image) cache.Server {
+	testenv.Need(t, "memcached")
+	cloud := testenv.Cloud(t, map[string]local.Image{"memcached": image})
+	inst, err := cloud.Launch(t.Context(), provider.Launch{Token: "one", Image: "memcached"})
 	require.NoError(t, err)
-	item.Value = make([]byte, cache.MaxValue)
-	require.ErrorIs(t, c.CompareAndSwap(ctx, item), cache.ErrTooLarge)
-	_, err = c.Get(ctx, "k")
-	require.NoError(t, err)
+	until(t, "the server ran", func() bool {
+		all, err := cloud.Instances(t.Context(), nil)
+		require.NoError(t, err)
+		require.NotEqual(t, provider.Failed, all[0].State, all[0].Reason)
+		return all[0].State == provider.Running
+	})
+	return cache.Server{Slot: "cache-1", Addr: net.JoinHostPort(inst.Private.String(), "11211")}
 }
 
 // A version from before a restart, or from the machine that was in the slot before, must not match by chance what is there
 // now, though the servers' CAS IDs do.
 func TestVersionDoesNotOutliveServer(t *testing.T) {
+	eachTransport(t, testVersionDoesNotOutliveServer)
+}
+
+func testVersionDoesNotOutliveServer(t *testing.T, text bool) {
 	ctx := t.Context()
 	servers := testenv.Memcached(t, 2)
-	c := client(t, set(servers[:1]), 0)
+	c := clientOver(t, text, set(servers[:1]), 0)
 	require.NoError(t, c.Set(ctx, cache.Item{Key: "k", Value: []byte("before")}))
 	old, err := c.Get(ctx, "k")
 	require.NoError(t, err)
@@ -301,11 +354,15 @@ func TestVersionDoesNotOutliveServer(t *testing.T) {
 	defer bare.Close()
 	require.NoError(t, bare.CompareAndSwap(&memcache.Item{Key: "k", Value: []byte("stale"), CasID: id}), "the CAS ID alone does match")
 
-	// A version of this very process is good over a connection that is younger, too.
+	// Over gomemcache, a version of this very process is good over a connection that is younger, too.
 	got, err := c.Get(ctx, "k")
 	require.NoError(t, err)
 	memcached.CloseIdle(c)
 	got.Value = []byte("swapped")
+	if !text {
+		require.Equal(t, cache.ErrNotStored, c.CompareAndSwap(ctx, got))
+		return
+	}
 	require.NoError(t, c.CompareAndSwap(ctx, got))
 	require.Equal(t, cache.ErrNotStored, c.CompareAndSwap(ctx, got))
 }

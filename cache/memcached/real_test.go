@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,7 +23,6 @@ import (
 	"github.com/scalr-go/scalr/cache"
 	"github.com/scalr-go/scalr/cache/memcached"
 	"github.com/scalr-go/scalr/internal/testenv"
-	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/local"
 )
 
@@ -204,18 +202,10 @@ func TestTLS(t *testing.T) {
 	pool := certificate(t, dir)
 	image, err := local.Memcached{Args: []string{"-Z", "-o", "ssl_chain_cert=" + dir + "/cert.pem", "-o", "ssl_key=" + dir + "/key.pem"}}.Image()
 	require.NoError(t, err)
-	cloud := testenv.Cloud(t, map[string]local.Image{"memcached": image})
-	inst, err := cloud.Launch(t.Context(), provider.Launch{Token: "tls", Image: "memcached"})
-	require.NoError(t, err)
-	until(t, "the server ran", func() bool {
-		all, err := cloud.Instances(t.Context(), nil)
-		require.NoError(t, err)
-		require.NotEqual(t, provider.Failed, all[0].State, all[0].Reason)
-		return all[0].State == provider.Running
-	})
+	server := launch(t, image)
 	open := func(config *tls.Config) *memcached.Client {
 		c, err := memcached.New(memcached.Options{
-			Servers: []cache.Server{{Slot: "cache-1", Addr: net.JoinHostPort(inst.Private.String(), "11211")}},
+			Servers: []cache.Server{server},
 			Timeout: 20 * time.Second,
 			TLS:     config,
 		})

@@ -1,52 +1,40 @@
 package memcached
 
 import (
-	"bytes"
 	"context"
-	"errors"
+	"fmt"
 	"math"
 	"sync"
 	"time"
 
-	"github.com/bradfitz/gomemcache/memcache"
-
 	"github.com/scalr-go/scalr/cache"
 )
 
-// version is the cache.Item.Version of what a server returned.
-type version struct {
-	*memcache.Item        // as it was returned
-	node           *node  // by which server
-	seen           uint64 // how many connections to it had been opened when it was asked
-}
-
-func item(it *memcache.Item, v *version) cache.Item {
-	return cache.Item{Key: it.Key, Value: it.Value, Flags: it.Flags, Version: v}
-}
-
-// errOutOfStep: a server answered what it was not asked. The connection is unusable.
-var errOutOfStep = errors.New("server answered for a key that it was not asked for")
-
 // Get implements cache.Store.
-func (c *Client) Get(ctx context.Context, key string) (got cache.Item, err error) {
+func (c *Client) Get(ctx context.Context, key string) (cache.Item, error) {
 	if err := cache.CheckKey(key); err != nil {
-		return got, &cache.Error{Op: "Get", Err: err}
+		return cache.Item{}, &cache.Error{Op: "Get", Err: err}
 	}
-	err = c.on(ctx, "Get", key, true, func(n *node, l *link) error {
-		it, err := l.client.Get(key)
-		switch {
-		case err == nil && it.Key != key:
-			l.Close()
-			return errOutOfStep
-		case err == nil:
-			n.hits.Add(1)
-			got = item(it, &version{it, n, l.seen})
-		case errors.Is(err, memcache.ErrCacheMiss):
-			n.misses.Add(1)
-		}
-		return err
-	})
-	return got, err
+	a := newCall(get, key)
+	defer a.free()
+	if err := c.on(ctx, "Get", a); err != nil {
+		return cache.Item{}, err
+	}
+	return a.found[0], nil
+}
+
+// Lease implements cache.Leaser.
+func (c *Client) Lease(ctx context.Context, key string, ttl time.Duration) (got cache.Item, won bool, err error) {
+	if err := (cache.Item{Key: key, TTL: ttl}).Check(); err != nil {
+		return got, false, &cache.Error{Op: "Lease", Err: err}
+	}
+	a := newCall(lease, key)
+	defer a.free()
+	a.ttl = ttl
+	if err := c.on(ctx, "Lease", a); err != nil {
+		return got, false, err
+	}
+	return a.found[0], a.won, nil
 }
 
 // GetMulti implements cache.Store. It asks all servers at once, each in one round trip.
@@ -66,7 +54,11 @@ type batch struct {
 	mu     sync.Mutex
 	found  map[string]cache.Item
 	failed map[string]error
+	left   []string // whose server has left the set meanwhile
 }
+
+// maxKeys is how many keys a server is asked for at once.
+const maxKeys = 1000
 
 // ask asks the servers of r for the keys and returns those whose server has left the set meanwhile.
 func (b *batch) ask(ctx context.Context, r *ring, keys []string) (left []string) {
@@ -81,15 +73,12 @@ func (b *batch) ask(ctx context.Context, r *ring, keys []string) (left []string)
 			continue
 		}
 		i := r.index(key)
+		if byServer[i] == nil {
+			byServer[i] = make([]string, 0, min(len(keys), 2*len(keys)/len(r.slots)+4))
+		}
 		byServer[i] = append(byServer[i], key)
 	}
-	one := func(n *node, keys []string) {
-		if b.askServer(ctx, n, keys) == errDeparted {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			left = append(left, keys...)
-		}
-	}
+	b.left = nil
 	var wg sync.WaitGroup
 	last := -1 // is asked in this goroutine
 	for i, keys := range byServer {
@@ -98,50 +87,52 @@ func (b *batch) ask(ctx context.Context, r *ring, keys []string) (left []string)
 		}
 		if last >= 0 {
 			n, keys := r.slots[last].node, byServer[last]
-			wg.Go(func() { one(n, keys) })
+			wg.Go(func() { b.askServer(ctx, n, keys) })
 		}
 		last = i
 	}
 	if last >= 0 {
-		one(r.slots[last].node, byServer[last])
+		b.askServer(ctx, r.slots[last].node, byServer[last])
 	}
 	wg.Wait()
-	return left
+	return b.left
 }
 
-func (b *batch) askServer(ctx context.Context, n *node, keys []string) error {
-	err := n.do(ctx, "GetMulti", "", true, func(l *link) error {
-		items, err := l.client.GetMulti(keys)
-		versions := make([]version, 0, len(items)) // one allocation for all
-		misses := uint64(0)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for _, key := range keys {
-			it, ok := items[key]
-			if !ok {
-				if _, ok = b.found[key]; !ok {
-					misses++
-				}
-				continue
-			}
-			delete(items, key) // keys may repeat
-			versions = append(versions, version{it, n, l.seen})
-			b.found[key] = item(it, &versions[len(versions)-1])
-		}
-		if len(items) > 0 && err == nil {
-			l.Close()
-			err = errOutOfStep
-		}
-		if err == nil {
-			n.hits.Add(uint64(len(versions)))
-			n.misses.Add(misses)
-		}
-		return err
-	})
-	if err != nil && err != errDeparted {
-		b.fail(keys, err)
+func (b *batch) askServer(ctx context.Context, n *node, keys []string) {
+	for len(keys) > 0 {
+		some := keys[:min(len(keys), maxKeys)]
+		keys = keys[len(some):]
+		b.askOnce(ctx, n, some)
 	}
-	return err
+}
+
+func (b *batch) askOnce(ctx context.Context, n *node, keys []string) {
+	a := newCall(multi, "")
+	defer a.free()
+	a.keys = keys
+	err := n.do(ctx, "GetMulti", a)
+	if a.state == abandoned {
+		b.fail(keys, err)
+		return
+	}
+	b.mu.Lock()
+	before := len(b.found)
+	for _, it := range a.found {
+		b.found[it.Key] = it
+	}
+	found := len(b.found) - before
+	if err == errDeparted {
+		b.left = append(b.left, keys...)
+	}
+	b.mu.Unlock()
+	switch {
+	case err == errDeparted:
+	case err != nil:
+		b.fail(keys, err)
+	default:
+		n.hits.Add(uint64(found))
+		n.misses.Add(uint64(max(0, len(keys)-len(a.found))))
+	}
 }
 
 // fail notes the failure for the keys, except for those that were read before it.
@@ -160,45 +151,36 @@ func (b *batch) fail(keys []string, err error) {
 
 // Set implements cache.Store.
 func (c *Client) Set(ctx context.Context, item cache.Item) error {
-	return c.write(ctx, "Set", item, func(_ *node, l *link, it *memcache.Item) error { return l.client.Set(it) })
+	return c.write(ctx, "Set", set, item)
 }
 
 // Add implements cache.Store.
 func (c *Client) Add(ctx context.Context, item cache.Item) error {
-	return c.write(ctx, "Add", item, func(_ *node, l *link, it *memcache.Item) error { return l.client.Add(it) })
+	return c.write(ctx, "Add", add, item)
 }
 
 // CompareAndSwap implements cache.Store.
 func (c *Client) CompareAndSwap(ctx context.Context, item cache.Item) error {
-	return c.write(ctx, "CompareAndSwap", item, func(n *node, l *link, it *memcache.Item) error {
-		v, ok := item.Version.(*version)
-		switch {
-		case !ok || v.Key != item.Key:
-			return memcache.ErrNotStored
-		case v.node != n:
-			return memcache.ErrCacheMiss // with the server that had it
-		case l.born > v.seen:
-			now, err := l.client.Get(item.Key)
-			if err != nil {
-				return err
-			}
-			if now.CasID != v.CasID || now.Flags != v.Flags || !bytes.Equal(now.Value, v.Value) {
-				return memcache.ErrNotStored
-			}
-		}
-		it.CasID = v.CasID
-		return l.client.CompareAndSwap(it)
-	})
+	return c.write(ctx, "CompareAndSwap", swap, item)
 }
 
-func (c *Client) write(ctx context.Context, op string, item cache.Item, f func(*node, *link, *memcache.Item) error) error {
+// itemOverhead is what memcached adds to a key and a value: its struct, the CAS ID, the flags, and ends of key and value.
+const itemOverhead = 48 + 8 + 4 + 3
+
+func (c *Client) write(ctx context.Context, op string, k kind, item cache.Item) error {
 	if err := item.Check(); err != nil {
 		return &cache.Error{Op: op, Err: err}
 	}
-	return c.on(ctx, op, item.Key, false, func(n *node, l *link) error {
-		it := &memcache.Item{Key: item.Key, Value: item.Value, Flags: item.Flags, Expiration: expiration(item.TTL, time.Now())}
-		return f(n, l, it)
-	})
+	if n := len(item.Key) + len(item.Value) + itemOverhead; n > cache.MaxValue {
+		// Memcached would remove what is there before it says so.
+		err := fmt.Errorf("%w: with its key and %d bytes of overhead the item has %d bytes, want at most %d",
+			cache.ErrTooLarge, itemOverhead, n, cache.MaxValue)
+		return &cache.Error{Op: op, Key: item.Key, Err: err}
+	}
+	a := newCall(k, item.Key)
+	defer a.free()
+	a.item, a.version = item, item.Version
+	return c.on(ctx, op, a)
 }
 
 // Delete implements cache.Store.
@@ -206,11 +188,37 @@ func (c *Client) Delete(ctx context.Context, key string) error {
 	if err := cache.CheckKey(key); err != nil {
 		return &cache.Error{Op: "Delete", Err: err}
 	}
-	err := c.on(ctx, "Delete", key, true, func(_ *node, l *link) error { return l.client.Delete(key) })
+	a := newCall(remove, key)
+	defer a.free()
+	err := c.on(ctx, "Delete", a)
 	if err == cache.ErrMiss {
 		return nil
 	}
 	return err
+}
+
+// on makes a call about one key to the server that has the key.
+func (c *Client) on(ctx context.Context, op string, a *call) error {
+	for {
+		n := c.ring.Load().pick(a.key)
+		if n == nil {
+			return &cache.Error{Op: op, Key: a.key, Err: cache.ErrNoServers}
+		}
+		err := n.do(ctx, op, a)
+		if err == errDeparted {
+			a.reset()
+			continue
+		}
+		if a.kind == get || a.kind == lease {
+			switch {
+			case err == nil && !a.won:
+				n.hits.Add(1)
+			case err == nil, err == cache.ErrMiss:
+				n.misses.Add(1)
+			}
+		}
+		return err
+	}
 }
 
 // expiration gives a TTL as memcached wants it: seconds from now, or a date if they are more than 30 days.

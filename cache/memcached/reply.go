@@ -1,0 +1,305 @@
+package memcached
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/scalr-go/scalr/cache"
+)
+
+// errProtocol: a server answered what it was not asked, or nothing that memcached says. The connection is unusable.
+var errProtocol = errors.New("unexpected answer")
+
+const (
+	bufferSize = 16 << 10
+	maxLine    = 2048      // an answer's line has a key and a few numbers
+	slabSize   = 8 << 10   // the values of several keys share allocations of this size
+	slabValue  = 512       // if they are no larger than this
+	maxStats   = 1000      // lines of statistics
+	maxAnswer  = 128 << 20 // bytes of one answer about several keys
+)
+
+// reader takes answers apart. Where reading fails, it keeps what it has of an answer, so that reading may go on later.
+type reader struct {
+	src  io.Reader
+	buf  []byte
+	r, w int // what is read of buf and not used
+
+	item    cache.Item // whose value is being read
+	cas     uint64
+	inValue bool
+	have    int // bytes of the value
+	total   int // bytes of values of this answer
+	next    int // index of the first key that may come
+}
+
+// buffered reports whether there are bytes that were not used.
+func (r *reader) buffered() bool { return r.r < r.w }
+
+func (r *reader) fill() error {
+	if r.r == r.w {
+		r.r, r.w = 0, 0
+	} else if r.w == len(r.buf) {
+		r.w = copy(r.buf, r.buf[r.r:r.w])
+		r.r = 0
+	}
+	n, err := r.read(r.buf[r.w:])
+	r.w += n
+	return err
+}
+
+// read reads at least one byte, or fails.
+func (r *reader) read(b []byte) (int, error) {
+	for range 100 {
+		if n, err := r.src.Read(b); n > 0 {
+			return n, nil
+		} else if err != nil {
+			return 0, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+// line gives the next line, which is valid until the next read.
+func (r *reader) line() ([]byte, error) {
+	for {
+		have := r.buf[r.r:r.w]
+		if i := bytes.IndexByte(have, '\n'); i >= 0 {
+			if i == 0 || have[i-1] != '\r' {
+				return nil, fmt.Errorf("%w: a line without its end: %.40q", errProtocol, have[:i])
+			}
+			r.r += i + 1
+			return have[:i-1], nil
+		}
+		if len(have) > maxLine {
+			return nil, fmt.Errorf("%w: a line of more than %d bytes: %.40q", errProtocol, maxLine, have)
+		}
+		if err := r.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// value reads the value of the item, and the end of line after it.
+func (r *reader) value() error {
+	v := r.item.Value
+	for r.have < len(v) {
+		if r.buffered() {
+			n := copy(v[r.have:], r.buf[r.r:r.w])
+			r.r += n
+			r.have += n
+			continue
+		}
+		if len(v)-r.have < len(r.buf) {
+			if err := r.fill(); err != nil {
+				return err
+			}
+			continue
+		}
+		n, err := r.read(v[r.have:])
+		r.have += n
+		if err != nil {
+			return err
+		}
+	}
+	for r.w-r.r < 2 {
+		if err := r.fill(); err != nil {
+			return err
+		}
+	}
+	if r.buf[r.r] != '\r' || r.buf[r.r+1] != '\n' {
+		return fmt.Errorf("%w: a value that does not end where it should", errProtocol)
+	}
+	r.r += 2
+	return nil
+}
+
+// answer reads the answer to a call. An error is that of the connection, or errProtocol: either way nothing more can be read,
+// unless reading was interrupted and answer is called again.
+func (r *reader) answer(c *call, from *conn) error {
+	for {
+		if r.inValue {
+			if err := r.value(); err != nil {
+				return err
+			}
+			r.item.Version = casOf{from, r.cas}
+			c.found = append(c.found, r.item)
+			r.item, r.inValue, r.have = cache.Item{}, false, 0
+			if c.kind != multi {
+				return nil
+			}
+		}
+		line, err := r.line()
+		if err != nil {
+			return err
+		}
+		complete, err := r.takeLine(c, line)
+		if complete || err != nil {
+			r.next, r.total = 0, 0
+			return err
+		}
+	}
+}
+
+// takeLine takes a line of an answer and reports whether it completes it.
+func (r *reader) takeLine(c *call, line []byte) (complete bool, err error) {
+	word, rest := cut(line)
+	switch string(word) {
+	case "SERVER_ERROR":
+		if bytes.HasPrefix(rest, []byte("object too large for cache")) {
+			c.err = fmt.Errorf("%w: server says %.200q", cache.ErrTooLarge, line)
+			return true, nil
+		}
+		return true, fmt.Errorf("%w: server says %.200q", errProtocol, line)
+	case "END":
+		if c.kind == multi || c.kind == stats {
+			return true, nil
+		}
+	case "STAT":
+		if name, value := cut(rest); c.kind == stats && len(c.stats) < maxStats {
+			if c.stats == nil {
+				c.stats = map[string]string{}
+			}
+			c.stats[string(name)] = string(value)
+			return false, nil
+		}
+	case "VALUE":
+		if c.kind == multi {
+			return false, r.takeValue(c, rest)
+		}
+	case "VA":
+		if c.kind == get || c.kind == lease {
+			size, flags := cut(rest)
+			if err := r.takeFlags(c, flags); err != nil {
+				return true, err
+			}
+			r.item.Key = c.key
+			return false, r.begin(c, size)
+		}
+	case "EN", "HD", "NF", "NS", "EX":
+		if err := r.takeFlags(c, rest); err != nil {
+			return true, err
+		}
+		var ok bool
+		c.err, ok = status(c.kind, string(word))
+		if ok {
+			return true, nil
+		}
+	}
+	return true, fmt.Errorf("%w: %.200q", errProtocol, line)
+}
+
+// status is what a code of the meta protocol says to a call of a kind; not ok if it says nothing.
+func status(k kind, code string) (err error, ok bool) {
+	reads := k == get || k == lease
+	switch {
+	case code == "EN" && reads:
+		return cache.ErrMiss, true
+	case code == "HD" && !reads:
+		return nil, true
+	case code == "NF" && (k == swap || k == remove):
+		return cache.ErrMiss, true
+	case code == "NS" && k == add, code == "EX" && k == swap:
+		return cache.ErrNotStored, true
+	}
+	return nil, false
+}
+
+// takeFlags takes the flags of an answer in the meta protocol. That which was sent to tell answers apart must be there.
+func (r *reader) takeFlags(c *call, rest []byte) error {
+	same := false
+	for len(rest) > 0 {
+		var flag []byte
+		flag, rest = cut(rest)
+		if len(flag) == 0 {
+			continue
+		}
+		n, ok := number(flag[1:])
+		switch flag[0] {
+		case 'f':
+			if !ok || n > 1<<32-1 {
+				return fmt.Errorf("%w: flags %.20q", errProtocol, flag)
+			}
+			r.item.Flags = uint32(n)
+		case 'c':
+			if !ok {
+				return fmt.Errorf("%w: CAS ID %.40q", errProtocol, flag)
+			}
+			r.cas = n
+		case 'W':
+			c.won = c.kind == lease
+		case 'O':
+			same = ok && n == uint64(c.opaque)
+		}
+	}
+	if !same {
+		return fmt.Errorf("%w: it is for another request", errProtocol)
+	}
+	return nil
+}
+
+// takeValue takes "key flags size cas", the head of one of several items.
+func (r *reader) takeValue(c *call, rest []byte) error {
+	key, rest := cut(rest)
+	flags, rest := cut(rest)
+	size, cas := cut(rest)
+	for r.next < len(c.keys) && c.keys[r.next] != string(key) {
+		r.next++
+	}
+	if r.next == len(c.keys) {
+		return fmt.Errorf("%w: it is about the key %.260q, which was not asked for", errProtocol, key)
+	}
+	f, ok1 := number(flags)
+	id, ok2 := number(cas)
+	if !ok1 || !ok2 || f > 1<<32-1 {
+		return fmt.Errorf("%w: flags %.20q, CAS ID %.40q", errProtocol, flags, cas)
+	}
+	r.item.Key, r.item.Flags, r.cas = c.keys[r.next], uint32(f), id
+	r.next++
+	return r.begin(c, size)
+}
+
+// begin makes room for a value.
+func (r *reader) begin(c *call, size []byte) error {
+	n, ok := number(size)
+	if !ok || n > cache.MaxValue {
+		return fmt.Errorf("%w: a value of %.20q bytes, want at most %d", errProtocol, size, cache.MaxValue)
+	}
+	if r.total += int(n); r.total > maxAnswer {
+		return fmt.Errorf("%w: more than %d bytes at once", errProtocol, maxAnswer)
+	}
+	if c.kind == multi && n <= slabValue {
+		if len(c.slab) < int(n) {
+			c.slab = make([]byte, slabSize)
+		}
+		r.item.Value, c.slab = c.slab[:n:n], c.slab[n:]
+	} else {
+		r.item.Value = make([]byte, n)
+	}
+	r.inValue, r.have = true, 0
+	return nil
+}
+
+// cut gives what is before the first space, and what is after it.
+func cut(b []byte) (word, rest []byte) {
+	if i := bytes.IndexByte(b, ' '); i >= 0 {
+		return b[:i], b[i+1:]
+	}
+	return b, nil
+}
+
+func number(b []byte) (n uint64, ok bool) {
+	if len(b) == 0 || len(b) > 20 {
+		return 0, false
+	}
+	for _, c := range b {
+		d := uint64(c - '0')
+		if d > 9 || n > (1<<64-1-d)/10 {
+			return 0, false
+		}
+		n = n*10 + d
+	}
+	return n, true
+}
