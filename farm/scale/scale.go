@@ -42,6 +42,8 @@ type Input struct {
 	Since    time.Time // since when Past is complete; zero if it is
 	LastUp   time.Time // when the role last grew or shrank by a decision of the policy; zero if never
 	LastDown time.Time
+	Boot     time.Duration // how long launches took of late until the instance served; 0 while that is not known
+	Memory   any           // the Decision.Memory of the last decision; nil at first, and after a restart
 }
 
 // Advice is what a policy wanted at an earlier time.
@@ -55,11 +57,22 @@ type Decision struct {
 	Desired int    // how many instances
 	Raw     int    // what it would be without regard for the past; it is what Input.Past shows later
 	Reason  string // why, in words and figures
+	// Memory is what the policy wants to find in Input.Memory next time. It is a value: the policy makes a new one and leaves
+	// alone what it was given, for a decision may be a dry run.
+	Memory any
+}
+
+// MemoryOf says how far back a policy wants to see its own advice: what its method Memory says, or an hour.
+func MemoryOf(p Policy) time.Duration {
+	if m, ok := p.(interface{ Memory() time.Duration }); ok {
+		return m.Memory()
+	}
+	return time.Hour
 }
 
 // Hold is the decision to leave the role as it is.
 func (in Input) Hold(format string, args ...any) Decision {
-	return Decision{Desired: in.Count, Raw: in.Count, Reason: fmt.Sprintf(format, args...)}
+	return Decision{Desired: in.Count, Raw: in.Count, Reason: fmt.Sprintf(format, args...), Memory: in.Memory}
 }
 
 // Mean is the mean of the samples. It is not ok if there are none, or if fewer than half of the instances that serve

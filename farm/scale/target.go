@@ -56,7 +56,7 @@ func (t Target) Desired(in Input) Decision {
 	case t.Total && in.Ready == 0:
 		// From none, for a load that is counted elsewhere.
 		raw := max(min(int(math.Ceil(min(mean/t.Value, 1e9))), in.Max), in.Min)
-		return Decision{max(raw, in.Count), raw, fmt.Sprintf("%s is %.3g and nothing serves yet, target %.3g an instance: want %d", t.Metric, mean, t.Value, max(raw, in.Count))}
+		return Decision{Desired: max(raw, in.Count), Raw: raw, Reason: fmt.Sprintf("%s is %.3g and nothing serves yet, target %.3g an instance: want %d", t.Metric, mean, t.Value, max(raw, in.Count))}
 	case in.Ready == 0:
 		return in.Hold("nothing serves yet: hold at %d", in.Count)
 	case t.Total:
@@ -72,24 +72,24 @@ func (t Target) Desired(in Input) Decision {
 	why := fmt.Sprintf("%s is %.3g an instance over %d, target %.3g", t.Metric, mean, in.Ready, t.Value)
 	switch {
 	case raw > in.Count:
-		return Decision{raw, raw, fmt.Sprintf("%s: grow from %d to %d", why, in.Count, raw)}
+		return Decision{Desired: raw, Raw: raw, Reason: fmt.Sprintf("%s: grow from %d to %d", why, in.Count, raw)}
 	case raw == in.Count:
-		return Decision{raw, raw, fmt.Sprintf("%s: stay at %d", why, raw)}
+		return Decision{Desired: raw, Raw: raw, Reason: fmt.Sprintf("%s: stay at %d", why, raw)}
 	case in.Ready < in.Count && raw > in.Ready:
-		return Decision{in.Count, raw, fmt.Sprintf("%s: %d are on their way", why, in.Count-in.Ready)}
+		return Decision{Desired: in.Count, Raw: raw, Reason: fmt.Sprintf("%s: %d are on their way", why, in.Count-in.Ready)}
 	}
 	window := t.Memory()
 	if watched := in.Now.Sub(in.Since); !in.Since.IsZero() && watched < window {
-		return Decision{in.Count, raw, fmt.Sprintf("%s: %d would do, but the load has been watched for %v of %v only: stay", why, raw, watched.Round(time.Second), window)}
+		return Decision{Desired: in.Count, Raw: raw, Reason: fmt.Sprintf("%s: %d would do, but the load has been watched for %v of %v only: stay", why, raw, watched.Round(time.Second), window)}
 	}
 	needed := in.highest(window, raw)
 	switch held := min(needed, in.Count); {
 	case held == in.Count:
-		return Decision{held, raw, fmt.Sprintf("%s: %d would do, but %d was needed within %v: stay", why, raw, needed, window)}
+		return Decision{Desired: held, Raw: raw, Reason: fmt.Sprintf("%s: %d would do, but %d was needed within %v: stay", why, raw, needed, window)}
 	case held > raw:
-		return Decision{held, raw, fmt.Sprintf("%s: shrink from %d to %d, which was needed within %v (%d would do)", why, in.Count, held, window, raw)}
+		return Decision{Desired: held, Raw: raw, Reason: fmt.Sprintf("%s: shrink from %d to %d, which was needed within %v (%d would do)", why, in.Count, held, window, raw)}
 	}
-	return Decision{raw, raw, fmt.Sprintf("%s: shrink from %d to %d", why, in.Count, raw)}
+	return Decision{Desired: raw, Raw: raw, Reason: fmt.Sprintf("%s: shrink from %d to %d", why, in.Count, raw)}
 }
 
 func defaultTo[T comparable](v, def T) T {

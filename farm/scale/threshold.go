@@ -47,7 +47,7 @@ func (t Threshold) Desired(in Input) Decision {
 		step, why = -1, fmt.Sprintf("%s is %.3g, below %.3g: shrink from %d to %d", t.Metric, mean, t.Low, in.Count, in.Count-1)
 	}
 	if step == 0 {
-		return Decision{in.Count, in.Count, why}
+		return Decision{Desired: in.Count, Raw: in.Count, Reason: why}
 	}
 	if in.Ready < in.Count && step > 0 {
 		return in.Hold("%s is %.3g, but %d are on their way: hold at %d", t.Metric, mean, in.Count-in.Ready, in.Count)
@@ -60,5 +60,5 @@ func (t Threshold) Desired(in Input) Decision {
 		left := (cool - in.Now.Sub(last)).Round(time.Second)
 		return in.Hold("%s is %.3g, but the cool-down has %v to go: hold at %d", t.Metric, mean, left, in.Count)
 	}
-	return Decision{in.Count + step, in.Count + step, why}
+	return Decision{Desired: in.Count + step, Raw: in.Count + step, Reason: why}
 }
