@@ -99,7 +99,7 @@ type Server struct {
 	names map[string]*zone // by name as text
 	addr  netip.AddrPort
 	any   bool // it listens on all addresses of the machine
-	udp   []*net.UDPConn
+	udp   []udpSocket
 	tcp   *net.TCPListener
 
 	mu      sync.Mutex

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 // Run serves until the context ends, then closes the sockets and the connections and waits for what is under way. It
@@ -35,9 +33,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	var wg sync.WaitGroup
 	failed := make([]error, len(s.udp))
-	for i, conn := range s.udp {
+	for i, socket := range s.udp {
 		wg.Go(func() {
-			failed[i] = s.readUDP(ctx, conn)
+			failed[i] = s.readUDP(ctx, socket)
 			stop()
 		})
 	}
@@ -74,8 +72,8 @@ func (s *Server) Close() error {
 
 func (s *Server) closeSockets() error {
 	var errs []error
-	for _, conn := range s.udp {
-		errs = append(errs, conn.Close())
+	for _, socket := range s.udp {
+		errs = append(errs, socket.Close())
 	}
 	if s.tcp != nil {
 		errs = append(errs, s.tcp.Close())
@@ -119,37 +117,21 @@ func (s *Server) tryListen() error {
 			return err
 		}
 		conn := c.(*net.UDPConn)
-		s.udp = append(s.udp, conn)
 		_ = conn.SetReadBuffer(4 << 20) // as far as the system lets it: a burst that finds no room is lost
 		if s.any {
-			if err := receiveDestination(conn); err != nil {
-				return err
-			}
+			err = receiveDestination(conn)
 		}
+		var socket udpSocket
+		if err == nil {
+			socket, err = newUDPSocket(conn, s.any)
+		}
+		if err != nil {
+			conn.Close()
+			return err
+		}
+		s.udp = append(s.udp, socket)
 	}
 	return nil
-}
-
-// readUDP answers what comes in at one socket until it is closed. A socket that only fails is an error.
-func (s *Server) readUDP(ctx context.Context, conn *net.UDPConn) error {
-	r := newResponder(s.zones)
-	in := make([]byte, dns.MaxMsgSize)
-	var err error
-	for failures := 0; failures < 100; {
-		err = s.oneUDP(conn, r, in)
-		switch {
-		case err == nil:
-			failures = 0
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		default:
-			failures++
-			if !pause(ctx) {
-				return nil
-			}
-		}
-	}
-	return fmt.Errorf("nameserver: reading UDP: %w", err)
 }
 
 // pause keeps a loop from spinning on an error that passes. It reports false when the context has ended.
@@ -162,36 +144,6 @@ func pause(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-func (s *Server) oneUDP(conn *net.UDPConn, r *responder, in []byte) error {
-	if s.any {
-		// The answer must come from the address that the query went to.
-		n, session, err := dns.ReadFromSessionUDP(conn, in)
-		if err != nil {
-			return err
-		}
-		if out := r.respond(in[:n], false); out != nil {
-			_, err = dns.WriteToSessionUDP(conn, out, session)
-		}
-		return closedOnly(err)
-	}
-	n, from, err := conn.ReadFromUDPAddrPort(in)
-	if err != nil {
-		return err
-	}
-	if out := r.respond(in[:n], false); out != nil {
-		_, err = conn.WriteToUDPAddrPort(out, from)
-	}
-	return closedOnly(err)
-}
-
-// closedOnly drops what went wrong in sending one answer: the client asks again.
-func closedOnly(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
 }
 
 // accept takes TCP connections, so many at once, until the listener is closed.

@@ -11,6 +11,15 @@ type node struct {
 	hash uint64
 	kids int     // how many names there are one label below; a node without sets exists because of them (RFC 4592, 2.2.2)
 	sets []rrset // sorted by type
+	one  [1]rrset
+}
+
+// hold makes the sets the node's own. Most names have one: that stands in the node, where a query has it at hand.
+func (n *node) hold(sets []rrset) {
+	if n.sets = sets; len(sets) == 1 {
+		n.one[0] = sets[0]
+		n.sets = n.one[:]
+	}
 }
 
 func (n *node) get(typ uint16) *rrset {
@@ -25,11 +34,12 @@ func (n *node) get(typ uint16) *rrset {
 // table is a persistent hash table of nodes by name: a hash array mapped trie (Phil Bagwell, "Ideal Hash Trees", 2001).
 // A change copies the path to what it changes, O(log n), and all earlier versions stay as they are.
 //
-// Each level takes 5 bits of the hash. Below the last one, names with the same hash stand in one list.
+// Each level takes 6 bits of the hash: what a query costs is the memory that it waits for, level by level. Below the last
+// one, names with the same hash stand in one list.
 type table struct {
-	edit  *edit
-	bits  uint32
+	bits  uint64
 	slots []slot
+	edit  *edit
 }
 
 type slot struct {
@@ -40,10 +50,14 @@ type slot struct {
 // edit marks the tables that one transaction has made, which it may change in place, since nobody else has seen them.
 type edit struct{ _ byte }
 
-const lastShift = 60
+const (
+	levelBits = 6
+	levelMask = 1<<levelBits - 1
+	lastShift = 60
+)
 
 func (t *table) find(hash uint64, name []byte) *node {
-	for shift := 0; t != nil; shift += 5 {
+	for shift := 0; t != nil; shift += levelBits {
 		if shift > lastShift {
 			for _, s := range t.slots {
 				if s.node.name == string(name) {
@@ -52,11 +66,11 @@ func (t *table) find(hash uint64, name []byte) *node {
 			}
 			return nil
 		}
-		bit := uint32(1) << (hash >> shift & 31)
+		bit := uint64(1) << (hash >> shift & levelMask)
 		if t.bits&bit == 0 {
 			return nil
 		}
-		s := t.slots[bits.OnesCount32(t.bits&(bit-1))]
+		s := t.slots[bits.OnesCount64(t.bits&(bit-1))]
 		if s.node != nil {
 			if s.node.hash == hash && s.node.name == string(name) {
 				return s.node
@@ -91,20 +105,20 @@ func (t *table) put(e *edit, shift int, n *node) *table {
 		}
 		return t
 	}
-	bit := uint32(1) << (n.hash >> shift & 31)
-	i := bits.OnesCount32(t.bits & (bit - 1))
+	bit := uint64(1) << (n.hash >> shift & levelMask)
+	i := bits.OnesCount64(t.bits & (bit - 1))
 	switch s := &t.slots; {
 	case t.bits&bit == 0:
 		t.bits |= bit
 		*s = slices.Insert(*s, i, slot{node: n})
 	case (*s)[i].node == nil:
-		(*s)[i].sub = (*s)[i].sub.put(e, shift+5, n)
+		(*s)[i].sub = (*s)[i].sub.put(e, shift+levelBits, n)
 	case (*s)[i].node.name == n.name:
 		(*s)[i].node = n
 	default:
 		var sub *table
-		sub = sub.put(e, shift+5, (*s)[i].node)
-		(*s)[i] = slot{sub: sub.put(e, shift+5, n)}
+		sub = sub.put(e, shift+levelBits, (*s)[i].node)
+		(*s)[i] = slot{sub: sub.put(e, shift+levelBits, n)}
 	}
 	return t
 }
@@ -116,14 +130,14 @@ func (t *table) remove(e *edit, shift int, n *node) *table {
 		t.slots = slices.DeleteFunc(t.slots, func(s slot) bool { return s.node.name == n.name })
 		return t
 	}
-	bit := uint32(1) << (n.hash >> shift & 31)
-	i := bits.OnesCount32(t.bits & (bit - 1))
+	bit := uint64(1) << (n.hash >> shift & levelMask)
+	i := bits.OnesCount64(t.bits & (bit - 1))
 	if t.slots[i].node != nil {
 		t.bits &^= bit
 		t.slots = slices.Delete(t.slots, i, i+1)
 		return t
 	}
-	sub := t.slots[i].sub.remove(e, shift+5, n)
+	sub := t.slots[i].sub.remove(e, shift+levelBits, n)
 	if len(sub.slots) == 1 && sub.slots[0].node != nil {
 		t.slots[i] = slot{node: sub.slots[0].node} // a lone node moves up, so that a table's shape depends on its names only
 	} else {

@@ -135,7 +135,9 @@ func (t *tx) node(name string) *node {
 		up := t.node(parent(name))
 		up.kids++
 	} else {
-		n = &node{name: n.name, hash: n.hash, kids: n.kids, sets: n.sets}
+		old := n
+		n = &node{name: old.name, hash: old.hash, kids: old.kids}
+		n.hold(old.sets)
 	}
 	t.put(n)
 	return n
@@ -161,23 +163,24 @@ func (t *tx) prune(n *node) {
 func (t *tx) set(name string, s rrset) {
 	n := t.node(name)
 	i, found := slices.BinarySearchFunc(n.sets, s.typ, func(s rrset, typ uint16) int { return cmp.Compare(s.typ, typ) })
-	n.sets = slices.Clone(n.sets)
+	sets := slices.Clone(n.sets)
 	cut := 0
 	if s.typ == dns.TypeNS && n != t.apex {
 		cut = 1
 	}
 	switch {
 	case s.n == 0 && found:
-		n.sets = slices.Delete(n.sets, i, i+1)
+		sets = slices.Delete(sets, i, i+1)
 		t.cuts -= cut
 		t.size--
 	case s.n > 0 && found:
-		n.sets[i] = s
+		sets[i] = s
 	case s.n > 0:
-		n.sets = slices.Insert(n.sets, i, s)
+		sets = slices.Insert(sets, i, s)
 		t.cuts += cut
 		t.size++
 	}
+	n.hold(sets)
 	t.prune(n)
 }
 
