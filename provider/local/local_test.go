@@ -215,6 +215,45 @@ func TestStartOfAnUnknownImage(t *testing.T) {
 	assert.Equal(t, provider.Running, find(t, another, i.ID).State, "it was not touched")
 }
 
+// An ID of another kind is that of nothing: what bears it stays as it is.
+func TestIDsHaveKinds(t *testing.T) {
+	c := cloud(t, sleepImage())
+	i := launch(t, c, "t")
+	v, err := c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "v", SizeGB: 1})
+	require.NoError(t, err)
+	s, err := c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "s", Volume: v.ID})
+	require.NoError(t, err)
+	ctx, cancel := testContext(t)
+	defer cancel()
+	for _, id := range []string{v.ID, s.ID} {
+		assert.NoError(t, c.Terminate(ctx, id))
+		assert.NoError(t, c.Stop(ctx, id))
+		assert.ErrorIs(t, c.Start(ctx, id), provider.ErrNotFound)
+		assert.ErrorIs(t, c.AttachVolume(ctx, v.ID, id), provider.ErrNotFound)
+	}
+	for _, id := range []string{i.ID, s.ID} {
+		assert.NoError(t, c.DeleteVolume(ctx, id))
+		assert.ErrorIs(t, c.AttachVolume(ctx, id, i.ID), provider.ErrNotFound)
+		assert.ErrorIs(t, c.DetachVolume(ctx, id), provider.ErrNotFound)
+	}
+	for _, id := range []string{i.ID, v.ID} {
+		assert.NoError(t, c.DeleteSnapshot(ctx, id))
+	}
+	for _, id := range []string{i.ID, v.ID, s.ID} {
+		assert.DirExists(t, c.Dir(id))
+	}
+	volumes, err := c.Volumes(ctx, nil)
+	require.NoError(t, err)
+	require.Len(t, volumes, 1)
+	assert.Equal(t, v.SizeGB, volumes[0].SizeGB)
+	snapshots, err := c.Snapshots(ctx, nil)
+	require.NoError(t, err)
+	require.Len(t, snapshots, 1)
+	assert.Equal(t, v.ID, snapshots[0].Volume)
+	assert.Equal(t, provider.Running, find(t, c, i.ID).State)
+	assert.NotEmpty(t, testenv.Processes(i.ID))
+}
+
 func TestIDsAreNoPaths(t *testing.T) {
 	c := cloud(t, sleepImage())
 	const id = "../../etc"

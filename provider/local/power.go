@@ -90,11 +90,11 @@ func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 	}
 	defer unlock()
 	r, err := get[instance](c.store, id)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Phase.gone() {
+		return gone
+	}
 	if err != nil {
 		return fail(op, id, err)
-	}
-	if r.Phase.gone() {
-		return gone
 	}
 	if _, ok := c.opts.Images[r.Launch.Image]; !ok {
 		return provider.Errorf(op, id, provider.ErrInvalid, "Image is %q, which this program does not have", r.Launch.Image)

@@ -172,6 +172,9 @@ func (c *Cloud) DeleteSnapshot(ctx context.Context, id string) error {
 	if err := ctx.Err(); err != nil {
 		return fail(op, id, err)
 	}
+	if !(snapshot{}).is(id) {
+		return nil
+	}
 	unlock, err := c.store.lock(ctx, id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

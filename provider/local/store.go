@@ -78,9 +78,20 @@ type snapshot struct {
 	Ready   bool
 }
 
+// record is what is kept in a file of its own.
+type record interface {
+	key() string
+	// is reports whether an ID is that of a record of this kind.
+	is(id string) bool
+}
+
 func (r instance) key() string { return r.ID }
 func (r volume) key() string   { return r.ID }
 func (r snapshot) key() string { return r.ID }
+
+func (instance) is(id string) bool { return strings.HasPrefix(id, kindInstance) }
+func (volume) is(id string) bool   { return strings.HasPrefix(id, kindVolume) }
+func (snapshot) is(id string) bool { return strings.HasPrefix(id, kindSnapshot) }
 
 // Kinds of records, as the first letter of an ID.
 const (
@@ -143,9 +154,9 @@ func (s store) has(id string) bool {
 	return err == nil
 }
 
-// get reads a record, or gives an error that is fs.ErrNotExist.
-func get[T any](s store, id string) (r T, err error) {
-	if id == "" || strings.ContainsAny(id, "/\x00") {
+// get reads a record, or gives an error that is fs.ErrNotExist. The ID of a thing of another kind is that of nothing.
+func get[T record](s store, id string) (r T, err error) {
+	if !r.is(id) || strings.ContainsAny(id, "/\x00") {
 		return r, fs.ErrNotExist
 	}
 	data, err := os.ReadFile(s.file(id, ".json"))
@@ -159,7 +170,7 @@ func get[T any](s store, id string) (r T, err error) {
 }
 
 // list reads all records of a kind, sorted by ID.
-func list[T any](s store, kind string) ([]T, error) {
+func list[T record](s store, kind string) ([]T, error) {
 	files, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, err
@@ -184,7 +195,7 @@ func list[T any](s store, kind string) ([]T, error) {
 
 // put writes a record so that a reader, or a machine that loses its power, sees the old one or the new one. A volume or a
 // snapshot is not forgotten once that has been acknowledged; of instances, a loss of power leaves nothing that runs.
-func (s store) put(r interface{ key() string }) error {
+func (s store) put(r record) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err

@@ -166,6 +166,12 @@ func (c *Cloud) showVolume(v volume, all []instance) provider.Volume {
 // image is told of it at the next start.
 func (c *Cloud) AttachVolume(ctx context.Context, vol, inst string) error {
 	const op = "AttachVolume"
+	if !(volume{}).is(vol) {
+		return provider.Errorf(op, vol, provider.ErrNotFound, "there is no such volume")
+	}
+	if !(instance{}).is(inst) {
+		return provider.Errorf(op, vol, provider.ErrNotFound, "there is no instance %q, or it is terminated", inst)
+	}
 	unlock, err := c.store.lock(ctx, inst)
 	if errors.Is(err, fs.ErrNotExist) {
 		return provider.Errorf(op, vol, provider.ErrNotFound, "there is no instance %q, or it is terminated", inst)
@@ -267,6 +273,9 @@ func (c *Cloud) DeleteVolume(ctx context.Context, vol string) error {
 	const op = "DeleteVolume"
 	if err := ctx.Err(); err != nil {
 		return fail(op, vol, err)
+	}
+	if !(volume{}).is(vol) {
+		return nil
 	}
 	unlock, err := c.store.lock(ctx, vol)
 	if errors.Is(err, fs.ErrNotExist) {
