@@ -88,6 +88,9 @@ var errStopped = errors.New("test stops")
 func counted(y *tally, name, expr string, takes time.Duration) cronlock.Job {
 	return cronlock.Job{Name: name, Schedule: cronlock.MustParse(expr), Run: func(ctx context.Context, r cronlock.Run) error {
 		y.run(ctx, r.Claim)
+		if takes == 0 { // without a timer: thousands that are due at once have crashed the race detector's runtime
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -142,6 +142,9 @@ func (f *fleet) start(i int) error {
 	if err != nil {
 		return err
 	}
+	if _, err := cmd.StdinPipe(); err != nil { // breaks when this process dies
+		return err
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -83,6 +84,10 @@ func be(text string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
+	go func() { // the parent holds the other end for as long as it lives
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
+	}()
 	ctx := context.Background()
 	client, err := zookeeper.Open(ctx, zookeeper.Options{Servers: c.Servers, Timeout: c.Options.Timeout, Root: "/bench", Dial: c.dial})
 	if err != nil {
