@@ -72,8 +72,8 @@ func TestClientTokens(t *testing.T) {
 
 func TestYoung(t *testing.T) {
 	p := ec2(t, faultproxy.Young(300*time.Millisecond))
-	call(t, p, "Action", "RunInstances")
 	began := time.Now()
+	call(t, p, "Action", "RunInstances")
 	for {
 		_, list := call(t, p, "Action", "DescribeInstances")
 		code, body := call(t, p, "Action", "TerminateInstances", "InstanceId.1", "i-1")

@@ -201,7 +201,7 @@ func TestTokenOfTerminated(t *testing.T) {
 
 // A young instance that EC2 does not know yet is not gone.
 func TestYoungInstanceIsNotGone(t *testing.T) {
-	cloud, _ := canned(t, func(r faultproxy.Request) faultproxy.Fault {
+	answer := func(r faultproxy.Request) faultproxy.Fault {
 		switch r.Operation {
 		case "RunInstances":
 			return xml(`<RunInstancesResponse><instancesSet><item><instanceId>i-1</instanceId><launchTime>%s</launchTime></item></instancesSet></RunInstancesResponse>`,
@@ -210,7 +210,10 @@ func TestYoungInstanceIsNotGone(t *testing.T) {
 			return xml(`<DescribeInstancesResponse><reservationSet></reservationSet></DescribeInstancesResponse>`)
 		}
 		return faultproxy.AWSError(r.Service, 400, "InvalidInstanceID.NotFound", "The instance ID 'i-1' does not exist")
-	})
+	}
+	p := faultproxy.New(t, faultproxy.Options{Targets: map[string]string{"aws": "http://127.0.0.1:1"}, Name: faultproxy.AWS})
+	p.SetFault(answer)
+	cloud := newCloud(t, p.URL("aws"), ec2.Options{ListLag: time.Hour})
 	_, err := cloud.Launch(t.Context(), good)
 	require.NoError(t, err)
 	for name, call := range map[string]func(context.Context, string) error{
@@ -221,7 +224,12 @@ func TestYoungInstanceIsNotGone(t *testing.T) {
 		require.NotErrorIs(t, err, provider.ErrNotFound, name)
 	}
 	require.NoError(t, cloud.Terminate(t.Context(), "i-2"), "an unknown one is gone")
-	require.Eventually(t, func() bool { return cloud.Terminate(t.Context(), "i-1") == nil }, time.Minute, 10*time.Millisecond)
+
+	hasty, _ := canned(t, answer)
+	_, err = hasty.Launch(t.Context(), good)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return hasty.Terminate(t.Context(), "i-1") == nil }, time.Minute, 10*time.Millisecond,
+		"it is gone when the lists have caught up")
 }
 
 // What is asked of EC2: a request signed and filtered, with the token, the tags and the session tokens for metadata.

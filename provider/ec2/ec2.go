@@ -190,6 +190,16 @@ func until(ctx context.Context, look func() (bool, error)) error {
 	}
 }
 
+// within is until for what is shown after Options.ListLag at the latest, if at all.
+func (c *Cloud) within(ctx context.Context, look func() (bool, error)) error {
+	end := time.Now().Add(c.opts.ListLag)
+	return until(ctx, func() (bool, error) {
+		late := time.Now().After(end)
+		done, err := look()
+		return done || late, err
+	})
+}
+
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

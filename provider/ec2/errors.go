@@ -123,6 +123,9 @@ func (c *Cloud) fail(ctx context.Context, op, id string, does bool, err error) e
 		e.Kind = kindOf(api.ErrorCode())
 		e.Err = &cause{cut(api.ErrorCode() + ": " + api.ErrorMessage()), err}
 		e.RetryAfter = retryAfter(err, e.Kind)
+		if code := status(err); e.Kind == nil && (code == 401 || code == 403) {
+			e.Kind = provider.ErrAuth // a gateway in between has an error of its own
+		}
 		// The server's own fault may strike after it has done what was asked.
 		if e.Kind == nil && does && status(err) >= 500 {
 			e.Kind = provider.ErrAmbiguous

@@ -44,13 +44,21 @@ func (c *Cloud) Launch(ctx context.Context, l provider.Launch) (provider.Instanc
 	repeated := !t.doubtful.IsZero()
 	t.doubtful = time.Now() // the token has been used
 	out, err := c.ec2.RunInstances(ctx, in)
-	switch codeOf(err) {
+	switch code := codeOf(err); code {
 	case "IdempotentParameterMismatch", "IdempotentInstanceTerminated":
-		there, lookErr := c.tokenHolder(ctx, l.Token)
+		// It may be so young that it is not shown yet.
+		lookErr := c.within(ctx, func() (bool, error) {
+			there, err = c.tokenHolder(ctx, l.Token)
+			return there != nil, err
+		})
+		if lookErr == nil && there != nil && code == "IdempotentParameterMismatch" {
+			_, was := instance(there)
+			return provider.Instance{}, mismatch(op, l.Token, was, l)
+		}
 		if lookErr != nil || there != nil {
 			return c.met(ctx, l, there, lookErr)
 		}
-		return provider.Instance{}, invalid(op, l.Token, "Token was used for another launch, of an instance that is listed no more: %s", codeOf(err))
+		return provider.Instance{}, invalid(op, l.Token, "Token was used for another launch, of an instance that is listed no more: %s", code)
 	}
 	if err != nil {
 		return provider.Instance{}, c.launchFailed(ctx, l, placement, err)

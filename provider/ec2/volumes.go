@@ -62,12 +62,15 @@ func (c *Cloud) CreateVolume(ctx context.Context, s provider.VolumeSpec) (provid
 func (c *Cloud) volumeMismatch(ctx context.Context, s provider.VolumeSpec) error {
 	const op = "CreateVolume"
 	var found []labels
-	err := c.describeVolumes(ctx, filters(map[string]string{TagToken: s.Token}), func(v *types.Volume) { found = append(found, read(v.Tags)) })
+	err := c.within(ctx, func() (bool, error) { // it may be so young that it is not shown yet
+		err := c.describeVolumes(ctx, filters(map[string]string{TagToken: s.Token}), func(v *types.Volume) { found = append(found, read(v.Tags)) })
+		return len(found) > 0, err
+	})
 	if err != nil {
 		return c.fail(ctx, op, s.Token, reads, err)
 	}
 	if len(found) == 0 {
-		return invalid(op, s.Token, "Token was used for another request, for a volume that is listed no more or not yet")
+		return invalid(op, s.Token, "Token was used for another request, for a volume that is listed no more")
 	}
 	return mismatch(op, s.Token, found[0], s)
 }
