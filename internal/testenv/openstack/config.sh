@@ -116,7 +116,7 @@ write_config() {
 	local host
 	for host in alpha beta; do
 		{
-			common "my_ip = $HOST" "host = $host" "compute_driver = agentless_nova.Driver" "enabled_apis = osapi_compute" \
+			common "my_ip = $HOST" "host = $host" "compute_driver = agentless.Driver" "enabled_apis = osapi_compute" \
 				"osapi_compute_listen = $HOST" "osapi_compute_listen_port = $NOVA" "osapi_compute_workers = 1" \
 				"vif_plugging_is_fatal = false" "vif_plugging_timeout = 0" "reclaim_instance_interval = 0" \
 				"sync_power_state_interval = -1" "report_interval = 5" "service_down_time = 120" "shutdown_timeout = 1"
@@ -133,6 +133,7 @@ write_config() {
 				workers = 1
 				[scheduler]
 				workers = 1
+				discover_hosts_in_cells_interval = 5
 				[quota]
 				instances = 100
 				cores = 100

@@ -104,6 +104,7 @@ start() {
 	mkdir -p "$DIR"
 	chmod 700 "$DIR"
 	umask 077
+	cd "$DIR" # python looks for modules where it is started
 	mkdir -p "$DIR"/{etc,log,run,images,locks,mysql,rabbit,keys,credential,certs,named,state}
 	export HOME=$DIR LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$HERE/agentless
 	if [ ! -s "$DIR/password" ]; then
@@ -140,15 +141,18 @@ start() {
 	api placement $PLACEMENT /usr/bin/placement-api 1
 	await $KEYSTONE
 	# The catalog comes first: the scheduler reads it when it starts.
-	SCALR_PASSWORD=$PASSWORD /usr/bin/python3 "$HERE/fixtures.py" catalog
+	SCALR_PASSWORD=$PASSWORD /usr/bin/python3 "$HERE/populate.py" catalog
 
 	python_main glance glance.cmd.api glance
 	background neutron neutron-server --config-file "$etc/neutron.conf"
 	python_main nova-api nova.cmd.api_os_compute nova-alpha
 	python_main nova-conductor nova.cmd.conductor nova-alpha
 	python_main nova-scheduler nova.cmd.scheduler nova-alpha
-	python_main nova-alpha nova.cmd.compute nova-alpha
-	python_main nova-beta nova.cmd.compute nova-beta
+	# Nova looks for drivers in its own package.
+	local compute="import sys, agentless_nova; sys.modules['nova.virt.agentless'] = agentless_nova; from nova.cmd.compute import main; main()" zone
+	for zone in alpha beta; do
+		background nova-$zone /usr/bin/python3 -c "$compute" --config-file "$etc/nova-$zone.conf"
+	done
 	python_main cinder-api cinder.cmd.api cinder
 	python_main cinder-scheduler cinder.cmd.scheduler cinder
 	python_main cinder-volume cinder.cmd.volume cinder
@@ -168,17 +172,7 @@ start() {
 	background designate-mdns designate-mdns --config-file "$etc/designate.conf"
 	background designate-worker designate-worker --config-file "$etc/designate.conf"
 	background designate-producer designate-producer --config-file "$etc/designate.conf"
-	if [ ! -e "$DIR/complete" ]; then
-		local n hosts
-		for n in $(seq 1 60); do
-			nova-manage --config-file "$etc/nova-alpha.conf" cell_v2 discover_hosts >/dev/null 2>&1 || true
-			hosts=$(nova-manage --config-file "$etc/nova-alpha.conf" cell_v2 list_hosts 2>/dev/null || true)
-			case $hosts in *alpha*beta* | *beta*alpha*) break ;; esac
-			[ $n -lt 60 ] || fail "the compute hosts have not come up: see $DIR/log/nova-alpha.log"
-			sleep 1
-		done
-	fi
-	SCALR_PASSWORD=$PASSWORD /usr/bin/python3 "$HERE/fixtures.py" all
+	SCALR_PASSWORD=$PASSWORD /usr/bin/python3 "$HERE/populate.py" all
 	touch "$DIR/complete" "$DIR/run/up"
 	say "is up"
 }

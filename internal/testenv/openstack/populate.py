@@ -20,7 +20,8 @@ ENDPOINTS = {
 }
 
 
-def call(method, url, body=None, token=None, raw=None, **headers):
+def call(method, url, body=None, token=None, raw=None, patient=(), **headers):
+    """Makes a request, again while the service fails or answers one of the patient statuses: it has just been started."""
     data = raw if raw is not None else json.dumps(body).encode() if body is not None else None
     headers.setdefault("Content-Type", "application/json")
     if token:
@@ -32,7 +33,7 @@ def call(method, url, body=None, token=None, raw=None, **headers):
                 text = reply.read()
                 return (json.loads(text) if text else None), reply.headers
         except urllib.error.HTTPError as e:
-            if e.code < 500 or patience == 59:
+            if e.code < 500 and e.code not in patient or patience == 59:
                 raise SystemExit(f"{method} {url}: {e.code} {e.read().decode()[:500]}")
         except urllib.error.URLError as e:
             if patience == 59:
@@ -48,14 +49,18 @@ def sign_in(project):
 
 
 TOKEN = sign_in("admin")
+LISTS = {}
 
 
 def ensure(at, kind, plural, find, **attributes):
     """Makes a thing unless one that has the same to find it by is listed, and gives it."""
-    for x in call("GET", at, token=TOKEN)[0][plural]:
+    if at not in LISTS:
+        LISTS[at] = call("GET", at, token=TOKEN)[0][plural]
+    for x in LISTS[at]:
         if all(x.get(k) == attributes[k] for k in find):
             return x
-    return call("POST", at, {kind: attributes}, TOKEN)[0][kind]
+    LISTS[at].append(call("POST", at, {kind: attributes}, TOKEN)[0][kind])
+    return LISTS[at][-1]
 
 
 def catalog():
@@ -119,7 +124,8 @@ def compute():
     for zone in ("alpha", "beta"):
         a = ensure(url + "/os-aggregates", "aggregate", "aggregates", ["name"], name=zone, availability_zone=zone)
         if zone not in (a.get("hosts") or []):
-            call("POST", f"{url}/os-aggregates/{a['id']}/action", {"add_host": {"host": zone}}, TOKEN)
+            call("POST", f"{url}/os-aggregates/{a['id']}/action", {"add_host": {"host": zone}}, TOKEN,
+                 patient=(404,))
 
 
 def images():
