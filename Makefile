@@ -6,7 +6,7 @@ FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test servers check fuzz bench
+.PHONY: test servers check fuzz bench chaos
 
 # test installs what is missing, when it may, and runs every test, one package after another: the servers are to have the
 # machine to themselves. Without the servers their tests skip, and say why.
@@ -37,3 +37,8 @@ fuzz:
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
+
+# chaos hurts real servers for ten minutes, or as long as CHAOS says. The tests have a short form.
+CHAOS ?= 10m
+chaos: servers
+	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover
