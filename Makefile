@@ -6,7 +6,7 @@ FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test test-openstack servers check fuzz bench chaos
+.PHONY: test test-openstack servers check fuzz bench chaos chaos-cron chaos-failover
 
 # test installs what is missing, when it may, and runs every test, one package after another: the servers are to have the
 # machine to themselves. Without the servers their tests skip, and say why.
@@ -44,9 +44,12 @@ fuzz:
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
 
-# chaos is the long form of cron's tests: half an hour of faults on real ensembles, and schedules in every time zone.
+# chaos is the long form of the tests that hurt real servers. The tests have short forms.
+chaos: chaos-cron chaos-failover
+
 CRON = go run ./internal/bench/cron
-chaos: servers
+# An hour of faults on real ZooKeeper ensembles, and schedules in every time zone.
+chaos-cron: servers
 	CRON_TIMES=100 go test -count 1 -timeout 20m -v -run 'FollowerOnly|LostAnswers' ./cronlock/zookeeper
 	CRON_TIMES=10 go test -count 1 -v -run LeaderKill ./cronlock/zookeeper
 	CRON_LONG=25 go test -count 1 -run TestScheduleEqualsOracle ./cronlock
@@ -56,3 +59,8 @@ chaos: servers
 	$(CRON) -for 160s -every 1s -takes 0s -faults outage
 	$(CRON) -runners 50 -jobs 10000 -every 10m -timeout 10s -faults none
 	cd internal/bench/gocron && go test -v -count 1 .
+
+# Databases are hurt for ten minutes, or as long as CHAOS says.
+CHAOS ?= 10m
+chaos-failover: servers
+	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover

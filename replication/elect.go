@@ -278,27 +278,11 @@ func (d *decider) promotion(l lost, candidates []*fact) {
 		return
 	}
 	fenced, unfenced := d.fence(l, best)
-	if !fenced {
+	stops := slices.ContainsFunc(d.out.steps, func(s Step) bool { return s.Kind == StepStop })
+	if !fenced && !stops {
 		return
 	}
-	ready := best.drained || best.status().Source == ""
-	if !ready {
-		d.step(StepDrain, best, "", "it has most of what %s had, and is to apply all of it", cmp.Or(l.name, "the primary"))
-	}
-	for _, f := range d.members {
-		st := f.status()
-		if f == best || !d.counts(f) || st.Source == "" || st.Empty || f.drained {
-			continue
-		}
-		switch {
-		case unfenced && d.c.Policy == Durability: // whoever is drained acknowledges nothing to a primary that wakes
-			d.step(StepDrain, f, "", "%s may still run, and must find nobody to acknowledge its writes", l.name)
-			ready = false
-		case d.contains(best.status().Received, st.Received):
-			d.step(StepDrain, f, "", "%s is to be promoted, and can be followed by who has applied all that it has received", best.ID)
-		}
-	}
-	if !ready {
+	if !d.drain(l, best, unfenced) || !fenced {
 		return
 	}
 	d.addPromote(best, "%s", reason(l))
@@ -409,6 +393,29 @@ func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
 
 // majority reports whether the Manager and the members that it sees are more than half of all of them.
 func (d *decider) majority() bool { return 2*(d.seen()+1) > d.expected+1 }
+
+// drain plans for the candidate and those who will follow it to apply what they have received, which may be done while the
+// old primary is being stopped. It reports whether the candidate may be promoted.
+func (d *decider) drain(l lost, best *fact, unfenced bool) bool {
+	ready := best.drained || best.status().Source == ""
+	if !ready {
+		d.step(StepDrain, best, "", "it has most of what %s had, and is to apply all of it", cmp.Or(l.name, "the primary"))
+	}
+	for _, f := range d.members {
+		st := f.status()
+		if f == best || !d.counts(f) || st.Source == "" || st.Empty || f.drained {
+			continue
+		}
+		switch {
+		case unfenced && d.c.Policy == Durability: // whoever is drained acknowledges nothing to a primary that wakes
+			d.step(StepDrain, f, "", "%s may still run, and must find nobody to acknowledge its writes", l.name)
+			ready = false
+		case d.contains(best.status().Received, st.Received):
+			d.step(StepDrain, f, "", "%s is to be promoted, and can be followed by who has applied all that it has received", best.ID)
+		}
+	}
+	return ready
+}
 
 // attach plans for the replicas to follow the member that is being promoted, so that its first write finds them there.
 func (d *decider) attach(heir *fact) {

@@ -71,15 +71,21 @@ func (s *server) follow(ctx context.Context, p *server, m, primary replication.M
 	if err := p.ensureReplicationUser(ctx); err != nil {
 		return who(err)
 	}
-	if l, err = s.settle(ctx, l); err != nil {
+	drained, err := s.isDrained(ctx, l)
+	if err != nil {
 		return err
 	}
-	// Again, since it may have taken writes until now or had more in its relay logs, and the primary has gone on.
-	if pl, err = p.status(ctx); err != nil {
-		return who(err)
-	}
-	if err := checkHistory(l, pl, primary); err != nil {
-		return err
+	if !drained {
+		if l, err = s.settle(ctx, l); err != nil {
+			return err
+		}
+		// Again, since it may have taken writes until now or had more in its relay logs, and the primary has gone on.
+		if pl, err = p.status(ctx); err != nil {
+			return who(err)
+		}
+		if err := checkHistory(l, pl, primary); err != nil {
+			return err
+		}
 	}
 	if err := s.attach(ctx, l, primary.Addr); err != nil {
 		return err
@@ -140,6 +146,20 @@ func checkHistory(l, pl look, primary replication.Member) error {
 		pl.applied.public())
 }
 
+// isDrained reports whether it receives nothing and its SQL thread has applied everything that the relay logs hold.
+func (s *server) isDrained(ctx context.Context, l look) (bool, error) {
+	for _, c := range l.channels {
+		if c.io != "No" || c.sql != "Yes" || !isIdle(c.state) {
+			return false, nil
+		}
+	}
+	if len(l.channels) == 0 || !l.on("read_only") || !l.applied.holds(l.received) {
+		return false, nil
+	}
+	busy, err := s.busyWorkers(ctx)
+	return !busy, err
+}
+
 // settle applies what lies in relay logs, since attaching deletes them. Relay logs that the server itself cannot read are
 // given up: the primary has what they held, as far as the member told.
 func (s *server) settle(ctx context.Context, l look) (look, error) {
@@ -171,9 +191,6 @@ func (s *server) attach(ctx context.Context, l look, addr string) error {
 	if at := l.applied.plain(); at != l.slavePos.plain() {
 		statements = append(statements, "SET GLOBAL gtid_slave_pos = "+quote(at))
 	}
-	if err := s.exec(ctx, strings.Join(statements, "; ")); err != nil {
-		return err
-	}
 	host, port, _ := net.SplitHostPort(addr)
 	c := s.engine.config
 	change := fmt.Sprintf("CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s, "+
@@ -182,10 +199,10 @@ func (s *server) attach(ctx context.Context, l look, addr string) error {
 	if c.TLS != nil {
 		change += ", MASTER_SSL=1, MASTER_SSL_VERIFY_SERVER_CERT=0"
 	}
-	if err := s.exec(ctx, change); err != nil {
-		return fmt.Errorf("CHANGE MASTER TO %s: %w", addr, err)
+	if err := s.exec(ctx, strings.Join(append(statements, change, "START SLAVE"), "; ")); err != nil {
+		return fmt.Errorf("attaching it to %s: %w", addr, err)
 	}
-	return s.exec(ctx, "START SLAVE")
+	return nil
 }
 
 // awaitSource waits until the primary has accepted the replica, refused it, or cannot be reached.

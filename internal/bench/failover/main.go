@@ -6,7 +6,8 @@
 // In each run the primary meets a fault: it is killed, hangs (SIGSTOP), is cut off from everybody but some clients
 // (partition), or is killed while its replicas have received transactions that they have not applied (lag). In mode mixed
 // each run draws one of these. In mode manager the Manager is cut off from the primary, and nothing may happen; in mode
-// switchover the primary changes as planned; in mode reads, each run is a write and a read of one session.
+// switchover the primary changes as planned; in mode reads, each run is a write and a read of one session. In mode chaos
+// each run draws from more: replicas that die too, Managers that are killed in the middle of a recovery.
 //
 // ms are from the fault to the first row that the new primary has acknowledged through the pool; in mode switchover they are
 // the longest time without an acknowledgement. Acked are the rows that were acknowledged, also to an application that writes
@@ -26,6 +27,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/scalr-go/scalr/replication"
 )
@@ -33,18 +35,20 @@ import (
 // options are the flags.
 type options struct {
 	runs    int
+	time    time.Duration
 	mode    string
 	policy  replication.Policy
 	writers int
 	json    bool
 }
 
-var modes = []string{"kill", "hang", "partition", "lag", "mixed", "manager", "switchover", "reads"}
+var modes = []string{"kill", "hang", "partition", "lag", "mixed", "manager", "switchover", "reads", "chaos"}
 
 func main() {
 	var o options
 	var policy string
 	flag.IntVar(&o.runs, "runs", 10, "how many")
+	flag.DurationVar(&o.time, "for", 0, "begin no further run after this time")
 	flag.StringVar(&o.mode, "mode", "kill", fmt.Sprint(modes))
 	flag.StringVar(&policy, "policy", "durability", "availability or durability")
 	flag.IntVar(&o.writers, "writers", 4, "writers that use the pool")
@@ -80,7 +84,7 @@ func check(ok bool, format string, args ...any) error {
 
 // needsNetwork reports whether the mode cuts connections, which is done in a network of its own.
 func needsNetwork(mode string) bool {
-	return mode == "partition" || mode == "mixed" || mode == "manager"
+	return mode == "chaos" || mode == "partition" || mode == "mixed" || mode == "manager"
 }
 
 // bench stands in for a test, so that testenv can run its servers: clean-ups run at the end.
@@ -120,8 +124,16 @@ func run(o options) (err error) {
 	}()
 	f := begin(b, o)
 	sum := summary{Summary: true, Mode: o.mode, Policy: o.policy.String()}
+	began := time.Now()
 	for i := range o.runs {
-		r, err := f.run(ctx, i)
+		if o.time > 0 && time.Since(began) > o.time {
+			break
+		}
+		run := f.run
+		if o.mode == "chaos" {
+			run = f.chaos
+		}
+		r, err := run(ctx, i)
 		if err != nil {
 			f.tell()
 			return fmt.Errorf("run %d: %w", i+1, err)
@@ -133,7 +145,7 @@ func run(o options) (err error) {
 	}
 	sum.finish()
 	print(sum)
-	return nil
+	return sum.verdict()
 }
 
 func print(v any) {
@@ -206,6 +218,16 @@ func (s *summary) add(r result) {
 func (s *summary) finish() {
 	s.MedianMs, s.MaxMs = middle(s.ms)
 	s.RejoinMs, s.RejoinMax = middle(s.rejoin)
+}
+
+// verdict is nil unless something happened that never may.
+func (s *summary) verdict() error {
+	return errors.Join(
+		check(s.TwoWrite == 0, "%d rows were acknowledged by a second primary", s.TwoWrite),
+		check(s.Lost == 0 || s.Policy != "durability", "%d acknowledged rows are lost under durability", s.Lost),
+		check(s.NoVerdict == 0, "%d recoveries have no verdict", s.NoVerdict),
+		check(s.BadVerdict == 0, "%d verdicts promise more than is true", s.BadVerdict),
+		check(s.Stale == 0, "%d reads are stale", s.Stale))
 }
 
 func middle(values []float64) (median, highest float64) {

@@ -22,9 +22,8 @@ func enterNetwork() int {
 		return 1
 	}
 	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Env = append(os.Environ(), mark+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	separate(cmd)
 	err = cmd.Run()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
@@ -34,6 +33,13 @@ func enterNetwork() int {
 		return 1
 	}
 	return 0
+}
+
+// separate gives a command a network of its own.
+func separate(cmd *exec.Cmd) bool {
+	cmd.Env = append(os.Environ(), mark+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	return true
 }
 
 // setUp makes the namespace's loopback work, and rules come before its local addresses.

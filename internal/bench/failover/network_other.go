@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 )
 
 func apart() bool { return false }
@@ -14,6 +15,8 @@ func enterNetwork() int {
 	fmt.Fprintln(os.Stderr, "cutting connections needs a network namespace, which only Linux has")
 	return 1
 }
+
+func separate(*exec.Cmd) bool { return false }
 
 func setUp() error { return errors.ErrUnsupported }
 

@@ -36,13 +36,15 @@ func from(ip string) func(ctx context.Context, network, addr string) (net.Conn, 
 
 // fixture is the servers, their Manager, and the application's pool.
 type fixture struct {
-	b       *bench
-	o       options
-	nodes   []*testenv.Server
-	engine  *mysql.Engine
-	manager *replication.Manager
-	pool    *pool.DB
-	direct  map[string]*sql.DB // by ID: the administrator's
+	b          *bench
+	o          options
+	nodes      []*testenv.Server
+	engine     *mysql.Engine
+	members    []replication.Member
+	manager    *replication.Manager
+	endManager func()
+	pool       *pool.DB
+	direct     map[string]*sql.DB // by ID: the administrator's
 
 	mu     sync.Mutex
 	events []scalr.Event
@@ -76,23 +78,12 @@ func begin(b *bench, o options) *fixture {
 	var err error
 	f.engine, err = mysql.New(config)
 	must(b, err)
-	f.manager, err = replication.New(replication.Config{Name: "bench/db", Engine: f.engine, Policy: o.policy, Recoveries: 1000,
-		Events: func(e scalr.Event) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.events = append(f.events, e)
-		}})
-	must(b, err)
-	var members []replication.Member
 	for i, n := range f.nodes {
-		members = append(members, replication.Member{ID: id(i), Addr: n.Addr, Machine: n.ID, Fence: n.Stop})
+		f.members = append(f.members, replication.Member{ID: id(i), Addr: n.Addr, Machine: n.ID, Fence: n.Stop})
 		f.direct[id(i)] = f.open(n.Addr, config.User, config.Password)
 	}
-	f.manager.SetMembers(members, 3)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f.manager.Run(ctx) }()
-	b.Cleanup(func() { cancel(); <-done })
+	f.runManager()
+	b.Cleanup(func() { f.endManager() })
 	must(b, f.whole(b.ctx))
 	for _, statement := range []string{"CREATE SCHEMA app", "CREATE TABLE app.t (i BIGINT PRIMARY KEY, v VARCHAR(100))"} {
 		_, err := f.direct[f.primary()].ExecContext(b.ctx, "SET sql_log_bin = 1; "+statement)
@@ -102,11 +93,40 @@ func begin(b *bench, o options) *fixture {
 	c.User, c.Passwd, c.DialFunc = appUser, appPassword, from(clientIP)
 	client, err := mysql.NewClient(c)
 	must(b, err)
-	f.pool, err = pool.Open(pool.Config{Driver: client, Manager: f.manager})
+	pc := pool.Config{Driver: client, Manager: f.manager}
+	if o.mode == "chaos" {
+		pc = pool.Config{Driver: client, Interval: 200 * time.Millisecond, Wait: time.Minute}
+		for _, n := range f.nodes {
+			pc.Addrs = append(pc.Addrs, n.Addr)
+		}
+	}
+	f.pool, err = pool.Open(pc)
 	must(b, err)
 	f.pool.Writer.SetMaxIdleConns(o.writers)
 	b.Cleanup(func() { f.pool.Close() })
 	return f
+}
+
+// runManager runs a Manager that knows nothing yet.
+func (f *fixture) runManager() {
+	m, err := replication.New(replication.Config{Name: "bench/db", Engine: f.engine, Policy: f.o.policy, Recoveries: 1000,
+		Events: func(e scalr.Event) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.events = append(f.events, e)
+		}})
+	must(f.b, err)
+	m.SetMembers(f.members, len(f.members))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	f.manager, f.endManager = m, sync.OnceFunc(func() { cancel(); <-done })
+}
+
+// restartManager ends the Manager in whatever it does, and runs another one.
+func (f *fixture) restartManager() {
+	f.endManager()
+	f.runManager()
 }
 
 // open connects without the pool.
@@ -147,6 +167,10 @@ func (f *fixture) tell() {
 	}
 	t, _ := f.manager.Topology()
 	f.b.Logf("%+v", t)
+	for i, n := range f.nodes {
+		lines := strings.Split(n.Output(), "\n")
+		f.b.Logf("%s:\n%s", id(i), strings.Join(lines[max(0, len(lines)-60):], "\n"))
+	}
 }
 
 // until waits for a condition.
@@ -174,6 +198,25 @@ func (f *fixture) whole(ctx context.Context) error {
 			}
 		}
 		return well == len(f.nodes)
+	})
+}
+
+// tend is whole, but starts servers that have died by themselves, as a farm does: some MariaDB 10.11 crash now and then when
+// a replica that has just started attaches.
+func (f *fixture) tend(ctx context.Context) error {
+	var next time.Time
+	return until(ctx, "the set is whole", func() bool {
+		if time.Now().After(next) {
+			for _, n := range f.nodes {
+				if err := n.Start(ctx); err != nil {
+					f.b.Logf("%v", err)
+				}
+			}
+			next = time.Now().Add(3 * time.Second)
+		}
+		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+		defer cancel()
+		return f.whole(short) == nil
 	})
 }
 

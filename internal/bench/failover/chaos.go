@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/replication"
+)
+
+// faults are what chaos draws from; those that cut connections need a network of their own.
+var faults = []string{"kill", "hang", "replica", "lag", "double", "manager-killed", "switchover-killed", "partition", "manager-cut"}
+
+// chaos is one round of any fault, under traffic. The application asks the servers who is primary.
+func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
+	drawn := faults
+	if !apart() {
+		drawn = slices.DeleteFunc(slices.Clone(faults), func(s string) bool { return s == "partition" || s == "manager-cut" })
+	}
+	r := result{Run: i + 1, Mode: drawn[rand.IntN(len(drawn))]}
+	if i < len(drawn) { // each at least once, if there is time
+		r.Mode = drawn[i]
+	}
+	if err := f.whole(ctx); err != nil {
+		return r, err
+	}
+	f.mu.Lock()
+	f.events = nil
+	f.mu.Unlock()
+	before, _ := f.manager.Topology()
+	t := f.start(ctx)
+	defer t.stop()
+	if err := until(ctx, "writers write", func() bool { return t.count() > 100 }); err != nil {
+		return r, err
+	}
+	at := time.Now()
+	if err := f.hurt(ctx, r.Mode, before.Primary); err != nil {
+		return r, err
+	}
+	n := t.count()
+	if err := until(ctx, "writers write again", func() bool { return t.count() > n+20 }); err != nil {
+		return r, err
+	}
+	r.Ms = float64(time.Since(at).Microseconds()) / 1000
+	if err := f.tend(ctx); err != nil {
+		return r, err
+	}
+	r.Rejoin = float64(time.Since(at).Microseconds()) / 1000
+	t.stop()
+	for _, e := range t.errs {
+		f.b.Logf("round %d: %v", r.Run, e)
+	}
+	r.Errors, r.Ambiguous = len(t.errs), t.ambiguous
+	f.account(&r, t, before)
+	var err error
+	if r.Acked, r.Lost, err = f.lost(ctx, t); err != nil {
+		return r, err
+	}
+	if err := f.equal(ctx); err != nil {
+		return r, err
+	}
+	_, err = f.pool.Writer.ExecContext(ctx, "TRUNCATE TABLE app.t")
+	return r, err
+}
+
+// account compares what the Manager says with what the servers did.
+func (f *fixture) account(r *result, t *traffic, before replication.Topology) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	planned, verdicts := 0, 0
+	for _, e := range f.events {
+		switch {
+		case e.Kind == replication.KindStep && strings.HasPrefix(e.Message, "promote "):
+			r.Failovers++
+			if strings.Contains(e.Message, "as planned") || strings.Contains(e.Message, "was broken off") {
+				planned++
+			}
+		case e.Kind == replication.KindVerdict:
+			verdicts++
+		}
+	}
+	// A Manager that is killed after it has called for a promotion leaves a primary, and its successor nothing to recover.
+	if !strings.HasSuffix(r.Mode, "killed") {
+		r.NoVerdict = max(0, r.Failovers-planned-verdicts)
+	}
+	if now, _ := f.manager.Topology(); now.Verdict != nil && now.Epoch != before.Epoch {
+		r.Verdict = now.Verdict.String()
+	}
+	acks := slices.SortedFunc(slices.Values(t.direct), func(a, b ack) int { return a.end.Compare(b.end) })
+	turns := 0
+	var last ack
+	for _, a := range acks {
+		if last.server != "" && a.server != last.server && a.began.After(last.end) {
+			turns++
+		}
+		if last.server == "" || a.server != last.server && a.began.After(last.end) || a.server == last.server {
+			last = a
+		}
+	}
+	r.TwoWrite = max(0, turns-r.Failovers)
+}
+
+// hurt does something bad and makes it good again.
+func (f *fixture) hurt(ctx context.Context, fault, primary string) (err error) {
+	p := f.node(primary)
+	var others []string
+	for name := range f.direct {
+		if name != primary {
+			others = append(others, name)
+		}
+	}
+	slices.Sort(others)
+	some := f.node(others[rand.IntN(len(others))])
+	a := func(limit int) { // a moment
+		select {
+		case <-time.After(time.Duration(rand.IntN(limit)) * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	switch fault {
+	case "kill":
+		err = p.Kill(ctx)
+		a(3000)
+	case "hang":
+		err = p.Hang(ctx)
+		a(5000)
+		if e := p.Resume(ctx); e != nil {
+			f.b.Logf("resume: %v (its machine has been stopped)", e)
+		}
+		a(1000)
+	case "replica":
+		err = some.Kill(ctx)
+		a(2000)
+	case "lag":
+		release, e := f.holdUp(ctx, primary)
+		err = errors.Join(e, p.Kill(ctx))
+		release()
+		a(2000)
+	case "double":
+		err = p.Kill(ctx)
+		a(600)
+		err = errors.Join(err, some.Kill(ctx))
+		a(2000)
+	case "manager-killed":
+		err = p.Kill(ctx)
+		a(900)
+		f.restartManager()
+	case "switchover-killed":
+		asked, cancel := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- f.manager.Switchover(asked, "") }()
+		a(300)
+		f.restartManager()
+		cancel()
+		<-done
+	case "partition", "manager-cut":
+		ends := []string{managerIP}
+		if fault == "partition" {
+			ends = append(ends, serversIP)
+		}
+		for _, end := range ends {
+			err = errors.Join(err, cut(end, p.Host), cut(p.Host, end))
+		}
+		a(5000)
+		for _, end := range ends {
+			err = errors.Join(err, heal(end, p.Host), heal(p.Host, end))
+		}
+		a(1000)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", fault, err)
+	}
+	for _, n := range f.nodes { // what has been killed or stopped is started, as a farm does
+		if err := n.Start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
