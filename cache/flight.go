@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,12 +12,14 @@ import (
 // which ends before the last of them returns.
 type flight[V any] struct {
 	cancel  context.CancelFunc
-	callers int // guarded by Of.mu
-	step    int // guarded by Of.mu: how many reads and loads it has begun
+	callers int    // guarded by Of.mu
+	step    int    // guarded by Of.mu: how many reads and loads it has begun
+	won     []Item // guarded by Of.mu: leases that callers have won who then boarded
 
 	done     chan struct{} // closed when what follows is set
 	value    V
-	encoded  []byte // the value as JSON, for all callers but the first
+	stored   []byte // the value in its envelope, for all callers but the first
+	gens     []uint64
 	err      error
 	panicked any
 	asOf     int  // the step that brought the result
@@ -28,12 +29,16 @@ type flight[V any] struct {
 // board makes the caller wait for the flight of the key and begins one if there is none, with what the caller has just
 // read. It also says how many steps that flight had begun before: 0 for who began it.
 func (o *Of[V]) board(
-	ctx context.Context, key string, load func(context.Context) (V, error), read Item, readErr error,
+	ctx context.Context, p *place, load func(context.Context) (V, error), r reading,
 ) (f *flight[V], since int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	key := p.full
 	if f := o.flights[key]; f != nil {
 		f.callers++
+		if r.won {
+			f.won = append(f.won, r.item)
+		}
 		return f, f.step
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -49,7 +54,7 @@ func (o *Of[V]) board(
 			o.mu.Unlock()
 			close(f.done)
 		}()
-		o.fly(ctx, f, key, load, read, readErr)
+		o.fly(ctx, f, p, load, r)
 	}()
 	return f, 0
 }
@@ -85,109 +90,203 @@ func (o *Of[V]) begin(f *flight[V]) {
 }
 
 // result gives a caller what the flight brought.
-func (f *flight[V]) result(first bool) (v V, err error) {
+func (f *flight[V]) result(o *Of[V], first bool) (v V, err error) {
 	if f.panicked != nil {
 		panic(f.panicked)
 	}
 	if first || f.err != nil {
 		return f.value, f.err
 	}
-	err = json.Unmarshal(f.encoded, &v)
-	return v, err
+	v, _, ok := o.unseal(Item{Value: f.stored, Flags: flagValue}, f.gens)
+	if !ok {
+		return f.value, nil // it has expired meanwhile, or its codec does not decode what it encodes
+	}
+	return v, nil
 }
 
 // fly brings the value: from the store if another process is loading it, else by loading it, under a lease if the store
 // gives one.
-func (o *Of[V]) fly(
-	ctx context.Context, f *flight[V], key string, load func(context.Context) (V, error), read Item, readErr error,
-) {
-	lease, leased := o.acquire(ctx, f, key, read, readErr)
-	if v, ok := decode[V](lease); ok {
-		f.value, f.encoded = v, lease.Value
+func (o *Of[V]) fly(ctx context.Context, f *flight[V], p *place, load func(context.Context) (V, error), first reading) {
+	r, leased := o.acquire(ctx, f, p, first)
+	f.gens = r.gens
+	if v, e, ok := o.unseal(r.item, r.gens); ok {
+		f.value, f.stored = v, r.item.Value
+		if e.bits&bitAbsent != 0 {
+			f.err = o.notFound(p)
+		}
 		return
 	}
 	o.begin(f)
+	var ttl time.Duration
 	defer func() {
 		f.panicked = recover()
-		if f.err == nil && f.panicked == nil {
-			lease.Value, lease.Flags, lease.TTL = f.encoded, flagValue, o.ttl()
-		} else {
-			lease.Value, lease.TTL = nil, time.Second // given up: the next one need not wait
+		if leased {
+			f.certain = o.settle(ctx, r.item, f.stored, ttl)
 		}
-		if !leased {
-			return
+		o.mu.Lock()
+		won := f.won
+		o.end(p.full, f) // nobody adds to won any more
+		o.mu.Unlock()
+		for _, item := range won {
+			o.settle(ctx, item, nil, 0)
 		}
-		// Nobody may wait any more, but others want the value, or the lease.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.loadTimeout())
-		defer cancel()
-		err := o.Store.CompareAndSwap(ctx, lease)
-		if lease.Flags == flagValue && err != nil && !errors.Is(err, ErrMiss) && !errors.Is(err, ErrNotStored) {
-			lease.Value, lease.Flags, lease.TTL = nil, flagStub, time.Second
-			err = o.Store.CompareAndSwap(ctx, lease)
-		}
-		f.certain = err == nil
 	}()
 	if f.err = ctx.Err(); f.err != nil {
 		return // everybody has left
 	}
 	f.err = errors.New("load ended its goroutine instead of returning")
-	loadCtx, cancel := context.WithTimeout(ctx, o.loadTimeout())
+	f.value, f.stored, ttl, f.err = o.load(ctx, p, load, r.gens)
+}
+
+// load calls load, and encodes what it returns.
+func (o *Of[V]) load(
+	ctx context.Context, p *place, load func(context.Context) (V, error), gens []uint64,
+) (v V, stored []byte, ttl time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, o.loadTimeout())
 	defer cancel()
-	if f.value, f.err = load(loadCtx); f.err != nil {
-		return
+	start := time.Now()
+	defer func() { o.counts.loaded(start, err) }()
+	v, err = load(ctx)
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			return v, nil, 0, err
+		}
+		if o.NegativeTTL > 0 {
+			stored, ttl, _ = o.seal(v, true, gens)
+		}
+		return v, stored, ttl, &Error{Op: "Get", Key: o.Prefix + p.key, Err: err}
 	}
-	if f.encoded, f.err = json.Marshal(f.value); f.err != nil {
-		f.err = &Error{Op: "Get", Key: key, Err: f.err}
+	if stored, ttl, err = o.seal(v, false, gens); err != nil {
+		err = &Error{Op: "Get", Key: o.Prefix + p.key, Err: err}
 	}
+	return v, stored, ttl, err
+}
+
+func (o *Of[V]) notFound(p *place) error {
+	return &Error{Op: "Get", Key: o.Prefix + p.key, Err: ErrNotFound}
+}
+
+// settle ends a lease: it stores the value in the place of the stub, or gives the lease up where there is none. It reports
+// whether the lease was good to the end.
+func (o *Of[V]) settle(ctx context.Context, lease Item, stored []byte, ttl time.Duration) bool {
+	// Nobody may wait any more, but others want the value, or the lease.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.loadTimeout())
+	defer cancel()
+	var err error
+	if stored != nil {
+		lease.Value, lease.Flags, lease.TTL = stored, flagValue, ttl
+		err = o.Store.CompareAndSwap(ctx, lease)
+		if err == nil || errors.Is(err, ErrMiss) || errors.Is(err, ErrNotStored) {
+			return err == nil
+		}
+	}
+	lease.Value, lease.Flags, lease.TTL = nil, flagStub, time.Second // given up: the next one need not wait
+	return o.Store.CompareAndSwap(ctx, lease) == nil
+}
+
+// giveUp ends the lease of a reading whose caller leaves.
+func (o *Of[V]) giveUp(ctx context.Context, r reading) {
+	if r.won {
+		o.settle(ctx, r.item, nil, 0)
+	}
+}
+
+// leaseTTL is longer than the load, also where clocks are coarse.
+func (o *Of[V]) leaseTTL() time.Duration { return o.loadTimeout() + 2*time.Second }
+
+// newStub makes a stub under the key itself, so that a Delete by anybody removes it and a swap for the value then fails. The
+// one who has the lease is recognised by the stub's text, and swaps by the stub's version.
+func (o *Of[V]) newStub(key string) Item {
+	text := fmt.Appendf(nil, "%016x%016x", rand.Uint64(), rand.Uint64())
+	return Item{Key: key, Value: text, Flags: flagStub, TTL: o.leaseTTL()}
+}
+
+// isStub reports whether somebody loads the value.
+func isStub(item Item) bool {
+	return item.Flags == flagStub && len(item.Value) > 0 || item.Flags == 0 && len(item.Value) == 0 && item.Version != nil
 }
 
 // acquire takes the lease on the key and returns the stub that stands for it, or returns the value that another process
 // has loaded meanwhile. Without either, the value is loaded without a lease and not stored.
-//
-// The lease is a stub under the key itself, so that a Delete by anybody removes it and a swap for the value then fails.
-// The one who has it is recognised by the stub's text, and swaps by the stub's version.
-func (o *Of[V]) acquire(ctx context.Context, f *flight[V], key string, read Item, err error) (_ Item, leased bool) {
-	stub := Item{Key: key, Value: fmt.Appendf(nil, "%016x%016x", rand.Uint64(), rand.Uint64()), Flags: flagStub}
-	stub.TTL = o.loadTimeout() + 2*time.Second // longer than the load, also where clocks are coarse
+func (o *Of[V]) acquire(ctx context.Context, f *flight[V], p *place, r reading) (_ reading, leased bool) {
+	stub := o.newStub(p.full)
+	none := func() (reading, bool) { return reading{gens: r.gens}, false }
 	var (
-		other    string    // the latest stub of somebody else,
+		other    any       // the latest stub of somebody else,
 		overdue  time.Time // and when whoever put it there must have ended
 		giveUp   = time.Now().Add(2 * o.loadTimeout())
 		pause    = 5 * time.Millisecond
 		attempts = 4 // to take the lease; it may be lost as soon as it is taken, to Deletes or for want of memory
 	)
 	for attempts > 0 && time.Now().Before(giveUp) {
-		if text := string(read.Value); read.Flags == flagStub && text != other {
-			other, overdue = text, time.Now().Add(o.loadTimeout())
+		if won, ok := o.takeWon(f); ok {
+			return reading{item: won, gens: r.gens}, true
 		}
-		_, isValue := decode[V](read)
+		_, _, isValue := o.unseal(r.item, r.gens)
+		err := r.err
+		lease := false
 		switch {
+		case r.won:
+			return r, true
 		case errors.Is(err, ErrMiss):
 			attempts--
-			err = o.Store.Add(ctx, stub)
+			if _, lease = o.Store.(Leaser); !lease || len(p.tags) > 0 || attempts < 3 {
+				lease, err = false, o.Store.Add(ctx, stub)
+			} else {
+				err = nil
+			}
 		case err != nil:
-			return Item{}, false
+			return none()
 		case isValue:
-			return read, false
-		case read.Flags == flagStub && string(read.Value) == string(stub.Value):
-			return read, true
-		case read.Flags == flagStub && len(read.Value) > 0 && time.Now().Before(overdue):
+			return r, false
+		case r.item.Flags == flagStub && string(r.item.Value) == string(stub.Value):
+			return r, true
+		case isStub(r.item):
+			if id := stubID(r.item); id != other {
+				other, overdue = id, time.Now().Add(o.loadTimeout())
+				o.counts.waits.Add(1)
+			}
+			if !time.Now().Before(overdue) {
+				attempts--
+				stub.Version = r.item.Version
+				err = o.Store.CompareAndSwap(ctx, stub)
+				break
+			}
 			select {
 			case <-ctx.Done():
-				return Item{}, false
+				return none()
 			case <-time.After(pause/2 + rand.N(pause)):
 			}
 			pause = min(2*pause, 100*time.Millisecond)
-		default: // given up, overdue, or nothing of ours
+		default: // given up, or nothing of ours
 			attempts--
-			stub.Version = read.Version
+			stub.Version = r.item.Version
 			err = o.Store.CompareAndSwap(ctx, stub)
 		}
 		if err != nil && !errors.Is(err, ErrMiss) && !errors.Is(err, ErrNotStored) {
-			return Item{}, false
+			return none()
 		}
 		o.begin(f)
-		read, err = o.Store.Get(ctx, key)
+		r = o.read(ctx, p, lease)
+	}
+	return none()
+}
+
+// stubID tells stubs apart: by their text, or where they have none by their version, which a store's own may be compared by.
+func stubID(item Item) any {
+	if len(item.Value) > 0 {
+		return string(item.Value)
+	}
+	return ""
+}
+
+func (o *Of[V]) takeWon(f *flight[V]) (Item, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if n := len(f.won); n > 0 {
+		item := f.won[n-1]
+		f.won = f.won[:n-1]
+		return item, true
 	}
 	return Item{}, false
 }

@@ -24,7 +24,10 @@ type Memory struct {
 	version uint64 // of the item stored last
 }
 
-var _ Store = (*Memory)(nil)
+var (
+	_ Store  = (*Memory)(nil)
+	_ Leaser = (*Memory)(nil)
+)
 
 const (
 	defaultMaxBytes    = 64 << 20
@@ -58,6 +61,25 @@ func (m *Memory) Get(ctx context.Context, key string) (Item, error) {
 	m.mu.Unlock()
 	item.Value = bytes.Clone(item.Value)
 	return item, nil
+}
+
+// Lease implements Leaser.
+func (m *Memory) Lease(ctx context.Context, key string, ttl time.Duration) (item Item, won bool, err error) {
+	if item, err = m.Get(ctx, key); err != ErrMiss {
+		return item, false, err
+	}
+	err = m.store(ctx, "Lease", Item{Key: key, TTL: ttl}, func(e *list.Element) error {
+		if e != nil { // since
+			item = e.Value.(*memoryItem).Item
+			item.Value = bytes.Clone(item.Value)
+			return ErrNotStored
+		}
+		return nil
+	}, func(stored Item) { item, won = stored, true })
+	if err == ErrNotStored {
+		err = nil
+	}
+	return item, won, err
 }
 
 // GetMulti implements Store.
@@ -111,7 +133,9 @@ func (m *Memory) CompareAndSwap(ctx context.Context, item Item) error {
 }
 
 // store stores the item if the condition on what is there now returns nil.
-func (m *Memory) store(ctx context.Context, op string, item Item, condition func(*list.Element) error) error {
+func (m *Memory) store(
+	ctx context.Context, op string, item Item, condition func(*list.Element) error, then ...func(stored Item),
+) error {
 	if err := item.Check(); err != nil {
 		return &Error{Op: op, Err: err}
 	}
@@ -148,6 +172,9 @@ func (m *Memory) store(ctx context.Context, op string, item Item, condition func
 	}
 	m.items[item.Key] = m.recent.PushFront(stored)
 	m.bytes += stored.size()
+	for _, f := range then {
+		f(stored.Item)
+	}
 	return nil
 }
 

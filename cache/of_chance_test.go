@@ -25,20 +25,31 @@ func TestNoStaleValueUnderChance(t *testing.T) {
 		readers := rapid.IntRange(1, 6).Draw(t, "readers in each process")
 		writers := rapid.IntRange(1, 3).Draw(t, "writers")
 		faults := rapid.IntRange(0, 30).Draw(t, "faults in 100 calls")
+		leases := rapid.Bool().Draw(t, "leases")
 		slowness := time.Duration(rapid.IntRange(1, 50).Draw(t, "ms of a call"))*time.Millisecond + 1
+		ttl := time.Duration(rapid.SampledFrom([]int{1, 60}).Draw(t, "TTL")) * time.Second
+		stale := time.Duration(rapid.IntRange(0, 3).Draw(t, "stale")) * time.Second
+		var tags func(string) []string
+		if rapid.Bool().Draw(t, "tags") {
+			tags = func(string) []string { return []string{"table"} }
+		}
 		rapid.SyncTest(t, func(t *rapid.T) {
 			w := &world{t: t, faults: faults, slowness: slowness}
 			var wg sync.WaitGroup
 			random := func() *chance { seed++; return &chance{rng: rand.New(rand.NewPCG(seed, 0))} }
 			for range processes {
-				of := &cache.Of[int]{Store: &unreliable{&w.store, w, random()}, Prefix: "p:", TTL: time.Minute, LoadTimeout: time.Second}
+				var store cache.Store = &unreliable{&w.store, w, random()}
+				if leases {
+					store = leaser{store.(*unreliable)}
+				}
+				of := &cache.Of[int]{Store: store, Prefix: "p:", TTL: ttl, Ahead: ttl / 2, Stale: stale, LoadTimeout: time.Second, Tags: tags}
 				for range readers {
 					c := random()
 					wg.Go(func() { w.read(of, c) })
 				}
 			}
 			for range writers {
-				of := &cache.Of[int]{Store: &unreliable{&w.store, w, random()}, Prefix: "p:"}
+				of := &cache.Of[int]{Store: &unreliable{&w.store, w, random()}, Prefix: "p:", Tags: tags}
 				c := random()
 				wg.Go(func() { w.write(of, c) })
 			}
@@ -51,7 +62,7 @@ func TestNoStaleValueUnderChance(t *testing.T) {
 			})
 			wg.Wait()
 			w.check(-1, "in the end", w.floor, func() (int, error) {
-				of := cache.Of[int]{Store: &w.store, Prefix: "p:"}
+				of := cache.Of[int]{Store: &w.store, Prefix: "p:", Tags: tags}
 				return of.Get(context.Background(), "k", w.load(random()))
 			})
 		})
@@ -109,14 +120,18 @@ func (w *world) check(i int, what string, floor int, get func() (int, error)) {
 }
 
 func (w *world) write(of *cache.Of[int], c *chance) {
-	for range 6 {
+	for i := range 6 {
 		time.Sleep(c.upTo(500 * time.Millisecond))
 		w.mu.Lock()
 		w.row++
 		row := w.row
 		w.mu.Unlock()
 		time.Sleep(c.upTo(w.slowness))
-		if of.Delete(context.Background(), "k") == nil {
+		void := func() error { return of.Delete(context.Background(), "k") }
+		if of.Tags != nil && i%2 == 0 {
+			void = func() error { return of.Invalidate(context.Background(), "table") }
+		}
+		if void() == nil {
 			w.mu.Lock()
 			w.floor = max(w.floor, row)
 			w.mu.Unlock()
@@ -150,6 +165,26 @@ func (u *unreliable) Get(ctx context.Context, key string) (item cache.Item, err 
 		return cache.Item{}, err
 	}
 	return item, nil
+}
+
+func (u *unreliable) GetMulti(ctx context.Context, keys []string) (items map[string]cache.Item, err error) {
+	err = u.call(func() error { items, err = u.Store.GetMulti(ctx, keys); return err })
+	if err != nil {
+		failed := map[string]error{}
+		for _, key := range keys {
+			failed[key] = err
+		}
+		return nil, &cache.PartialError{Failed: failed}
+	}
+	return items, nil
+}
+
+// leaser is an unreliable store with leases.
+type leaser struct{ *unreliable }
+
+func (l leaser) Lease(ctx context.Context, key string, ttl time.Duration) (item cache.Item, won bool, err error) {
+	err = l.call(func() error { item, won, err = l.Store.(cache.Leaser).Lease(ctx, key, ttl); return err })
+	return item, won, err
 }
 
 func (u *unreliable) Add(ctx context.Context, item cache.Item) error {

@@ -45,6 +45,13 @@ func (c *counted) Get(ctx context.Context, key string) (cache.Item, error) {
 	return c.Memory.Get(ctx, key)
 }
 
+func (c *counted) Lease(ctx context.Context, key string, ttl time.Duration) (cache.Item, bool, error) {
+	if err := c.call(); err != nil {
+		return cache.Item{}, false, err
+	}
+	return c.Memory.Lease(ctx, key, ttl)
+}
+
 func (c *counted) Set(ctx context.Context, item cache.Item) error {
 	return errors.Join(c.call(), c.Memory.Set(ctx, item))
 }
@@ -82,18 +89,24 @@ func TestOfRoundTrips(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s counted
 		var l loader
-		pages := cache.Of[page]{Store: &s, Prefix: "page:"}
-		for i, want := range []int32{4, 1, 1} { // get, add, get, swap; then get
+		for i, want := range []int32{2, 1, 4, 1} { // lease, swap; get. Without leases: get, add, get, swap; get
+			pages := cache.Of[page]{Store: &s, Prefix: "page:"}
+			if i >= 2 {
+				pages.Store = struct{ cache.Store }{&s}
+			}
+			if i == 2 {
+				require.NoError(t, pages.Delete(t.Context(), "home"))
+			}
 			s.calls.Store(0)
 			got, err := pages.Get(t.Context(), "home", l.load)
 			require.NoError(t, err)
 			require.Equal(t, page{"home", []string{"a", "b"}}, got)
 			require.Equal(t, want, s.calls.Load(), "round %d", i)
 		}
-		require.EqualValues(t, 1, l.loads.Load())
+		require.EqualValues(t, 2, l.loads.Load())
 		item, err := s.Memory.Get(t.Context(), "page:home")
 		require.NoError(t, err)
-		require.JSONEq(t, `{"Title":"home","Tags":["a","b"]}`, string(item.Value))
+		require.JSONEq(t, `{"Title":"home","Tags":["a","b"]}`, string(item.Value[31:]))
 	})
 }
 
@@ -327,7 +340,8 @@ func TestOfReplacesWhatIsNotItsOwn(t *testing.T) {
 		texts := &cache.Of[string]{Store: &m}
 		_, err := texts.Get(t.Context(), "k", func(context.Context) (string, error) { return "an older program's", nil })
 		require.NoError(t, err)
-		for _, foreign := range []cache.Item{{}, {Flags: 1, Value: []byte("7")}, {Flags: 0x5ca1_0001, Value: []byte("{")}} {
+		for _, foreign := range []cache.Item{{}, {Flags: 1, Value: []byte("7")}, {Flags: 0x5ca1_0001, Value: []byte("{")}, {Flags: 0x5ca1_0002, Value: []byte("{")},
+			{Flags: 0x5ca1_0002, Value: append([]byte{1}, make([]byte, 40)...)}} {
 			load := func(context.Context) (int, error) { return 42, nil }
 			for range 2 {
 				got, err := numbers.Get(t.Context(), "k", load)
@@ -374,7 +388,9 @@ func TestOfBadInput(t *testing.T) {
 		"Of.TTL is -1s, want 0 or more":         {Store: &m, TTL: -time.Second},
 		"Of.LoadTimeout is -1s, want 0 or more": {Store: &m, LoadTimeout: -time.Second},
 		`byte 0x20 at 1, want no space`:         {Store: &m, Prefix: "a b"},
-		"has 301 bytes, want 1 to 250":          {Store: &m, Prefix: strings.Repeat("p", 300)},
+		"has 344 bytes, want 1 to 250":          {Store: &m, Prefix: strings.Repeat("p", 300)},
+		"Of.Ahead is 31s, want at most half":    {Store: &m, Ahead: 31 * time.Second},
+		"Of.Compress is -1":                     {Store: &m, Compress: -1},
 	} {
 		_, err := of.Get(t.Context(), "k", load)
 		require.ErrorIs(t, err, cache.ErrInvalid)

@@ -175,3 +175,11 @@ func (c *Client) Stats() []ServerStats {
 	}
 	return stats
 }
+
+// Owner gives the server that has a key; ok is false if the set is empty.
+func (c *Client) Owner(key string) (s cache.Server, ok bool) {
+	if n := c.ring.Load().pick(key); n != nil {
+		return n.server, true
+	}
+	return s, false
+}
