@@ -267,13 +267,13 @@ func (f *faults) scaling(at string, r *Role, c *Config) {
 		return
 	}
 	set := 0
-	for _, is := range []bool{s.Target != nil, s.Threshold != nil, s.Custom != ""} {
+	for _, is := range []bool{s.Target != nil, s.Threshold != nil, s.Forecast != nil, s.Custom != ""} {
 		if is {
 			set++
 		}
 	}
 	if set != 1 {
-		f.add(at+".scale", "has %d policies, want one of target, threshold and custom", set)
+		f.add(at+".scale", "has %d policies, want one of target, threshold, forecast and custom", set)
 		return
 	}
 	var err error
@@ -282,6 +282,8 @@ func (f *faults) scaling(at string, r *Role, c *Config) {
 		err = s.Target.Check()
 	case s.Threshold != nil:
 		err = s.Threshold.Check()
+	case s.Forecast != nil:
+		err = s.Forecast.Check()
 	case s.Custom != "" && isNil(c.Policies[s.Custom]):
 		err = fmt.Errorf("config.Policies[%q] is missing", s.Custom)
 	}

@@ -161,7 +161,7 @@ func (d *decision) desired(r *Role, held, ready int) Desired {
 	}
 	mem.desired = min(max(mem.desired, r.Min), r.Max)
 	in := scale.Input{Now: d.now, Min: r.Min, Max: r.Max, Count: mem.desired, Ready: ready, Past: mem.advice,
-		Since: d.h.started, LastUp: mem.lastUp, LastDown: mem.lastDown}
+		Since: d.h.started, LastUp: mem.lastUp, LastDown: mem.lastDown, Boot: mem.boot, Memory: mem.memory}
 	for _, s := range d.o.samples[r.Name] {
 		if age := d.now.Sub(s.At); age <= d.config.MetricAge {
 			in.Samples = append(in.Samples, s)
@@ -172,7 +172,8 @@ func (d *decision) desired(r *Role, held, ready int) Desired {
 		got = in.Hold("%s is missing: hold at %d", metric, in.Count)
 	} else {
 		got = policy.Desired(in)
-		keep := memoryOf(policy)
+		mem.memory = got.Memory
+		keep := scale.MemoryOf(policy)
 		mem.advice = slices.DeleteFunc(slices.Clone(mem.advice), func(a scale.Advice) bool { return d.now.Sub(a.At) > keep })
 		mem.advice = append(mem.advice, scale.Advice{At: d.now, Desired: got.Raw})
 	}
@@ -190,14 +191,6 @@ func (d *decision) desired(r *Role, held, ready int) Desired {
 	mem.desired = count
 	d.h.roles[r.Name] = mem
 	return Desired{count, got.Reason}
-}
-
-// memoryOf says how far back a policy wants to see its own advice: an hour unless it says otherwise.
-func memoryOf(p scale.Policy) time.Duration {
-	if m, ok := p.(interface{ Memory() time.Duration }); ok {
-		return m.Memory()
-	}
-	return time.Hour
 }
 
 // forget drops what no longer matters from the history. What is left of the farm is known for sure only when the lists have

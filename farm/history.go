@@ -187,10 +187,12 @@ type roleMemory struct {
 	lastUp   time.Time
 	lastDown time.Time
 	advice   []scale.Advice
-	outdated int    // machines of another build at the last pass
-	proven   string // a build of which a machine has served
-	bad      string // a build whose first machine came to nothing
-	told     bool   // of that
+	memory   any           // what the policy wants to keep
+	boot     time.Duration // how long launches took of late until the machine served; 0 before the first
+	outdated int           // machines of another build at the last pass
+	proven   string        // a build of which a machine has served
+	bad      string        // a build whose first machine came to nothing
+	told     bool          // of that
 }
 
 type cloudMemory struct {

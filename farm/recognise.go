@@ -198,6 +198,7 @@ func (d *decision) judge() {
 		if m.ready && m.readyAt.IsZero() {
 			m.readyAt = d.now
 			d.event(HostUp, m, "serves, %v after its launch", d.now.Sub(m.launched).Round(time.Millisecond))
+			d.measure(m)
 			m.at.retry = backoff{}
 			m.at.replaced = time.Time{}
 			delete(d.h.offers, offer{m.pool, m.size, m.spot})
@@ -212,6 +213,20 @@ func (d *decision) judge() {
 			d.event(HostUnhealthy, m, "does not serve: %s", m.why)
 		}
 	}
+}
+
+// measure takes up how long a launch of this program took until the machine served.
+func (d *decision) measure(m *machine) {
+	took := d.now.Sub(m.acked)
+	if m.acked.IsZero() || took < 0 {
+		return
+	}
+	mem := d.h.roles[m.slot.role]
+	if mem.boot == 0 {
+		mem.boot = took
+	}
+	mem.boot += (took - mem.boot) / 4
+	d.h.roles[m.slot.role] = mem
 }
 
 // serves reports whether the machine works and its Started hook has let it serve.

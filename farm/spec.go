@@ -112,6 +112,7 @@ type Role struct {
 type Scale struct {
 	Target    *scale.Target    `json:"target,omitempty"`
 	Threshold *scale.Threshold `json:"threshold,omitempty"`
+	Forecast  *scale.Forecast  `json:"forecast,omitempty"`
 	// Custom is the name of a policy in Config.Policies.
 	Custom string `json:"custom,omitempty"`
 	// Metric is the sensor that a custom policy wants; the others name their own.
@@ -192,6 +193,8 @@ func (r *Role) policy(custom map[string]scale.Policy) (scale.Policy, string) {
 		return s.Target, s.Target.Metric
 	case s.Threshold != nil:
 		return s.Threshold, s.Threshold.Metric
+	case s.Forecast != nil:
+		return s.Forecast, s.Forecast.Metric
 	default:
 		return custom[s.Custom], s.Metric
 	}
@@ -206,7 +209,7 @@ func (s Spec) clone() Spec {
 		r.Health, r.Volume, r.Balancer, r.Scale = copied(r.Health), copied(r.Volume), copied(r.Balancer), copied(r.Scale)
 		r.Warm, r.Update = copied(r.Warm), copied(r.Update)
 		if r.Scale != nil {
-			r.Scale.Target, r.Scale.Threshold = copied(r.Scale.Target), copied(r.Scale.Threshold)
+			r.Scale.Target, r.Scale.Threshold, r.Scale.Forecast = copied(r.Scale.Target), copied(r.Scale.Threshold), copied(r.Scale.Forecast)
 		}
 	}
 	return s

@@ -32,9 +32,9 @@ type Forecast struct {
 
 const (
 	forecastDays   = 14
-	forecastWindow = 5 * time.Minute  // a lull must last so long
+	forecastWindow = 3 * time.Minute  // a lull must last so long
 	forecastHold   = 15 * time.Minute // and what was launched is kept so long
-	forecastAhead  = 10               // minutes beyond a launch in which an instance that is to go must not be wanted again
+	forecastAhead  = 5                // minutes beyond a launch in which an instance that is to go must not be wanted again
 	forecastFloor  = 0.1              // instances: added to the load before its logarithm is taken
 )
 
@@ -78,7 +78,7 @@ func (f Forecast) Desired(in Input) Decision {
 
 	var room [3 * (forecastDays + 8)]future
 	grow, days := m.futures(room[:0], 1, ahead)
-	up := wanted(grow, m.level, m.gamma(days), use, in.Min, in.Max)
+	up := wanted(grow, m.level, m.growth, m.gamma(days), use, in.Min, in.Max)
 	d := Decision{Desired: in.Count, Raw: up, Memory: m}
 	why := fmt.Sprintf("%s is worth %.1f instances; over the %v of a launch, judged by %d days and the trend,", f.Metric, load, boot.Round(time.Second), days)
 	if up > in.Count {
@@ -87,7 +87,7 @@ func (f Forecast) Desired(in Input) Decision {
 	}
 	stay, _ := m.futures(room[:0], 1, ahead+forecastAhead)
 	// A little more than what would be wanted, for the noise of the next minutes.
-	d.Raw = max(up, wanted(stay, m.level+0.03, m.gamma(days), use, in.Min, in.Max))
+	d.Raw = max(up, wanted(stay, m.level+0.03, m.growth, m.gamma(days), use, in.Min, in.Max))
 	needed := max(in.highest(forecastWindow, d.Raw), in.Min)
 	watched := in.Now.Sub(in.Since)
 	switch {
@@ -107,13 +107,13 @@ func (f Forecast) Desired(in Input) Decision {
 type future struct{ load, weight float64 }
 
 // wanted is the most instances of which the last would be used for the given share over the futures: those that were seen, and
-// one that was not, whose logarithm is beyond the present by an exponential of mean gamma.
-func wanted(seen []future, level, gamma, use float64, least, most int) int {
+// one that was not, whose logarithm is beyond the trend by an exponential of mean gamma.
+func wanted(seen []future, level, growth, gamma, use float64, least, most int) int {
 	shift, weight := math.Exp(level), 1.0
 	for _, f := range seen {
 		weight += f.weight
 	}
-	base := shift - forecastFloor
+	base := math.Exp(level+growth) - forecastFloor
 	low, high := 0, most
 	for low < high {
 		n := (low + high + 1) / 2

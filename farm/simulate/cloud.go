@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/scalr-go/scalr/provider"
 )
 
 // never is when an instance serves that does not come up.
@@ -15,6 +17,7 @@ type instance struct {
 	launched time.Duration // since the begin of the trace
 	serves   time.Duration // from when on
 	paid     time.Duration // until when, where billing is not by the second
+	seen     provider.Instance
 }
 
 // world is the cloud and its account.

@@ -11,7 +11,7 @@ import (
 func (r *run) decide(at time.Time, samples []scale.Sample) scale.Decision {
 	mem := &r.role
 	in := scale.Input{Now: at, Min: r.Min, Max: r.Max, Count: mem.Desired, Ready: r.ready, Samples: samples, Past: mem.Past,
-		LastUp: mem.LastUp, LastDown: mem.LastDown, Boot: r.Cloud.Boot, Memory: mem.Memory}
+		Since: r.trace.Start, LastUp: mem.LastUp, LastDown: mem.LastDown, Boot: r.Cloud.Boot, Memory: mem.Memory}
 	d := r.Policy.Desired(in)
 	keep := scale.MemoryOf(r.Policy)
 	if n := len(mem.Past); n > 0 && at.Sub(mem.Past[0].At) > keep {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/scalr-go/scalr/farm"
 	"github.com/scalr-go/scalr/farm/scale"
 )
 
@@ -26,6 +27,11 @@ func Run(t Trace, s Scenario) (Result, error) {
 		r.ready++
 	}
 	r.role.Desired = r.ready
+	if s.Farm {
+		if err := r.rehearsal(); err != nil {
+			return Result{}, err
+		}
+	}
 	for r.now < s.To {
 		r.step()
 	}
@@ -38,6 +44,8 @@ type run struct {
 	trace Trace
 	world
 	role    memory
+	farm    *farm.Rehearsal
+	ids     int
 	series  []Point
 	changed [2]time.Duration // when the wanted number last grew and shrank
 	has     [2]bool
@@ -55,17 +63,24 @@ type memory struct {
 func (r *run) step() {
 	r.judged = r.now >= r.From
 	r.arrive()
-	r.expire()
+	if r.farm == nil {
+		r.expire()
+	}
 	at := r.trace.Start.Add(r.now)
 	samples := r.Sensor(Moment{At: at, Rate: r.rate(), Ready: r.ready, PerInstance: r.PerInstance})
 	before := r.role.Desired
-	d := r.decide(at, samples)
+	var d scale.Decision
+	if r.farm != nil {
+		d = r.rehearse(at, samples)
+	} else {
+		d = r.decide(at, samples)
+		for len(r.instances) < d.Desired && r.launch() {
+		}
+		for len(r.instances) > d.Desired {
+			r.end(len(r.instances) - 1)
+		}
+	}
 	r.count(d.Desired - before)
-	for len(r.instances) < d.Desired && r.launch() {
-	}
-	for len(r.instances) > d.Desired {
-		r.end(len(r.instances) - 1)
-	}
 	r.arrive() // where nothing has to boot
 	if r.Series && r.judged {
 		rate := r.trace.Rate(int(r.now / r.trace.Step))

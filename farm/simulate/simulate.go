@@ -44,6 +44,9 @@ type Scenario struct {
 	From, To time.Duration
 	// Series asks for Result.Series.
 	Series bool
+	// Farm makes every decision of a farm about the role: launch order, slots, back-offs, what goes first. Without it, only the one
+	// about the number is made, as the farm makes it, which is much faster and comes to the same where launches succeed.
+	Farm bool
 }
 
 // Cloud is how a cloud behaves.

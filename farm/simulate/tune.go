@@ -90,7 +90,8 @@ func Compare(t Trace, s Scenario, train, budget float64, families ...Family) ([]
 	var list []Judged
 	for _, f := range families {
 		s := s
-		s.From, s.To = 0, split
+		// What happens before the first launch can serve is nobody's merit.
+		s.From, s.To = min(s.Cloud.Boot+s.withDefaults(t).Interval, split/2), split
 		knob, tuned, err := Tune(t, s, f, budget)
 		if err != nil && !errors.Is(err, ErrBudget) {
 			return nil, err

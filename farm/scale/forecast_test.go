@@ -1,0 +1,110 @@
+package scale
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// play asks a policy minute by minute about a load in instances, and gives what it decided.
+func play(p Policy, from time.Time, minutes int, boot time.Duration, load func(minute int) float64, memory any) (decisions []Decision, last any) {
+	in := Input{Min: 1, Max: 100, Count: 5, Ready: 5, Boot: boot, Memory: memory}
+	for i := range minutes {
+		in.Now = from.Add(time.Duration(i) * time.Minute)
+		in.Ready = in.Count
+		in.Samples = []Sample{{Value: 100 * load(i) / float64(in.Ready), At: in.Now}}
+		d := p.Desired(in)
+		if d.Desired > in.Count {
+			in.LastUp = in.Now
+		}
+		in.Past = append(in.Past, Advice{in.Now, d.Raw})
+		if len(in.Past) > 20 {
+			in.Past = in.Past[1:]
+		}
+		in.Count, in.Memory = d.Desired, d.Memory
+		decisions = append(decisions, d)
+	}
+	return decisions, in.Memory
+}
+
+// TestForecastKnowsTheDay has a load that doubles at noon, at once. After some days the instances are there before it comes, and
+// on the first day they cannot be.
+func TestForecastKnowsTheDay(t *testing.T) {
+	load := func(i int) float64 {
+		if m := i % 1440; m >= 720 && m < 780 {
+			return 20
+		}
+		return 8
+	}
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	d, _ := play(Forecast{Metric: "m", Value: 100}, start, 5*1440, 10*time.Minute, load, nil)
+	require.Less(t, d[715].Desired, 15, "the first day")
+	require.GreaterOrEqual(t, d[4*1440+713].Desired, 20, "before noon of the fifth: %s", d[4*1440+713].Reason)
+	require.Less(t, d[4*1440+600].Desired, 15, "two hours before: %s", d[4*1440+600].Reason)
+	require.Less(t, d[4*1440+830].Desired, 15, "and after it: %s", d[4*1440+830].Reason)
+}
+
+// TestForecastFollowsATrend has a load that grows steadily: the instances run ahead of it.
+func TestForecastFollowsATrend(t *testing.T) {
+	load := func(i int) float64 { return 5 * math.Exp(0.03*float64(max(0, i-60))) }
+	d, _ := play(Forecast{Metric: "m", Value: 100}, noon, 100, 10*time.Minute, load, nil)
+	require.GreaterOrEqual(t, float64(d[90].Desired), load(90)*math.Exp(0.3), d[90].Reason)
+}
+
+func TestForecastDoesNotFlap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		loads := rapid.SliceOfN(rapid.Float64Range(0, 60), 1, 90).Draw(t, "loads")
+		d, _ := play(Forecast{Metric: "m", Value: 100}, noon, len(loads), time.Minute, func(i int) float64 { return loads[i] }, nil)
+		count, up := 5, -1000
+		for i, d := range d {
+			if d.Desired < count && i-up <= int(forecastHold.Minutes()) {
+				t.Fatalf("minute %d: shrinks from %d to %d, %d minutes after it grew", i, count, d.Desired, i-up)
+			}
+			if d.Desired > count {
+				up = i
+			}
+			count = d.Desired
+		}
+	})
+}
+
+// TestForecastIsPure asks twice with the same memory: what the first asking has learned must not show.
+func TestForecastIsPure(t *testing.T) {
+	load := func(i int) float64 { return 5 + 3*math.Sin(float64(i)/50) }
+	f := Forecast{Metric: "m", Value: 100}
+	_, memory := play(f, noon, 2000, time.Minute, load, nil)
+	one, _ := play(f, noon.Add(2000*time.Minute), 200, time.Minute, load, memory)
+	_, _ = play(f, noon.Add(2000*time.Minute), 300, 5*time.Minute, func(int) float64 { return 50 }, memory)
+	two, _ := play(f, noon.Add(2000*time.Minute), 200, time.Minute, load, memory)
+	for i := range one {
+		require.Equal(t, one[i].Desired, two[i].Desired)
+		require.Equal(t, one[i].Reason, two[i].Reason)
+	}
+}
+
+// TestForecastBearsGaps leaves out hours and days, and lets the clock go back.
+func TestForecastBearsGaps(t *testing.T) {
+	f := Forecast{Metric: "m", Value: 100}
+	var memory any
+	at := noon
+	for _, gap := range []time.Duration{0, 3 * time.Hour, 26 * time.Hour, -time.Hour, 40 * 24 * time.Hour, time.Minute} {
+		at = at.Add(gap)
+		var d []Decision
+		d, memory = play(f, at, 300, 3*time.Minute, func(int) float64 { return 7.5 }, memory)
+		at = at.Add(300 * time.Minute)
+		last := d[len(d)-1]
+		require.GreaterOrEqual(t, last.Desired, 8, last.Reason)
+		require.LessOrEqual(t, last.Desired, 13, last.Reason)
+	}
+}
+
+func TestForecastChecks(t *testing.T) {
+	require.NoError(t, Forecast{Metric: "m", Value: 1}.Check())
+	err := Forecast{Value: math.Inf(1), Use: 2, Boot: -1}.Check()
+	for _, want := range []string{"metric is empty", "value is +Inf", "use is 2", "boot is -1ns"} {
+		require.ErrorContains(t, err, want)
+	}
+}

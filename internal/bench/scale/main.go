@@ -1,0 +1,204 @@
+// Command scale measures scaling policies against a trace: what each costs, in virtual time, at an equal share of requests that
+// meet too little capacity.
+//
+//	go run ./internal/bench/scale -trace load.csv -boot 1m,3m,10m -budget 0.001,0.01 -train 0.33 -json
+//
+// The trace is a CSV of t_s,requests. An instance takes the share of the trace's peak that -instances says. The one knob of
+// each policy is tuned on the first part of the trace: the cheapest setting that keeps the budget there. The figures of a
+// line are those of the rest, which the tuning has not seen. "default" is the library's own policy, the others are the rules of
+// others. kept says that a setting kept the budget in the first part; where none did, the nearest was taken.
+//
+// The last line is a summary: for each boot and budget what the default costs over the cheapest of the others. A baseline
+// counts if it kept the budget when it was tuned and exceeds it in the rest by no more than the default does.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/farm/scale"
+	"github.com/scalr-go/scalr/farm/simulate"
+)
+
+// options are the flags.
+type options struct {
+	trace     string
+	boots     []time.Duration
+	budgets   []float64
+	train     float64
+	instances int
+	json      bool
+}
+
+// row is a line of output.
+type row struct {
+	Policy           string  `json:"policy"`
+	BootS            float64 `json:"boot_s"`
+	Budget           float64 `json:"budget"`
+	Knob             float64 `json:"knob"`
+	Kept             bool    `json:"kept"`
+	CostRatio        float64 `json:"cost_ratio"`
+	Excess           float64 `json:"excess"`
+	ViolatingMinutes float64 `json:"violating_minutes"`
+	LaunchesPerDay   float64 `json:"launches_per_day"`
+	ReversalsPerDay  float64 `json:"reversals_per_day"`
+	UnderAccuracy    float64 `json:"under_accuracy"`
+	OverAccuracy     float64 `json:"over_accuracy"`
+	UnderTimeshare   float64 `json:"under_timeshare"`
+	OverTimeshare    float64 `json:"over_timeshare"`
+}
+
+// verdict compares the default with the cheapest baseline.
+type verdict struct {
+	BootS        float64 `json:"boot_s"`
+	Budget       float64 `json:"budget"`
+	CostRatio    float64 `json:"cost_ratio"`
+	Best         string  `json:"best_baseline,omitempty"`
+	BestRatio    float64 `json:"best_cost_ratio,omitempty"`
+	Saving       float64 `json:"saving"`
+	Reversals    float64 `json:"reversals_per_day"`
+	HPAReversals float64 `json:"hpa_reversals_per_day"`
+}
+
+type summary struct {
+	Summary   bool      `json:"summary"`
+	Trace     string    `json:"trace"`
+	Steps     int       `json:"steps"`
+	StepS     float64   `json:"step_s"`
+	Instances int       `json:"peak_instances"`
+	Compared  []verdict `json:"compared"`
+	TookMS    int64     `json:"took_ms"`
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.trace, "trace", "", "a CSV file of t_s,requests")
+	boots := flag.String("boot", "1m,3m,10m", "how long an instance takes to come up, a list")
+	budgets := flag.String("budget", "0.001,0.01", "the share of requests that may meet too little capacity, a list")
+	flag.Float64Var(&o.train, "train", 0.33, "the share of the trace that is for tuning")
+	flag.IntVar(&o.instances, "instances", 50, "how many instances the peak of the trace needs")
+	flag.BoolVar(&o.json, "json", false, "print lines of JSON")
+	flag.Parse()
+	err := o.parse(*boots, *budgets)
+	if err == nil {
+		err = run(o, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "scale:", err)
+		os.Exit(1)
+	}
+}
+
+func (o *options) parse(boots, budgets string) error {
+	var errs []error
+	for s := range strings.SplitSeq(boots, ",") {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			errs = append(errs, fmt.Errorf("-boot: %q is no duration, want a list such as 1m,3m", s))
+		}
+		o.boots = append(o.boots, d)
+	}
+	for s := range strings.SplitSeq(budgets, ",") {
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(v >= 0 && v <= 1) {
+			errs = append(errs, fmt.Errorf("-budget: %q is no share, want a list such as 0.001,0.01", s))
+		}
+		o.budgets = append(o.budgets, v)
+	}
+	if o.instances < 1 {
+		errs = append(errs, fmt.Errorf("-instances: %d, want at least 1", o.instances))
+	}
+	if o.trace == "" {
+		errs = append(errs, errors.New("-trace: is missing, want a CSV file of t_s,requests"))
+	}
+	return errors.Join(errs...)
+}
+
+// families are the library's default policy and the rules of others. A policy of ours is told what everybody is told.
+func families(peak int) []simulate.Family {
+	return append([]simulate.Family{{Name: "default", Low: -7, High: 0, Policy: func(k float64) scale.Policy {
+		return scale.Forecast{Metric: "utilisation", Value: 100, Use: math.Exp(k)}
+	}}}, baselines(peak)...)
+}
+
+func run(o options, w io.Writer) error {
+	began := time.Now()
+	file, err := os.Open(o.trace)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	t, err := simulate.ReadCSV(file)
+	if err != nil {
+		return err
+	}
+	sum := summary{Summary: true, Trace: o.trace, Steps: len(t.Requests), StepS: t.Step.Seconds(), Instances: o.instances}
+	if !o.json {
+		fmt.Fprintf(w, "%-20s %5s %7s %9s %9s %10s %11s %12s\n", "policy", "boot", "budget", "cost", "excess", "violating", "launches/d", "reversals/d")
+	}
+	for _, budget := range o.budgets {
+		for _, boot := range o.boots {
+			s := simulate.Scenario{PerInstance: t.Peak() / float64(o.instances), Min: 1, Cloud: simulate.Cloud{Boot: boot}}
+			judged, err := simulate.Compare(t, s, o.train, budget, families(o.instances)...)
+			if err != nil {
+				return err
+			}
+			for _, j := range judged {
+				r := row{j.Family, boot.Seconds(), budget, j.Knob, j.Kept, j.CostRatio, j.Excess, j.Violating.Minutes(), j.LaunchesPerDay,
+					j.ReversalsPerDay, j.UnderAccuracy, j.OverAccuracy, j.UnderTimeshare, j.OverTimeshare}
+				if err := print(w, o.json, r); err != nil {
+					return err
+				}
+			}
+			sum.Compared = append(sum.Compared, compare(judged, boot))
+		}
+	}
+	sum.TookMS = time.Since(began).Milliseconds()
+	if o.json {
+		return json.NewEncoder(w).Encode(sum)
+	}
+	for _, v := range sum.Compared {
+		fmt.Fprintf(w, "boot %v, budget %v: the default costs %.3f, the best baseline (%s) %.3f: %.1f %% less\n",
+			time.Duration(v.BootS)*time.Second, v.Budget, v.CostRatio, v.Best, v.BestRatio, 100*v.Saving)
+	}
+	return nil
+}
+
+func print(w io.Writer, asJSON bool, r row) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(r)
+	}
+	_, err := fmt.Fprintf(w, "%-20s %5v %7v %9.3f %9.5f %10.0f %11.1f %12.1f\n", r.Policy, time.Duration(r.BootS)*time.Second, r.Budget,
+		r.CostRatio, r.Excess, r.ViolatingMinutes, r.LaunchesPerDay, r.ReversalsPerDay)
+	return err
+}
+
+// compare finds the cheapest baseline that is no worse than the default or the budget.
+func compare(judged []simulate.Judged, boot time.Duration) verdict {
+	var v verdict
+	var excess float64
+	for _, j := range judged {
+		switch {
+		case j.Family == "default":
+			v = verdict{BootS: boot.Seconds(), Budget: j.Budget, CostRatio: j.CostRatio, Reversals: j.ReversalsPerDay}
+			excess = max(j.Budget, j.Excess)
+		case j.Kept && j.Excess <= excess && (v.Best == "" || j.CostRatio < v.BestRatio):
+			v.Best, v.BestRatio = j.Family, j.CostRatio
+		}
+		if j.Family == "hpa" {
+			v.HPAReversals = j.ReversalsPerDay
+		}
+	}
+	if v.Best != "" {
+		v.Saving = 1 - v.CostRatio/v.BestRatio
+	}
+	return v
+}
