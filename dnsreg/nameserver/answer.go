@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -183,7 +184,7 @@ func (r *responder) answer(stream bool) (rcode int, fits bool) {
 		return dns.RcodeNotImplemented, true
 	}
 	z := r.zone()
-	if z == nil {
+	if z == nil || z.hidden && (r.x == nil || !slices.ContainsFunc(z.readers, r.isKey)) {
 		return dns.RcodeRefused, true
 	}
 	s := z.snap.Load()

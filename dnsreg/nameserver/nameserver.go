@@ -53,6 +53,8 @@ type Options struct {
 	Listen string
 	// Zones are what it is authoritative for. At least one.
 	Zones []Zone
+	// Catalog lists the zones for secondaries. Optional.
+	Catalog *Catalog
 	// Readers is how many UDP sockets share the port, each with a goroutine of its own (SO_REUSEPORT, on Linux; elsewhere
 	// there is one). Default: one for each processor, at most 8.
 	Readers int
@@ -143,6 +145,21 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("nameserver: %w", err)
 		}
 		s.names[spec.Name] = z
+		s.zones[string(wire.AppendName(nil, spec.Name))] = z
+	}
+	if o.Catalog != nil {
+		spec, err := o.Catalog.check(o.Zones)
+		if err != nil {
+			return nil, err
+		}
+		z, err := newZone(spec)
+		if err == nil {
+			z.hidden = true
+			err = z.fill(o.Zones)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("nameserver: Catalog: %w", err)
+		}
 		s.zones[string(wire.AppendName(nil, spec.Name))] = z
 	}
 	if err := s.listen(); err != nil {

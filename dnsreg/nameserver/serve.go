@@ -43,9 +43,8 @@ func (s *Server) Run(ctx context.Context) error {
 		s.accept(ctx)
 		stop()
 	})
-	for _, spec := range s.opts.Zones {
-		z := s.names[spec.Name]
-		for i, secondary := range spec.Secondaries {
+	for _, z := range s.zones {
+		for i, secondary := range z.secondaries {
 			wg.Go(func() { s.notify(ctx, z, secondary, z.wake[i]) })
 		}
 	}
