@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -39,6 +41,10 @@ type responder struct {
 	limit int    // how long it may get
 	chain [maxChain][]byte
 
+	from   netip.Addr // the client
+	limits *limiter   // nil if there are none
+	about  string     // whose answers the limit counts
+
 	keys     []tsig.Key // all that the zones know
 	x        *tsig.Exchange
 	transfer *transfer // what follows in place of an answer
@@ -62,7 +68,7 @@ const (
 // respond gives the answer to a message, valid until the next call, or nil if it gets none: what is too short to be a
 // message, and what is an answer itself. In place of the answer there may be a transfer to send.
 func (r *responder) respond(msg []byte, stream bool) []byte {
-	r.x, r.transfer = nil, nil
+	r.x, r.transfer, r.about = nil, nil, ""
 	if len(msg) < headerLen || msg[2]&0x80 != 0 {
 		return nil
 	}
@@ -71,11 +77,11 @@ func (r *responder) respond(msg []byte, stream bool) []byte {
 	case opcode == dns.OpcodeUpdate && len(r.keys) > 0:
 		return r.sign(r.rcode(r.update(msg)))
 	case opcode != dns.OpcodeQuery:
-		return r.rcode(dns.RcodeNotImplemented)
+		return r.fault(dns.RcodeNotImplemented, stream)
 	}
 	q := &r.q
 	if !q.parse(msg) {
-		return r.rcode(dns.RcodeFormatError)
+		return r.fault(dns.RcodeFormatError, stream)
 	}
 	r.buf = append(r.buf, msg[headerLen:q.end]...)
 	r.buf[5] = 1
@@ -86,7 +92,7 @@ func (r *responder) respond(msg []byte, stream bool) []byte {
 		case x != nil && err != nil:
 			return r.sign(r.rcode(dns.RcodeNotAuth))
 		case err != nil || !q.parse(body):
-			return r.rcode(dns.RcodeFormatError)
+			return r.fault(dns.RcodeFormatError, stream)
 		}
 	}
 	r.limit = dns.MaxMsgSize
@@ -105,7 +111,13 @@ func (r *responder) respond(msg []byte, stream bool) []byte {
 		var fits bool
 		if rcode, fits = r.answer(stream); r.transfer != nil {
 			return nil
-		} else if !fits {
+		}
+		if v := r.verdict(stream); v == drop {
+			return nil
+		} else if v == sendTruncated {
+			fits = false
+		}
+		if !fits {
 			r.buf = r.buf[:q.end]
 			clear(r.buf[answers:headerLen])
 			if stream {
@@ -123,6 +135,22 @@ func (r *responder) respond(msg []byte, stream bool) []byte {
 		r.count(additional, 1)
 	}
 	return r.sign(r.rcode(rcode & 15))
+}
+
+// verdict is what the limit says to the answer. Who has a key is not bounded.
+func (r *responder) verdict(stream bool) verdict {
+	if stream || r.limits == nil || r.x != nil {
+		return send
+	}
+	return r.limits.take(r.from, r.about, time.Now().Unix())
+}
+
+// fault gives the answer to what is no question, or nil if there were too many.
+func (r *responder) fault(code int, stream bool) []byte {
+	if r.verdict(stream) != send {
+		return nil
+	}
+	return r.rcode(code)
 }
 
 // sign signs an answer to a signed message.
@@ -156,10 +184,11 @@ func (r *responder) answer(stream bool) (rcode int, fits bool) {
 		return dns.RcodeNotImplemented, true
 	}
 	z := r.zone()
-	if z == nil {
+	if z == nil || z.hidden && (r.x == nil || !slices.ContainsFunc(z.readers, r.isKey)) {
 		return dns.RcodeRefused, true
 	}
 	s := z.snap.Load()
+	r.about = s.apex.name
 	name, at := q.name, headerLen // at is where the name stands in the message
 	for hop := 0; ; hop++ {
 		m := s.match(name)
@@ -170,6 +199,8 @@ func (r *responder) answer(stream bool) (rcode int, fits bool) {
 		n := m.node
 		if m.cut != nil {
 			n = m.cut // whether a delegation is signed is the parent's to say (RFC 4035, section 3.1.4.1)
+		} else if v := z.view(s, name, r.from); v != nil && (n == nil || v.get(q.typ) != nil || v.get(dns.TypeCNAME) != nil) {
+			n = v
 		}
 		switch {
 		case n == nil:
@@ -178,6 +209,9 @@ func (r *responder) answer(stream bool) (rcode int, fits bool) {
 			return dns.RcodeSuccess, r.deny(s, name, at)
 		}
 		if set := n.get(q.typ); set != nil {
+			if hop == 0 {
+				r.about = n.name
+			}
 			start := len(r.buf)
 			if !r.add(answers, at, name, set) {
 				return dns.RcodeSuccess, false

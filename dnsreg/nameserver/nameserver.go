@@ -16,6 +16,11 @@
 // (RFC 2136), package rfc2136 among them. All of that is signed by TSIG (RFC 8945, hmac-sha256): without a key that the
 // zone names, transfers and updates are refused. A question that is signed gets a signed answer.
 //
+// # Views
+//
+// A zone can answer clients of some networks otherwise ([Zone.Inside]) out of one set of records: what stands at "int-www"
+// is what they get for "www", and others get what stands at "ext-www".
+//
 // # Changes
 //
 // Each zone is an immutable snapshot behind an atomic pointer: a query sees all of a change set or nothing of it, and never
@@ -48,6 +53,8 @@ type Options struct {
 	Listen string
 	// Zones are what it is authoritative for. At least one.
 	Zones []Zone
+	// Catalog lists the zones for secondaries. Optional.
+	Catalog *Catalog
 	// Readers is how many UDP sockets share the port, each with a goroutine of its own (SO_REUSEPORT, on Linux; elsewhere
 	// there is one). Default: one for each processor, at most 8.
 	Readers int
@@ -56,6 +63,10 @@ type Options struct {
 	// TCPTimeout is how long a TCP connection may take to send a query, between queries too, and to take an answer. Default
 	// 10 s.
 	TCPTimeout time.Duration
+	// MaxAnswers is how many answers about one name a client's network (/24 of IPv4, /56 of IPv6) gets over UDP in a second;
+	// of what is above, every second one tells it to ask over TCP, and the others are not sent. So nobody can flood others by
+	// asking in their name. Clients on this machine and those with a key are not bounded. Default 200; -1 is no bound.
+	MaxAnswers int
 }
 
 // Zone is a zone to be authoritative for.
@@ -75,6 +86,10 @@ type Zone struct {
 	Secondaries []Secondary
 	// Updaters may change the zone by dynamic updates (RFC 2136), and transfer it. Optional.
 	Updaters []tsig.Key
+	// Inside are the networks whose clients are told inside names: where the zone has "int-www" beside or in place of "www",
+	// they get its records when they ask for "www", and all others get those of "ext-www". Where neither is, and from
+	// secondaries, everybody gets those of "www" itself. Optional.
+	Inside []netip.Prefix
 	// History is how many change sets are kept, so that a secondary transfers those that it has not seen in place of the
 	// whole zone. Default 1000.
 	History int
@@ -98,7 +113,8 @@ type Server struct {
 	zones map[string]*zone // by name in wire format
 	names map[string]*zone // by name as text
 	addr  netip.AddrPort
-	any   bool // it listens on all addresses of the machine
+	any   bool     // it listens on all addresses of the machine
+	limit *limiter // nil if there is no bound
 	udp   []udpSocket
 	tcp   *net.TCPListener
 
@@ -117,6 +133,9 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: o, zones: make(map[string]*zone), names: make(map[string]*zone), conns: make(map[net.Conn]bool)}
+	if o.MaxAnswers > 0 {
+		s.limit = newLimiter(o.MaxAnswers)
+	}
 	for _, spec := range o.Zones {
 		if s.names[spec.Name] != nil {
 			return nil, fmt.Errorf("nameserver: Zones has %s twice", spec.Name)
@@ -126,6 +145,21 @@ func New(o Options) (*Server, error) {
 			return nil, fmt.Errorf("nameserver: %w", err)
 		}
 		s.names[spec.Name] = z
+		s.zones[string(wire.AppendName(nil, spec.Name))] = z
+	}
+	if o.Catalog != nil {
+		spec, err := o.Catalog.check(o.Zones)
+		if err != nil {
+			return nil, err
+		}
+		z, err := newZone(spec)
+		if err == nil {
+			z.hidden = true
+			err = z.fill(o.Zones)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("nameserver: Catalog: %w", err)
+		}
 		s.zones[string(wire.AppendName(nil, spec.Name))] = z
 	}
 	if err := s.listen(); err != nil {
@@ -153,6 +187,12 @@ func (o *Options) defaults() error {
 		if *f.value == 0 {
 			*f.value = f.def
 		}
+	}
+	switch {
+	case o.MaxAnswers < -1 || o.MaxAnswers > maxPerSecond:
+		return fmt.Errorf("nameserver: MaxAnswers is %d, want 1 to %d, or -1 for no bound, or 0 for the default", o.MaxAnswers, maxPerSecond)
+	case o.MaxAnswers == 0:
+		o.MaxAnswers = 200
 	}
 	switch {
 	case o.TCPTimeout < 0:
@@ -211,6 +251,12 @@ func (z *Zone) defaults(where string) error {
 	if z.History == 0 {
 		z.History = 1000
 	}
+	z.Inside = slices.Clone(z.Inside)
+	for i, p := range z.Inside {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			return fmt.Errorf("%s.Inside[%d] is %v, want a network of IPv4 or IPv6", where, i, p)
+		}
+	}
 	z.Secondaries, z.Updaters = slices.Clone(z.Secondaries), slices.Clone(z.Updaters)
 	for i, s := range z.Secondaries {
 		if _, port, err := net.SplitHostPort(s.Addr); err != nil || port == "" {
@@ -229,6 +275,13 @@ func (z *Zone) defaults(where string) error {
 		z.Serial = uint32(time.Now().Unix())
 	}
 	return nil
+}
+
+// responder gives one for a reader.
+func (s *Server) responder() *responder {
+	r := newResponder(s.zones)
+	r.limits = s.limit
+	return r
 }
 
 // Addr is where the server listens, for UDP and TCP.

@@ -43,9 +43,8 @@ func (s *Server) Run(ctx context.Context) error {
 		s.accept(ctx)
 		stop()
 	})
-	for _, spec := range s.opts.Zones {
-		z := s.names[spec.Name]
-		for i, secondary := range spec.Secondaries {
+	for _, z := range s.zones {
+		for i, secondary := range z.secondaries {
 			wg.Go(func() { s.notify(ctx, z, secondary, z.wake[i]) })
 		}
 	}
@@ -195,7 +194,10 @@ func (s *Server) release(conn net.Conn) {
 
 // serveTCP answers what comes over a connection, in order, until the client ends it, is too slow, or sends what is no query.
 func (s *Server) serveTCP(conn net.Conn) {
-	r := newResponder(s.zones)
+	r := s.responder()
+	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		r.from = a.AddrPort().Addr()
+	}
 	in := bufio.NewReaderSize(conn, 4096)
 	msg := make([]byte, 512)
 	out := make([]byte, 0, 512)

@@ -4,6 +4,7 @@ package nameserver
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -109,7 +110,7 @@ func (s *batches) release() error {
 	return s.file.Close()
 }
 
-func (s *batches) exchange(answer func([]byte) []byte) error {
+func (s *batches) exchange(answer func([]byte, netip.Addr) []byte) error {
 	s.reading.Store(true)
 	if s.closed.Load() {
 		_ = s.release()
@@ -128,7 +129,7 @@ func (s *batches) exchange(answer func([]byte) []byte) error {
 	count := 0
 	for i := range n {
 		in, out := &s.in[i], &s.out[count]
-		reply := answer(s.inBuf[i*dns.MaxMsgSize:][:in.n])
+		reply := answer(s.inBuf[i*dns.MaxMsgSize:][:in.n], addr(&s.names[i]))
 		if len(reply) > 0 && len(reply) <= maxAnswer {
 			out.Iov.SetLen(copy(s.outBuf[count*maxAnswer:][:maxAnswer], reply))
 			out.Name, out.Namelen = in.Name, in.Namelen
@@ -153,6 +154,17 @@ func (s *batches) exchange(answer func([]byte) []byte) error {
 		}
 	}
 	return nil
+}
+
+// addr gives the address out of the system's form.
+func addr(a *unix.RawSockaddrAny) netip.Addr {
+	switch a.Addr.Family {
+	case unix.AF_INET:
+		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(a)).Addr)
+	case unix.AF_INET6:
+		return netip.AddrFrom16((*unix.RawSockaddrInet6)(unsafe.Pointer(a)).Addr)
+	}
+	return netip.Addr{}
 }
 
 func (s *batches) call(number uintptr, msgs []mmsghdr, flags uintptr) (int, unix.Errno) {

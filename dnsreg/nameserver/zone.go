@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,10 @@ type zone struct {
 	snap atomic.Pointer[snapshot]
 	mu   sync.Mutex // held by the one who makes the next snapshot
 
-	readers, writers []tsig.Key      // who may transfer it, and who may change it
+	readers, writers []tsig.Key     // who may transfer it, and who may change it
+	inside           []netip.Prefix // whose clients get the inside view
+	hidden           bool           // only those who may transfer it get answers
+	secondaries      []Secondary
 	keep             int             // how many changes are kept for transfers
 	wake             []chan struct{} // each gets one when there is a new snapshot
 }
@@ -46,7 +50,7 @@ type snapshot struct {
 
 // newZone makes a zone that holds its SOA and NS. The error is one of Canonical's.
 func newZone(o Zone) (*zone, error) {
-	z := &zone{name: o.Name, writers: o.Updaters, keep: o.History}
+	z := &zone{name: o.Name, writers: o.Updaters, inside: o.Inside, secondaries: o.Secondaries, keep: o.History}
 	z.readers = slices.Clone(o.Updaters)
 	for _, s := range o.Secondaries {
 		z.readers = append(z.readers, s.Key)

@@ -27,6 +27,8 @@ type DNS struct {
 	Dynamic bool
 	// Primary is host:port of where a secondary gets the zone, and whose NOTIFY it follows. Empty for a primary.
 	Primary string
+	// Catalog makes a secondary (named or knotd) take Zone as a catalog (RFC 9432), and serve the zones that it lists.
+	Catalog bool
 	// Notify is host:port of a secondary that a primary tells about changes. Optional.
 	Notify string
 	// Port is where it listens, on 127.0.0.1; see [FreePort]. 0 takes a free one.
@@ -126,14 +128,19 @@ func named(d DNS, dir string) string {
 	case d.Dynamic:
 		zone += fmt.Sprintf(" update-policy { grant %s zonesub ANY; };", d.Key.Name)
 	}
+	catalog := ""
+	if d.Catalog {
+		catalog = fmt.Sprintf(" catalog-zones { zone \"%s\" default-primaries { 127.0.0.1 port %s key \"%s\"; } in-memory yes min-update-interval 1; };\n",
+			d.Zone, port(d.Primary), d.Key.Name)
+	}
 	return fmt.Sprintf(`options {
  directory "%[1]s"; pid-file "%[1]s/pid"; session-keyfile "%[1]s/key"; managed-keys-directory "%[1]s"; lock-file none;
  listen-on port %[2]d { 127.0.0.1; }; listen-on-v6 { none; }; recursion no; dnssec-validation no; minimal-responses yes;
  notify-delay 0; serial-query-rate 1000; notify-rate 1000; startup-notify-rate 1000;
-};
+%[8]s};
 controls {};
 %[3]szone "%[4]s" { %[5]s %[6]s %[7]s };
-`, dir, d.Port, key, d.Zone, zone, access, notify)
+`, dir, d.Port, key, d.Zone, zone, access, notify, catalog)
 }
 
 func knotd(d DNS, dir string) string {
@@ -166,6 +173,10 @@ acl:
 	}
 	if !d.Dynamic && d.Primary == "" {
 		zone += "   journal-content: none\n   zonefile-load: whole\n"
+	}
+	if d.Catalog {
+		remote += "template:\n - id: member\n" + zone
+		zone += "   catalog-role: interpret\n   catalog-template: member\n"
 	}
 	return fmt.Sprintf(`server:
  rundir: "%[1]s"
