@@ -280,10 +280,14 @@ func TestUnhealthyTargetsGetNoRequest(t *testing.T) {
 	b := balance(t, c, httpSpec)
 	sick := untilState(t, c, launch(t, c, "sick").ID, provider.Running)
 	require.NoError(t, os.WriteFile(filepath.Join(c.Dir(sick.ID), "sick"), nil, 0o600))
-	require.NoError(t, c.RegisterTarget(t.Context(), b.ID, sick.ID))
 	well := webs(t, c, b, "well")[0]
 	untilTarget(t, c, b.ID, well.ID, provider.TargetHealthy)
+	people := visit(t, site(b, "/")) // not even before the first check gets it any
+	until(t, "there are requests", func() bool { return people.servedBy(well.ID, 0) })
+	require.NoError(t, c.RegisterTarget(t.Context(), b.ID, sick.ID))
 	untilTarget(t, c, b.ID, sick.ID, provider.TargetUnhealthy)
+	people.end()
+	assert.Empty(t, people.failed)
 	for _, x := range seen(t, c, b.ID).Targets {
 		if x.Instance == sick.ID {
 			assert.Equal(t, "Layer7 wrong status, code 500: Internal Server Error", x.Reason)
