@@ -81,8 +81,8 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Cloud is a local cloud in a directory of its own. At the end of the test, its instances are terminated, and nothing may
-// be left. If the test program dies before, by a panic, a time-out or a signal, they are killed all the same.
+// Cloud is a local cloud in a directory of its own. At the end of the test, its balancers and instances are ended, and nothing
+// may be left. If the test program dies before, by a panic, a time-out or a signal, they are killed all the same.
 func Cloud(t testing.TB, images map[string]local.Image) *local.Cloud {
 	t.Helper()
 	dir := Dir(t)
@@ -97,6 +97,18 @@ func Cloud(t testing.TB, images map[string]local.Image) *local.Cloud {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
+		balancers, err := c.Balancers(ctx, nil)
+		if err != nil {
+			t.Errorf("left over: %v", err)
+		}
+		for _, b := range balancers {
+			if err := c.DeleteBalancer(ctx, b.ID); err != nil {
+				t.Errorf("left over: %v", err)
+			}
+			for _, p := range Processes(b.ID) {
+				t.Errorf("left over: process %s of %s", p, b.ID)
+			}
+		}
 		instances, err := c.Instances(ctx, nil)
 		if err != nil {
 			t.Errorf("left over: %v", err)

@@ -48,9 +48,9 @@ func (c *Cloud) boot(ctx context.Context, op string, r *instance, fresh bool) er
 }
 
 func (c *Cloud) tryBoot(ctx context.Context, op string, r *instance, fresh bool) error {
-	im, ok := c.opts.Images[r.Launch.Image]
-	if !ok {
-		return provider.Errorf(op, r.ID, provider.ErrInvalid, "Image is %q, which this program does not have", r.Launch.Image)
+	im, err := c.image(op, *r)
+	if err != nil {
+		return err
 	}
 	m := c.machine(*r)
 	if !r.Prepared {
@@ -118,6 +118,18 @@ func (c *Cloud) tryBoot(ctx context.Context, op string, r *instance, fresh bool)
 	}
 	c.step("started")
 	return nil
+}
+
+// image is what the machine runs.
+func (c *Cloud) image(op string, r instance) (Image, error) {
+	if r.Balancer != nil {
+		return c.haproxyImage(*r.Balancer)
+	}
+	im, ok := c.opts.Images[r.Launch.Image]
+	if !ok {
+		return Image{}, provider.Errorf(op, r.ID, provider.ErrInvalid, "Image is %q, which this program does not have", r.Launch.Image)
+	}
+	return im, nil
 }
 
 // prepare gives the machine an empty directory and lets its image fill it.

@@ -28,7 +28,7 @@ func (c *Cloud) RunCommand(ctx context.Context, id string, cmd provider.Command)
 		return provider.CommandResult{}, fail(op, id, err)
 	}
 	r, err := get[instance](c.store, id)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Phase.gone() {
+	if !isInstance(id) || errors.Is(err, fs.ErrNotExist) || err == nil && r.Phase.gone() {
 		return provider.CommandResult{}, provider.Errorf(op, id, provider.ErrNotFound,
 			"there is no such instance, or it is terminated")
 	}

@@ -41,8 +41,10 @@ func hostImage(die func(string)) local.Image {
 
 // host does one thing to the cloud in a directory, and dies at one step of it.
 func host() {
-	die := func(step string) {
-		if step == os.Getenv("DIE") {
+	passed := map[string]int{}
+	die := func(step string) { // at "step", or for the second time at "step 2"
+		passed[step]++
+		if step == os.Getenv("DIE") || fmt.Sprint(step, " ", passed[step]) == os.Getenv("DIE") {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
@@ -52,7 +54,7 @@ func host() {
 		panic(err)
 	}
 	c.SetStep(die)
-	ctx, id := context.Background(), os.Getenv("ID")
+	ctx, id, other := context.Background(), os.Getenv("ID"), os.Getenv("OTHER")
 	switch os.Getenv("DO") {
 	case "Launch":
 		_, err = c.Launch(ctx, crashLaunch)
@@ -66,6 +68,14 @@ func host() {
 		_, err = c.CreateSnapshot(ctx, provider.SnapshotSpec{Token: "t", Volume: id})
 	case "CreateVolume":
 		_, err = c.CreateVolume(ctx, provider.VolumeSpec{Token: "copy", Snapshot: id})
+	case "CreateBalancer":
+		_, err = c.CreateBalancer(ctx, httpSpec)
+	case "RegisterTarget":
+		err = c.RegisterTarget(ctx, id, other)
+	case "DeregisterTarget":
+		err = c.DeregisterTarget(ctx, id, other)
+	case "DeleteBalancer":
+		err = c.DeleteBalancer(ctx, id)
 	}
 	fmt.Println("did it:", err)
 }
@@ -73,9 +83,9 @@ func host() {
 var crashLaunch = provider.Launch{Token: "t", Name: "crash", Image: "it", UserData: provider.Secret("secret"), Tags: map[string]string{"a": "b"}}
 
 // dies lets a host program die at a step.
-func dies(t *testing.T, dir, do, id, step string) {
+func dies(t *testing.T, dir, do, id, step string, env ...string) {
 	t.Helper()
-	out, state := runHost(t, "host", "DIR="+dir, "DO="+do, "ID="+id, "DIE="+step)
+	out, state := runHost(t, "host", append(env, "DIR="+dir, "DO="+do, "ID="+id, "DIE="+step)...)
 	require.True(t, killedBy9(state), "the host did not die at %s of %s: %s %s", step, do, state, out)
 }
 

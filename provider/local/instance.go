@@ -137,9 +137,9 @@ func (c *Cloud) intend(l provider.Launch, all []instance) (instance, func(), err
 			return instance{}, nil, provider.Errorf(op, l.Token, nil, "volume %s is not ready yet", id)
 		}
 	}
-	addr, ok := c.freeAddr(all)
-	if !ok {
-		return instance{}, nil, provider.Errorf(op, l.Token, provider.ErrCapacity, "all addresses of %s are taken", c.opts.Prefix)
+	addr, err := c.freeAddr(op, l.Token, all)
+	if err != nil {
+		return instance{}, nil, err
 	}
 	im := c.opts.Images[l.Image]
 	r := instance{
@@ -236,6 +236,14 @@ func (c *Cloud) complete(ctx context.Context, r *instance) {
 // Terminate whose context ends before means that it was accepted and is to be repeated; Instances completes it as well.
 func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	const op = "Terminate"
+	if !isInstance(id) {
+		return fail(op, id, ctx.Err())
+	}
+	return c.end(ctx, op, id)
+}
+
+// end terminates an instance, or deletes a balancer.
+func (c *Cloud) end(ctx context.Context, op, id string) error {
 	var r instance
 	err := c.store.locked(ctx, func() (err error) {
 		if r, err = get[instance](c.store, id); err != nil || r.Phase.gone() {
@@ -273,7 +281,7 @@ func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	return fail(op, id, c.bury(ctx, id))
 }
 
-// bury completes a termination. The caller holds the instance's lock.
+// bury completes a termination. A balancer leaves no record. The caller holds the instance's lock.
 func (c *Cloud) bury(ctx context.Context, id string) error {
 	if err := killTree(ctx, instanceMark(id)); err != nil {
 		return err
@@ -290,6 +298,9 @@ func (c *Cloud) bury(ctx context.Context, id string) error {
 		}
 		if err != nil {
 			return err
+		}
+		if r.Balancer != nil {
+			return c.store.remove(id)
 		}
 		r.Phase, r.Ended, r.Volumes, r.Launch.UserData = phaseTerminated, time.Now(), nil, nil
 		return c.store.put(r)

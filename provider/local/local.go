@@ -25,6 +25,20 @@
 // record to be complete before it runs the program, and ends if the launching program dies before that. A launch that
 // was interrupted is resumed by the next Launch with its token, and until then listed as Failed.
 //
+// # Balancers
+//
+// A balancer is an HAProxy (2.6 or later; Debian package haproxy) at a loopback address of its own. It is started, marked,
+// found again and ended as an instance is, and started again by the next call if its process has died. It is told of
+// targets over its Unix socket, while it runs, so that no connection is lost when targets come and go: it is never
+// reloaded. The record of the targets is written first, and HAProxy is brought in line with it; a program that dies in
+// between leaves the rest to the next call that concerns the balancer. Without HAProxy, CreateBalancer is
+// errors.ErrUnsupported, and everything else works.
+//
+// A target is checked every second, and every quarter or half a second while it is new, failing or down: one success makes
+// it healthy, two failures in a row unhealthy. A connection that a target refuses is tried at another one. In mode "http"
+// each request goes to the next target in turn, with X-Forwarded-For, and may take five minutes between two bytes; in mode
+// "tcp" a connection goes to the target that has the fewest, and may be idle for an hour.
+//
 // # What it does not do
 //
 // It is no isolation: instances share the machine, its users and its file systems. The size of a volume is not enforced.
@@ -111,6 +125,8 @@ type Command struct {
 type Cloud struct {
 	opts  Options
 	store store
+	// haproxy is the name of the program that balancers run.
+	haproxy string
 	// step is called with the name of each step of a launch as it is done. Tests die in it.
 	step func(string)
 }
@@ -119,6 +135,7 @@ var (
 	_ provider.Provider  = (*Cloud)(nil)
 	_ provider.Volumes   = (*Cloud)(nil)
 	_ provider.Snapshots = (*Cloud)(nil)
+	_ provider.Balancers = (*Cloud)(nil)
 	_ provider.Power     = (*Cloud)(nil)
 	_ provider.Commands  = (*Cloud)(nil)
 )
@@ -174,7 +191,7 @@ func New(o Options) (*Cloud, error) {
 	if o.Dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, fmt.Errorf("local: Options.Dir: %w", err)
 	}
-	return &Cloud{opts: o, store: store{dir: filepath.Join(o.Dir, "state")}, step: func(string) {}}, nil
+	return &Cloud{opts: o, store: store{dir: filepath.Join(o.Dir, "state")}, haproxy: "haproxy", step: func(string) {}}, nil
 }
 
 // machine gives r as its image sees it.
@@ -200,10 +217,20 @@ func environ(m Machine, own []string) []string {
 		"SCALR_VOLUMES="+strings.Join(m.Volumes, ":"), instanceMark(m.ID).env)
 }
 
-// freeAddr picks an address that no instance has. Those of terminated instances come last: a client that has not noticed
-// yet should meet nobody rather than somebody else.
-func (c *Cloud) freeAddr(all []instance) (netip.Addr, bool) {
+// freeAddr picks an address that no instance and no balancer has. Those of terminated instances come last: a client that has
+// not noticed yet should meet nobody rather than somebody else. A balancer always notices.
+func (c *Cloud) freeAddr(op, token string, all []instance) (netip.Addr, error) {
+	balancers, err := list[instance](c.store, kindBalancer)
+	if err != nil {
+		return netip.Addr{}, err
+	}
 	taken, late := map[netip.Addr]bool{}, map[netip.Addr]bool{}
+	for _, r := range balancers {
+		taken[r.Addr] = true
+		for _, t := range r.Balancer.Targets {
+			taken[t.Addr] = true
+		}
+	}
 	for _, r := range all {
 		if r.Phase == phaseTerminated {
 			late[r.Addr] = true
@@ -226,13 +253,16 @@ func (c *Cloud) freeAddr(all []instance) (netip.Addr, bool) {
 		switch {
 		case taken[a]:
 		case !late[a]:
-			return a, true
+			return a, nil
 		case !second.IsValid():
 			second = a
 		}
 	}
-	return second, second.IsValid()
+	if !second.IsValid() {
+		return second, provider.Errorf(op, token, provider.ErrCapacity, "all addresses of %s are taken", c.opts.Prefix)
+	}
+	return second, nil
 }
 
-// Dir is the directory of an instance, a volume or a snapshot. It need not exist.
+// Dir is the directory of an instance, a volume, a snapshot or a balancer. It need not exist.
 func (c *Cloud) Dir(id string) string { return filepath.Join(c.opts.Dir, id) }

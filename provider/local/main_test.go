@@ -38,6 +38,7 @@ var programs = map[string]func(){
 	"server": server,
 	"escape": escape,
 	"writer": writer,
+	"web":    web,
 	"host":   host,
 	"crowd":  crowd,
 }

@@ -14,6 +14,9 @@ import (
 // stay. It waits for nobody: who fences cannot wait for a launch or a snapshot to end.
 func (c *Cloud) Stop(ctx context.Context, id string) error {
 	const op = "Stop"
+	if !isInstance(id) {
+		return fail(op, id, ctx.Err())
+	}
 	gone, err := c.setPhase(ctx, id, phaseStopping)
 	if gone || err != nil {
 		return fail(op, id, err)
@@ -81,6 +84,9 @@ func (c *Cloud) Reboot(ctx context.Context, id string) error {
 
 func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 	gone := provider.Errorf(op, id, provider.ErrNotFound, "there is no such instance, or it is terminated")
+	if !isInstance(id) {
+		return gone
+	}
 	unlock, err := c.store.lock(ctx, id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return gone
@@ -90,11 +96,11 @@ func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 	}
 	defer unlock()
 	r, err := get[instance](c.store, id)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Phase.gone() {
-		return gone
-	}
 	if err != nil {
 		return fail(op, id, err)
+	}
+	if r.Phase.gone() {
+		return gone
 	}
 	if _, ok := c.opts.Images[r.Launch.Image]; !ok {
 		return provider.Errorf(op, id, provider.ErrInvalid, "Image is %q, which this program does not have", r.Launch.Image)
@@ -121,7 +127,7 @@ func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 	return fail(op, id, errors.Join(err, off, c.switchOff(clean, id)))
 }
 
-// Signal sends a signal to every process of the instance but the supervisor, waiting for the first one of an instance that
+// Signal sends a signal to every process of the instance or the balancer but the supervisor, waiting for the first one of an instance that
 // has just been started: SIGKILL is a crash, SIGSTOP a machine that hangs, SIGCONT one that goes on. It is meant for
 // drills, and is no part of a cloud.
 func (c *Cloud) Signal(ctx context.Context, id string, sig os.Signal) error {

@@ -52,6 +52,23 @@ type instance struct {
 	Boot     int    // counts the starts
 	Proc     procID // its supervisor, as of the last start
 	Ready    bool   // its port has accepted since the last start
+
+	// Balancer makes it the machine of a balancer, which has an ID of its own kind and is no instance to anybody else.
+	Balancer *balancer `json:",omitempty"`
+}
+
+// balancer is what HAProxy on a balancer's machine is to do.
+type balancer struct {
+	Spec    provider.BalancerSpec
+	Targets []target
+}
+
+// target is an instance behind a balancer. It is here until HAProxy is to give it no connection at all.
+type target struct {
+	Instance string
+	Addr     netip.Addr
+	Draining bool
+	Until    time.Time // with Draining: when connections that are open still are cut
 }
 
 // launch is a provider.Launch that keeps its user data in JSON: it is in a file of mode 0600 until the instance ends.
@@ -89,7 +106,7 @@ func (r instance) key() string { return r.ID }
 func (r volume) key() string   { return r.ID }
 func (r snapshot) key() string { return r.ID }
 
-func (instance) is(id string) bool { return strings.HasPrefix(id, kindInstance) }
+func (instance) is(id string) bool { return isInstance(id) || isBalancer(id) }
 func (volume) is(id string) bool   { return strings.HasPrefix(id, kindVolume) }
 func (snapshot) is(id string) bool { return strings.HasPrefix(id, kindSnapshot) }
 
@@ -98,7 +115,11 @@ const (
 	kindInstance = "i-"
 	kindVolume   = "v-"
 	kindSnapshot = "s-"
+	kindBalancer = "b-" // an instance too, with its Balancer set
 )
+
+func isInstance(id string) bool { return strings.HasPrefix(id, kindInstance) }
+func isBalancer(id string) bool { return strings.HasPrefix(id, kindBalancer) }
 
 // store keeps records as JSON files in one directory. A record is read without a lock, since it is replaced as a whole; it
 // is changed under the lock only.

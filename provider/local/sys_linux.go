@@ -45,6 +45,15 @@ func nextData(f *os.File, pos int64) (data, hole int64, err error) {
 	return data, hole, err
 }
 
+// maxFiles is how many files a process may have open.
+func maxFiles() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024
+	}
+	return int(min(limit.Max, 1<<30))
+}
+
 func openNoFollow(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 }

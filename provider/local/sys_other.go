@@ -35,6 +35,7 @@ func userOf(mark, string) (string, error)                  { return "", errors.E
 func freeze(context.Context, mark) (func(), error)         { return nil, errors.ErrUnsupported }
 func cloneFile(_, _ *os.File) error                        { return errors.ErrUnsupported }
 func nextData(*os.File, int64) (data, hole int64, _ error) { return 0, 0, errors.ErrUnsupported }
+func maxFiles() int                                        { return 0 }
 func openNoFollow(string) (*os.File, error)                { return nil, errors.ErrUnsupported }
 func own(string, fs.FileInfo) error                        { return errors.ErrUnsupported }
 func tryLockFile(string) (func(), error)                   { return nil, errors.ErrUnsupported }

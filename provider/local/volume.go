@@ -169,7 +169,7 @@ func (c *Cloud) AttachVolume(ctx context.Context, vol, inst string) error {
 	if !(volume{}).is(vol) {
 		return provider.Errorf(op, vol, provider.ErrNotFound, "there is no such volume")
 	}
-	if !(instance{}).is(inst) {
+	if !isInstance(inst) {
 		return provider.Errorf(op, vol, provider.ErrNotFound, "there is no instance %q, or it is terminated", inst)
 	}
 	unlock, err := c.store.lock(ctx, inst)
