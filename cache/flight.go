@@ -134,6 +134,14 @@ func (o *Of[V]) fly(ctx context.Context, f *flight[V], p *place, load func(conte
 	if f.err = ctx.Err(); f.err != nil {
 		return // everybody has left
 	}
+	if h, ok := o.Store.(HandOver); ok && leased {
+		if item, err := h.GetPrevious(ctx, p.full); err == nil {
+			if v, e, ok := o.unseal(item, r.gens); ok && e.bits&bitAbsent == 0 {
+				f.value, f.stored, ttl = v, item.Value, max(time.Until(e.fresh.Add(o.Stale)), time.Millisecond)
+				return
+			}
+		}
+	}
 	f.err = errors.New("load ended its goroutine instead of returning")
 	f.value, f.stored, ttl, f.err = o.load(ctx, p, load, r.gens)
 }
