@@ -288,6 +288,28 @@ func TestCodecs(t *testing.T) {
 	}
 }
 
+// A lease whose answer was lost is not waited for by others.
+func TestLostLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m cache.Memory
+		n := &numbered{}
+		_, err := (&cache.Of[string]{Store: lossy{&m}}).Get(t.Context(), "k", n.load)
+		require.NoError(t, err)
+		start := time.Now()
+		_, err = (&cache.Of[string]{Store: &m}).Get(t.Context(), "k", n.load)
+		require.NoError(t, err)
+		require.Zero(t, time.Since(start))
+	})
+}
+
+// lossy loses the answers to Lease.
+type lossy struct{ *cache.Memory }
+
+func (l lossy) Lease(ctx context.Context, key string, ttl time.Duration) (cache.Item, bool, error) {
+	_, _, _ = l.Memory.Lease(ctx, key, ttl)
+	return cache.Item{}, false, errFault
+}
+
 func TestSet(t *testing.T) {
 	ctx := t.Context()
 	of := &cache.Of[string]{Store: new(cache.Memory), Tags: cache.Tables("t")}

@@ -135,7 +135,7 @@ func (n *node) ask(ctx context.Context, op string, a *call) error {
 // gave reports whether a version came from the server.
 func (n *node) gave(v any) bool {
 	switch v := v.(type) {
-	case casOf:
+	case *casOf:
 		return v.conn.lane.node == n
 	case *version:
 		return v.pool.node == n
