@@ -70,6 +70,13 @@ type Leaser interface {
 	Lease(ctx context.Context, key string, ttl time.Duration) (item Item, won bool, err error)
 }
 
+// HandOver is a store that knows who had a key before its servers changed. [Of] asks for a value there before it loads one.
+type HandOver interface {
+	// GetPrevious returns the item that the previous owner of the key has, without a version, or ErrMiss. It must be called
+	// under a lease: whoever deletes removes the item there first, and then the lease.
+	GetPrevious(ctx context.Context, key string) (Item, error)
+}
+
 // Item is what is stored under a key.
 type Item struct {
 	// Key has 1 to 250 bytes: see CheckKey.

@@ -122,6 +122,11 @@ func (o *Of[V]) fly(ctx context.Context, f *flight[V], p *place, load func(conte
 		f.panicked = recover()
 		if leased {
 			f.certain = o.settle(ctx, r.item, f.stored, ttl)
+		} else if r.err != nil && !errors.Is(r.err, ErrDown) && !errors.Is(r.err, ErrNoServers) {
+			// The stub may be there all the same, its answer lost, and others would wait for nobody. A Delete never harms.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.loadTimeout())
+			_ = o.Store.Delete(ctx, p.full)
+			cancel()
 		}
 		o.mu.Lock()
 		won := f.won
@@ -133,6 +138,14 @@ func (o *Of[V]) fly(ctx context.Context, f *flight[V], p *place, load func(conte
 	}()
 	if f.err = ctx.Err(); f.err != nil {
 		return // everybody has left
+	}
+	if h, ok := o.Store.(HandOver); ok && leased {
+		if item, err := h.GetPrevious(ctx, p.full); err == nil {
+			if v, e, ok := o.unseal(item, r.gens); ok && e.bits&bitAbsent == 0 {
+				f.value, f.stored, ttl = v, item.Value, max(time.Until(e.fresh.Add(o.Stale)), time.Millisecond)
+				return
+			}
+		}
 	}
 	f.err = errors.New("load ended its goroutine instead of returning")
 	f.value, f.stored, ttl, f.err = o.load(ctx, p, load, r.gens)
@@ -210,7 +223,8 @@ func isStub(item Item) bool {
 // has loaded meanwhile. Without either, the value is loaded without a lease and not stored.
 func (o *Of[V]) acquire(ctx context.Context, f *flight[V], p *place, r reading) (_ reading, leased bool) {
 	stub := o.newStub(p.full)
-	none := func() (reading, bool) { return reading{gens: r.gens}, false }
+	var lost error // why there is no lease
+	none := func() (reading, bool) { return reading{gens: r.gens, err: lost}, false }
 	var (
 		other    any       // the latest stub of somebody else,
 		overdue  time.Time // and when whoever put it there must have ended
@@ -236,6 +250,7 @@ func (o *Of[V]) acquire(ctx context.Context, f *flight[V], p *place, r reading) 
 				err = nil
 			}
 		case err != nil:
+			lost = err
 			return none()
 		case isValue:
 			return r, false
@@ -264,6 +279,7 @@ func (o *Of[V]) acquire(ctx context.Context, f *flight[V], p *place, r reading) 
 			err = o.Store.CompareAndSwap(ctx, stub)
 		}
 		if err != nil && !errors.Is(err, ErrMiss) && !errors.Is(err, ErrNotStored) {
+			lost = err
 			return none()
 		}
 		o.begin(f)

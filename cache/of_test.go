@@ -174,6 +174,8 @@ func (d *deadAfterAdd) Get(ctx context.Context, key string) (cache.Item, error) 
 	return d.Store.Get(ctx, key)
 }
 
+func (d *deadAfterAdd) Delete(context.Context, string) error { return d.err }
+
 func (d *deadAfterAdd) Add(ctx context.Context, item cache.Item) error {
 	defer func() { d.dead = true }()
 	return d.Store.Add(ctx, item)

@@ -40,13 +40,14 @@ type call struct {
 	stats map[string]string
 
 	// What follows is the connection's.
-	out    []byte        // the request as it is sent
-	opaque uint32        // is sent with the request and comes back with the answer
-	slab   []byte        // room for small values
-	state  state         // guarded by lane.mu
-	wake   chan struct{} // says that the state is done or drives
-	ioErr  error         // the failure of the connection
-	reused bool          // the connection had carried calls before
+	out      []byte        // the request as it is sent
+	opaque   uint32        // is sent with the request and comes back with the answer
+	slab     []byte        // room for small values
+	versions []casOf       // of what was found
+	state    state         // guarded by lane.mu
+	wake     chan struct{} // says that the state is done or drives
+	ioErr    error         // the failure of the connection
+	reused   bool          // the connection had carried calls before
 }
 
 // state is where a call is on its lane.
@@ -148,7 +149,7 @@ func (c *call) encode(opaques *atomic.Uint32) {
 		}
 		if c.kind == swap {
 			b = append(b, " C"...)
-			b = strconv.AppendUint(b, c.version.(casOf).id, 10)
+			b = strconv.AppendUint(b, c.version.(*casOf).id, 10)
 		}
 	}
 	b = append(b, " O"...)

@@ -78,7 +78,7 @@ func (ls *lanes) carry(ctx context.Context, c *call) {
 	l := ls.pick(c)
 	if l == nil {
 		c.err = cache.ErrNotStored
-		if _, ours := c.version.(casOf); ours {
+		if _, ours := c.version.(*casOf); ours {
 			c.err = cache.ErrMiss // with the server that had it
 		}
 		return
@@ -93,7 +93,7 @@ func (ls *lanes) carry(ctx context.Context, c *call) {
 // that its version came over.
 func (ls *lanes) pick(c *call) *lane {
 	if c.kind == swap {
-		if v, ok := c.version.(casOf); ok && v.conn.lane.lanes == ls {
+		if v, ok := c.version.(*casOf); ok && v.conn.lane.lanes == ls {
 			return v.conn.lane
 		}
 		return nil
@@ -230,7 +230,7 @@ func (l *lane) take() bool {
 func (l *lane) refuse() {
 	flight := l.flight[:0]
 	for _, c := range l.flight {
-		if c.kind == swap && c.version.(casOf).conn != l.conn {
+		if c.kind == swap && c.version.(*casOf).conn != l.conn {
 			c.err = cache.ErrNotStored
 			l.complete(c, nil, true)
 		} else {

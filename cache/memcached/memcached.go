@@ -8,16 +8,39 @@
 // with the same slots agree, whatever the order in which they list them and wherever the servers are. The hash is
 // FNV-1a, mixed with the slot's by the finalizer of SplitMix64, and will not change.
 //
+// # Transports
+//
+// Where the server speaks the meta protocol, as memcached 1.6 does, each connection carries the calls of many callers at once:
+// one of them writes the requests of all who have come in one piece and reads the answers. To an older server, and with
+// Options.TextProtocol, calls go over github.com/bradfitz/gomemcache.
+//
 // # Failure
 //
 // A call is bounded by its context, whose end interrupts the connection that the call uses, and at each step by
 // Options.Timeout. A server that does not answer in time, or takes no connection, is not asked for half a second, then one
-// call tries it again, and so on with pauses that double up to five seconds; calls fail with cache.ErrDown meanwhile, at
-// once. So a server that hangs costs a caller one Timeout, and nobody anything after that but those who try it. Three calls
-// in a row that end at deadlines of their own count as one that was not answered in time. No other server stands in.
+// call tries it again, and so on with pauses that double up to five seconds. So a server that hangs costs a caller one Timeout,
+// and nobody anything after that but those who try it. Three calls in a row that end at deadlines of their own count as one that
+// was not answered in time.
+//
+// While a server is down, the second choice of rendezvous hashing stands in for it, and keeps each item for no longer than
+// Options.Settle. Delete goes to both. It succeeds if the owner has answered, whether or not the stand-in has; while the owner
+// is down it fails, with cache.ErrDown, since an owner that hangs may come back with what it had.
 //
 // Get, GetMulti and Delete are tried once more where an idle connection turns out to be dead, as after a restart of the
 // server. The other calls are not, since they could then take effect twice.
+//
+// # Change of servers
+//
+// For six times Options.Settle after SetServers, a load of a key that has moved asks the previous owner first, if that is still a
+// member, and Delete goes there, too. Within Settle after the change, what is stored under keys that have moved ends with Settle.
+//
+// # The bound
+//
+// After a Delete that has returned nil, no Get returns an older value for longer than Settle, if all processes learn of a change
+// of servers within Settle of each other. Mostly the bound is zero: Settle matters where a process that sees the owner down
+// uses a stand-in that the Delete could not reach, or where one does not know yet who has the key. Two cases have the TTL of the
+// value as their bound: a machine that left the set, or one that lost keys to a new member, and that has them again later with
+// what it had.
 //
 // # Versions
 //
@@ -58,6 +81,10 @@ type Options struct {
 	// TextProtocol makes all calls over gomemcache, in the text protocol. They go so anyway to a server that does not speak the
 	// meta protocol, as those before memcached 1.6 do not.
 	TextProtocol bool
+	// Settle is how long it may take until all processes agree about the servers: about their set after SetServers, and about
+	// which are down. It bounds how long a stand-in, or a new owner of a key just after a change, keeps an item, and so how
+	// long a value may be returned after a Delete that did not reach it; 0 means 10 seconds. See the package doc.
+	Settle time.Duration
 	// TLS makes every connection a TLS connection. An empty ServerName takes the host of each server's Addr. Nil means
 	// plain TCP.
 	TLS *tls.Config
@@ -70,11 +97,14 @@ type Client struct {
 	opts Options
 	mu   sync.Mutex // serialises SetServers
 	ring atomic.Pointer[ring]
+
+	change atomic.Pointer[change] // the latest; nil if there was none
 }
 
 var (
 	_ cache.Store    = (*Client)(nil)
 	_ cache.Leaser   = (*Client)(nil)
+	_ cache.HandOver = (*Client)(nil)
 	_ cache.Follower = (*Client)(nil)
 )
 
@@ -85,6 +115,12 @@ func New(opts Options) (*Client, error) {
 	}
 	if opts.Connections < 0 {
 		return nil, fmt.Errorf("%w: Options.Connections is %d, want 0 or more", cache.ErrInvalid, opts.Connections)
+	}
+	if opts.Settle < 0 {
+		return nil, fmt.Errorf("%w: Options.Settle is %v, want 0 or more", cache.ErrInvalid, opts.Settle)
+	}
+	if opts.Settle == 0 {
+		opts.Settle = 10 * time.Second
 	}
 	if opts.Timeout == 0 {
 		opts.Timeout = 250 * time.Millisecond
@@ -124,6 +160,9 @@ func (c *Client) SetServers(servers []cache.Server) error {
 		}
 		return newNode(s, &c.opts)
 	})
+	if len(old.slots) > 0 && len(next.slots) > 0 {
+		c.change.Store(&change{old, time.Now()})
+	}
 	c.ring.Store(next)
 	for _, slot := range old.slots {
 		if !next.has(slot.node) {

@@ -124,7 +124,11 @@ func (r *reader) answer(c *call, from *conn) error {
 			if err := r.value(); err != nil {
 				return err
 			}
-			r.item.Version = casOf{from, r.cas}
+			if len(c.versions) == cap(c.versions) { // one allocation for all
+				c.versions = make([]casOf, 0, max(1, len(c.keys)))
+			}
+			c.versions = append(c.versions, casOf{from, r.cas})
+			r.item.Version = &c.versions[len(c.versions)-1]
 			c.found = append(c.found, r.item)
 			r.item, r.inValue, r.have = cache.Item{}, false, 0
 			if c.kind != multi {

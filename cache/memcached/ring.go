@@ -46,6 +46,27 @@ func (r *ring) index(key string) int {
 	return best
 }
 
+// standIn gives the server that stands in for the one that has the key: its second choice, which would have the key if that one
+// left. Nil if there is one server only.
+func (r *ring) standIn(key string) *node {
+	if len(r.slots) < 2 {
+		return nil
+	}
+	h := hash(key)
+	var first, second int
+	var top, next uint64
+	for i := range r.slots {
+		switch score := mix(h ^ r.slots[i].hash); {
+		case i == 0 || score > top:
+			second, next = first, top
+			first, top = i, score
+		case i == 1 || score > next:
+			second, next = i, score
+		}
+	}
+	return r.slots[second].node
+}
+
 func (r *ring) has(n *node) bool {
 	return slices.ContainsFunc(r.slots, func(s slot) bool { return s.node == n })
 }

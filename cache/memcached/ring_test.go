@@ -107,6 +107,17 @@ func TestPickProperties(t *testing.T) {
 	})
 }
 
+// The stand-in has the key when its owner has left.
+func TestStandIn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		names := rapid.SliceOfNDistinct(rapid.StringN(1, 12, -1), 2, 8, rapid.ID[string]).Draw(t, "slots")
+		key := rapid.StringN(1, 40, -1).Draw(t, "key")
+		owner := memcached.PickFrom(slots(names...))(key)
+		rest := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == owner })
+		require.Equal(t, memcached.PickFrom(slots(rest...))(key), memcached.StandInFrom(slots(names...))(key))
+	})
+}
+
 func TestPickDoesNotAllocate(t *testing.T) {
 	pick := memcached.PickFrom(slots(numbered(10)...))
 	require.Zero(t, testing.AllocsPerRun(100, func() { pick("page:4711") }))

@@ -3,6 +3,7 @@ package memcached
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -55,6 +56,29 @@ type batch struct {
 	found  map[string]cache.Item
 	failed map[string]error
 	left   []string // whose server has left the set meanwhile
+
+	ring    *ring
+	standIn bool // stand-ins are asked; nobody stands in for them
+}
+
+// askStandIns asks for keys whose server is down.
+func (b *batch) askStandIns(ctx context.Context, keys []string) {
+	byNode := map[*node][]string{}
+	for _, key := range keys {
+		n := b.ring.standIn(key)
+		byNode[n] = append(byNode[n], key)
+	}
+	other := batch{found: map[string]cache.Item{}, ring: b.ring, standIn: true}
+	for n, keys := range byNode {
+		other.askServer(ctx, n, keys)
+	}
+	b.mu.Lock()
+	maps.Copy(b.found, other.found)
+	b.left = append(b.left, other.left...)
+	b.mu.Unlock()
+	for key, err := range other.failed {
+		b.fail([]string{key}, err)
+	}
 }
 
 // maxKeys is how many keys a server is asked for at once.
@@ -78,7 +102,7 @@ func (b *batch) ask(ctx context.Context, r *ring, keys []string) (left []string)
 		}
 		byServer[i] = append(byServer[i], key)
 	}
-	b.left = nil
+	b.left, b.ring = nil, r
 	var wg sync.WaitGroup
 	last := -1 // is asked in this goroutine
 	for i, keys := range byServer {
@@ -111,6 +135,10 @@ func (b *batch) askOnce(ctx context.Context, n *node, keys []string) {
 	defer a.free()
 	a.keys = keys
 	err := n.do(ctx, "GetMulti", a)
+	if err != nil && !b.standIn && n.isDown() && ctx.Err() == nil && len(b.ring.slots) > 1 {
+		b.askStandIns(ctx, keys)
+		return
+	}
 	if a.state == abandoned {
 		b.fail(keys, err)
 		return
@@ -151,6 +179,12 @@ func (b *batch) fail(keys []string, err error) {
 
 // Set implements cache.Store.
 func (c *Client) Set(ctx context.Context, item cache.Item) error {
+	if n := c.previous(item.Key); n != nil {
+		// What it has would come back if this were evicted.
+		if err := n.remove(ctx, "Set", item.Key); err != nil && err != errDeparted {
+			return err
+		}
+	}
 	return c.write(ctx, "Set", set, item)
 }
 
@@ -188,37 +222,7 @@ func (c *Client) Delete(ctx context.Context, key string) error {
 	if err := cache.CheckKey(key); err != nil {
 		return &cache.Error{Op: "Delete", Err: err}
 	}
-	a := newCall(remove, key)
-	defer a.free()
-	err := c.on(ctx, "Delete", a)
-	if err == cache.ErrMiss {
-		return nil
-	}
-	return err
-}
-
-// on makes a call about one key to the server that has the key.
-func (c *Client) on(ctx context.Context, op string, a *call) error {
-	for {
-		n := c.ring.Load().pick(a.key)
-		if n == nil {
-			return &cache.Error{Op: op, Key: a.key, Err: cache.ErrNoServers}
-		}
-		err := n.do(ctx, op, a)
-		if err == errDeparted {
-			a.reset()
-			continue
-		}
-		if a.kind == get || a.kind == lease {
-			switch {
-			case err == nil && !a.won:
-				n.hits.Add(1)
-			case err == nil, err == cache.ErrMiss:
-				n.misses.Add(1)
-			}
-		}
-		return err
-	}
+	return c.remove(ctx, "Delete", key)
 }
 
 // expiration gives a TTL as memcached wants it: seconds from now, or a date if they are more than 30 days.

@@ -51,13 +51,14 @@ type summary struct {
 func main() {
 	asJSON := flag.Bool("json", false, "print the summary only, as a line of JSON")
 	worker := flag.String("worker", "", "be one of the processes that wait for a value to expire, on this server")
+	only := flag.String("only", "", "measure this only: gomemcache, near, expiry, stale, replace or outage")
 	until := flag.Int64("until", 0, "of a worker: when to end, in milliseconds of Unix time")
 	flag.Parse()
 	var err error
 	if *worker != "" {
 		err = work(*worker, time.UnixMilli(*until))
 	} else {
-		err = run(*asJSON)
+		err = run(*asJSON, *only)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -65,7 +66,7 @@ func main() {
 	}
 }
 
-func run(asJSON bool) error {
+func run(asJSON bool, only string) error {
 	program, err := exec.LookPath("memcached")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "memcached is not installed: apt-get install memcached")
@@ -81,8 +82,11 @@ func run(asJSON bool) error {
 		name string
 		do   func(*fleet, *summary) error
 	}{
-		{"against gomemcache", against}, {"near cache", nearHit}, {"expiry", expiry}, {"stale", stale}, {"replace", replace}, {"outage", outage},
+		{"gomemcache", against}, {"near", nearHit}, {"expiry", expiry}, {"stale", stale}, {"replace", replace}, {"outage", outage},
 	} {
+		if only != "" && only != step.name {
+			continue
+		}
 		if err := step.do(f, &s); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
