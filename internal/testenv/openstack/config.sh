@@ -236,7 +236,7 @@ write_config() {
 	cat >"$etc/named.conf" <<-X
 		include "$etc/rndc.key";
 		options {
-			directory "$DIR/named"; pid-file "$DIR/run/named_.pid"; session-keyfile "$DIR/named/session.key";
+			directory "$DIR/named"; pid-file "$DIR/run/named.own"; session-keyfile "$DIR/named/session.key";
 			listen-on port $DNS { $HOST; }; listen-on-v6 { none; };
 			recursion no; allow-new-zones yes; allow-notify { $HOST; }; dnssec-validation no; minimal-responses yes;
 		};

@@ -122,7 +122,7 @@ start() {
 	background mariadb mariadbd --defaults-file="$etc/my.cnf"
 	background rabbit env HOME="$DIR/rabbit" RABBITMQ_NODENAME=scalr@localhost RABBITMQ_NODE_IP_ADDRESS=$HOST \
 		RABBITMQ_NODE_PORT=$RABBIT RABBITMQ_DIST_PORT=$ERLANG RABBITMQ_MNESIA_BASE="$DIR/rabbit" RABBITMQ_LOG_BASE="$DIR/rabbit" \
-		RABBITMQ_PID_FILE="$DIR/run/rabbit_node.pid" ERL_EPMD_PORT=$EPMD ERL_EPMD_ADDRESS=$HOST \
+		RABBITMQ_PID_FILE="$DIR/run/rabbit.node" ERL_EPMD_PORT=$EPMD ERL_EPMD_ADDRESS=$HOST \
 		RABBITMQ_CONFIG_FILE="$etc/rabbit" RABBITMQ_ENABLED_PLUGINS_FILE="$etc/plugins" /usr/lib/rabbitmq/bin/rabbitmq-server
 	await $SQL
 	if [ ! -e "$DIR/schemas" ]; then

@@ -23,9 +23,9 @@ ENDPOINTS = {
 def call(method, url, body=None, token=None, raw=None, patient=(), **headers):
     """Makes a request, again while the service fails or answers one of the patient statuses: it has just been started."""
     data = raw if raw is not None else json.dumps(body).encode() if body is not None else None
-    headers.setdefault("Content-Type", "application/json")
+    headers.setdefault("Content_Type", "application/json")
     if token:
-        headers["X-Auth-Token"] = token
+        headers["X_Auth_Token"] = token
     request = urllib.request.Request(url, data, {k.replace("_", "-"): v for k, v in headers.items()}, method=method)
     for patience in range(60):
         try:
@@ -130,11 +130,11 @@ def compute():
 
 def images():
     url = ENDPOINTS["image"] + "/v2/images"
-    for x in call("GET", url, token=TOKEN)[0]["images"]:
-        if x["name"] == "debian" and x["status"] == "active":
-            return
-    image = call("POST", url, {"name": "debian", "disk_format": "raw", "container_format": "bare", "visibility": "public"}, TOKEN)[0]
-    call("PUT", f"{url}/{image['id']}/file", raw=b"a disk", token=TOKEN, Content_Type="application/octet-stream")
+    found = [x for x in call("GET", url, token=TOKEN)[0]["images"] if x["name"] == "debian" and x["visibility"] == "public"]
+    if not found:
+        found = [call("POST", url, {"name": "debian", "disk_format": "raw", "container_format": "bare", "visibility": "public"}, TOKEN)[0]]
+    if found[0]["status"] != "active":
+        call("PUT", f"{url}/{found[0]['id']}/file", raw=b"a disk", token=TOKEN, Content_Type="application/octet-stream")
 
 
 def volumes():
