@@ -50,7 +50,11 @@ func (d *decider) recovery() {
 		if !d.anyAnswers() {
 			d.keepPrimary() // nobody answers: perhaps it is the Manager that is cut off
 		}
-		d.hold("%s is lost, and no replica with data answers", cmp.Or(l.name, "the primary"))
+		if l.addr == "" {
+			d.hold("no primary is known, and no member with data answers as it should")
+			return
+		}
+		d.hold("%s is lost, and no replica with data answers", l.name)
 		return
 	}
 	if n := d.recent(); n >= d.c.Recoveries {

@@ -251,7 +251,7 @@ func (c *conn) query(ctx context.Context, release func(), do func(context.Contex
 		release()
 		return nil, err
 	}
-	return &rows{Rows: inner, c: c, ctx: ctx, stop: stop, release: release}, nil
+	return &rows{Rows: inner, c: c, stop: stop, release: release}, nil
 }
 
 // BeginTx begins a transaction where it belongs: all of its statements go there.
@@ -282,7 +282,7 @@ func (c *conn) Begin() (driver.Tx, error) { return nil, errors.ErrUnsupported }
 
 // tx is a transaction, which lives no longer than the context that it was begun with.
 type tx struct {
-	ctx     context.Context //nolint:containedctx // driver.Tx has no other
+	ctx     context.Context // driver.Tx has no other
 	c, on   *conn
 	release func()
 	writes  bool

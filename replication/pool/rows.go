@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"context"
 	"database/sql/driver"
 	"errors"
 	"io"
@@ -12,7 +11,6 @@ import (
 type rows struct {
 	driver.Rows
 	c       *conn
-	ctx     context.Context //nolint:containedctx // that of the query, which the rows belong to
 	stop    func() bool
 	release func()
 	closed  bool
