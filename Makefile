@@ -44,7 +44,8 @@ fuzz:
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
 
-# chaos is the long form of cron's tests: half an hour of faults on real ensembles, and schedules in every time zone.
+# chaos is the long form of cron's tests (half an hour of faults on real ensembles, and schedules in every time zone) and of
+# those of DNS (ten minutes of garbage, and owners who race on one name).
 CRON = go run ./internal/bench/cron
 chaos: servers
 	CRON_TIMES=100 go test -count 1 -timeout 20m -v -run 'FollowerOnly|LostAnswers' ./cronlock/zookeeper
@@ -56,3 +57,5 @@ chaos: servers
 	$(CRON) -for 160s -every 1s -takes 0s -faults outage
 	$(CRON) -runners 50 -jobs 10000 -every 10m -timeout 10s -faults none
 	cd internal/bench/gocron && go test -v -count 1 .
+	DNS_GARBAGE=10m go test -count 1 -timeout 20m -v -run TestGarbage ./dnsreg/nameserver
+	go test -count 1 -timeout 20m -run TwoOwners ./dnsreg -rapid.checks 10000
