@@ -6,7 +6,7 @@ FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test test-openstack servers check fuzz bench chaos chaos-cron chaos-failover
+.PHONY: test test-openstack servers check fuzz bench chaos chaos-cron chaos-failover chaos-dns
 
 # test installs what is missing, when it may, and runs every test, one package after another: the servers are to have the
 # machine to themselves. Without the servers their tests skip, and say why.
@@ -45,7 +45,7 @@ bench:
 	go test -run '^$$' -bench . -benchmem ./...
 
 # chaos is the long form of the tests that hurt real servers. The tests have short forms.
-chaos: chaos-cron chaos-failover
+chaos: chaos-cron chaos-failover chaos-dns
 
 CRON = go run ./internal/bench/cron
 # An hour of faults on real ZooKeeper ensembles, and schedules in every time zone.
@@ -64,3 +64,8 @@ chaos-cron: servers
 CHAOS ?= 10m
 chaos-failover: servers
 	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover
+
+# Ten minutes of garbage for the name server, and owners who race on one name.
+chaos-dns:
+	DNS_GARBAGE=10m go test -count 1 -timeout 20m -v -run TestGarbage ./dnsreg/nameserver
+	go test -count 1 -timeout 20m -run TwoOwners ./dnsreg -rapid.checks 10000

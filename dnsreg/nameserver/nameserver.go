@@ -56,7 +56,8 @@ type Options struct {
 	// Catalog lists the zones for secondaries. Optional.
 	Catalog *Catalog
 	// Readers is how many UDP sockets share the port, each with a goroutine of its own (SO_REUSEPORT, on Linux; elsewhere
-	// there is one). Default: one for each processor, at most 8.
+	// there is one). Default: one less than there are processors, for the embedding program to have one, but at least 1 and at
+	// most 8.
 	Readers int
 	// MaxTCP is how many TCP connections may be open at once; more wait to be accepted. Default 256.
 	MaxTCP int
@@ -180,7 +181,7 @@ func (o *Options) defaults() error {
 		name  string
 		value *int
 		def   int
-	}{{"Readers", &o.Readers, min(runtime.GOMAXPROCS(0), 8)}, {"MaxTCP", &o.MaxTCP, 256}} {
+	}{{"Readers", &o.Readers, min(max(runtime.GOMAXPROCS(0)-1, 1), 8)}, {"MaxTCP", &o.MaxTCP, 256}} {
 		if *f.value < 0 {
 			return fmt.Errorf("nameserver: %s is %d, want 1 or more, or 0 for the default", f.name, *f.value)
 		}

@@ -13,7 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -168,7 +168,7 @@ func serveZone(records int, profile string) error {
 		return err
 	}
 	changes = nil
-	runtime.GC() // what loading has left behind is not what queries cost
+	debug.FreeOSMemory() // what loading has left behind is not what queries cost
 	fmt.Println(s.Addr())
 	if profile != "" {
 		f, err := os.Create(profile)
