@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,6 +50,7 @@ type MotoOptions struct {
 //   - A volume can be attached in another zone, or away from another instance: InvalidVolume.ZoneMismatch, VolumeInUse.
 //   - An address that moves, or whose instance ends, stays with its network interface: it is disassociated.
 //   - Two images can have one name: InvalidAMIName.Duplicate. Deleted ones can be launched: InvalidAMIID.Unavailable.
+//   - A promoted replica of RDS still names its source: it does not.
 //   - Creating a load balancer, a target group or a listener again makes another one, or fails: it gives the one there is.
 //
 // What it has no like of (boot times, capacity, throttling, unhealthy targets) is a matter of the proxy's faults.
@@ -89,7 +91,10 @@ func Moto(t testing.TB, o MotoOptions) *AWS {
 func (a *AWS) URL() string { return a.Proxy.URL("aws") }
 
 // manners are what moto lacks. One call that changes something is made at a time, since each is more than one of moto's.
-type manners struct{ mu sync.Mutex }
+type manners struct {
+	mu       sync.Mutex
+	promoted []string // replicas of RDS that were promoted
+}
 
 // refusal is an error that EC2 would answer with.
 type refusal struct{ code, message string }
@@ -99,10 +104,17 @@ func (e *refusal) Error() string { return e.code + ": " + e.message }
 func (m *manners) layer(next faultproxy.Handler) faultproxy.Handler {
 	return func(ctx context.Context, r faultproxy.Request) (faultproxy.Response, error) {
 		if strings.HasPrefix(r.Operation, "Describe") {
-			return next(ctx, r)
+			reply, err := next(ctx, r)
+			if r.Service == "rds" {
+				reply.Body = m.forget(reply.Body)
+			}
+			return reply, err
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		if r.Operation == "PromoteReadReplica" {
+			m.promoted = append(m.promoted, r.Form.Get("DBInstanceIdentifier"))
+		}
 		a := asker{ctx, r, next}
 		var reply *faultproxy.Response
 		var err error
@@ -123,6 +135,23 @@ func (m *manners) layer(next faultproxy.Handler) faultproxy.Handler {
 		}
 		return next(ctx, r)
 	}
+}
+
+// forget takes the replication of promoted instances out of a list.
+func (m *manners) forget(list []byte) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	instances := strings.SplitAfter(string(list), "</DBInstance>")
+	for _, id := range m.promoted {
+		for n, text := range instances {
+			text = regexp.MustCompile(`<(\w+)>`+regexp.QuoteMeta(id)+`</ReadReplicaDBInstanceIdentifier>`).ReplaceAllString(text, "")
+			if strings.Contains(text, "<DBInstanceIdentifier>"+id+"</DBInstanceIdentifier>") {
+				text = regexp.MustCompile(`<ReadReplicaSourceDBInstanceIdentifier>[^<]*</ReadReplicaSourceDBInstanceIdentifier>`).ReplaceAllString(text, "")
+			}
+			instances[n] = text
+		}
+	}
+	return []byte(strings.Join(instances, ""))
 }
 
 // asker asks moto about what a request names.
