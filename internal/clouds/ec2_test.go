@@ -3,6 +3,7 @@ package clouds
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -96,15 +97,7 @@ func TestFallbackOnEC2(t *testing.T) {
 	a := testenv.Moto(t, testenv.MotoOptions{})
 	s := onEC2(t, a)
 	cloud := s.cloud()
-	none := map[string]bool{}
 	refused := 0
-	a.Proxy.SetFault(func(r faultproxy.Request) faultproxy.Fault {
-		if r.Operation == "RunInstances" && none[r.Form.Get("InstanceType")+" "+r.Form.Get("Placement.AvailabilityZone")] {
-			refused++
-			return faultproxy.NoCapacity(r)
-		}
-		return faultproxy.Fault{}
-	})
 	spec := farm.Spec{Name: "shop", Roles: []farm.Role{{Name: "app", Image: "app", Size: "large", Fallback: []string{"small"}, Min: 1, Max: 1}}}
 	config := s.config(cloud)
 	config.Backoff = 2 * time.Second
@@ -128,14 +121,8 @@ func TestFallbackOnEC2(t *testing.T) {
 		return found
 	}
 	set := func(offers ...string) {
-		a.Proxy.SetFault(nil)
-		none = map[string]bool{}
-		for _, o := range offers {
-			none[o] = true
-		}
-		taken := none
 		a.Proxy.SetFault(func(r faultproxy.Request) faultproxy.Fault {
-			if r.Operation == "RunInstances" && taken[r.Form.Get("InstanceType")+" "+r.Form.Get("Placement.AvailabilityZone")] {
+			if r.Operation == "RunInstances" && slices.Contains(offers, r.Form.Get("InstanceType")+" "+r.Form.Get("Placement.AvailabilityZone")) {
 				refused++
 				return faultproxy.NoCapacity(r)
 			}

@@ -179,9 +179,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	if !wait(in.Context(), f.Late) || f.Lose {
 		panic(http.ErrAbortHandler)
 	}
-	for k, v := range reply.Header {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), reply.Header)
 	w.Header().Set("Content-Length", strconv.Itoa(len(reply.Body)))
 	w.WriteHeader(reply.Status)
 	if in.Method != http.MethodHead {

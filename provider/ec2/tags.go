@@ -143,8 +143,8 @@ func check[T any](op, token string, there labels, spec T) error {
 	split(was, there.request)
 	split(is, fingerprint(spec))
 	t := reflect.TypeFor[T]()
-	for i := range t.NumField() {
-		if name := t.Field(i).Name; was[name] != is[name] {
+	for field := range t.Fields() {
+		if name := field.Name; was[name] != is[name] {
 			return invalid(op, token, "%s differs from what the same Token came with before", name)
 		}
 	}
