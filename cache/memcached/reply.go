@@ -288,8 +288,8 @@ func (r *reader) begin(c *call, size []byte) error {
 
 // cut gives what is before the first space, and what is after it.
 func cut(b []byte) (word, rest []byte) {
-	if i := bytes.IndexByte(b, ' '); i >= 0 {
-		return b[:i], b[i+1:]
+	if before, after, ok := bytes.Cut(b, []byte{' '}); ok {
+		return before, after
 	}
 	return b, nil
 }

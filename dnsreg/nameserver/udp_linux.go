@@ -59,7 +59,7 @@ func newUDPSocket(conn *net.UDPConn, any bool) (udpSocket, error) {
 	}
 	conn.Close()
 	s := &batches{file: file, fd: int(file.Fd()), inBuf: make([]byte, batch*dns.MaxMsgSize), outBuf: make([]byte, batch*maxAnswer)}
-	if err := unix.SetNonblock(s.fd, false); err == nil {
+	if err = unix.SetNonblock(s.fd, false); err == nil {
 		err = unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1})
 	}
 	if err != nil {

@@ -31,12 +31,13 @@ int-q.wild A 20 10.0.0.6`, Zone{Name: "other.example.org."})
 		require.NoError(t, err)
 		r.from = netip.MustParseAddr(from)
 		m := unpack(t, r.respond(q, false))
-		text := dns.RcodeToString[m.Rcode]
+		var text strings.Builder
+		text.WriteString(dns.RcodeToString[m.Rcode])
 		for _, rr := range m.Answer {
 			f := strings.Fields(rr.String())
-			text += " " + strings.TrimSuffix(f[0], "."+zoneName) + "=" + f[4]
+			text.WriteString(" " + strings.TrimSuffix(f[0], "."+zoneName) + "=" + f[4])
 		}
-		return text
+		return text.String()
 	}
 	const in, in6, out = "10.1.2.3", "fd00::1", "198.51.100.7"
 	require.Equal(t, "NOERROR www=192.0.2.9", ask(in, "www."+zoneName, dns.TypeA), "without views")

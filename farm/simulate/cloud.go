@@ -33,7 +33,6 @@ type world struct {
 	judged bool // whether what happens counts
 	result Result
 	paid   float64 // seconds of instances
-	billed time.Duration
 }
 
 // launch asks for an instance; the cloud may have none.

@@ -134,7 +134,7 @@ func (c *Cloud) placement(ctx context.Context, l provider.Launch) (zone string, 
 		v := known[id]
 		if v == nil {
 			e := c.missing(op, l.Token, id).(*provider.Error)
-			e.Err = fmt.Errorf("Volumes[%d]: %w", n, e.Err)
+			e.Err = fmt.Errorf("%s: %w", fmt.Sprintf("Volumes[%d]", n), e.Err)
 			return "", nil, e
 		}
 		if at := aws.ToString(v.AvailabilityZone); zone == "" {
