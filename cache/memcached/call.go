@@ -26,6 +26,7 @@ const (
 
 // call is one request to one server, and its answer.
 type call struct {
+	home    *calls
 	kind    kind
 	key     string
 	keys    []string // of multi
@@ -71,11 +72,16 @@ type transport interface {
 	idle() int
 }
 
-var calls = sync.Pool{New: func() any { return &call{wake: make(chan struct{}, 1)} }}
+// calls are those that were given back. They belong to one Client: a call has a channel, and in a test's bubble (see
+// testing/synctest) channels of another one must not turn up.
+type calls struct{ pool sync.Pool }
 
-func newCall(k kind, key string) *call {
-	c := calls.Get().(*call)
-	c.kind, c.key = k, key
+func (cs *calls) make(k kind, key string) *call {
+	c, ok := cs.pool.Get().(*call)
+	if !ok {
+		c = &call{wake: make(chan struct{}, 1)}
+	}
+	c.home, c.kind, c.key = cs, k, key
 	return c
 }
 
@@ -84,13 +90,13 @@ func (c *call) free() {
 	if c.state == abandoned {
 		return // the connection still has it
 	}
-	out, wake, found := c.out[:0], c.wake, c.found
+	home, out, wake, found := c.home, c.out[:0], c.wake, c.found
 	if cap(out) > 16<<10 {
 		out = nil
 	}
 	clear(found)
 	*c = call{out: out, wake: wake, found: found[:0]}
-	calls.Put(c)
+	home.pool.Put(c)
 }
 
 // reset prepares a call for another attempt.

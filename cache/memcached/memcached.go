@@ -99,6 +99,7 @@ type Client struct {
 	ring atomic.Pointer[ring]
 
 	change atomic.Pointer[change] // the latest; nil if there was none
+	calls  calls
 }
 
 var (
@@ -158,7 +159,7 @@ func (c *Client) SetServers(servers []cache.Server) error {
 				return slot.node
 			}
 		}
-		return newNode(s, &c.opts)
+		return newNode(s, &c.opts, &c.calls)
 	})
 	if len(old.slots) > 0 && len(next.slots) > 0 {
 		c.change.Store(&change{old, time.Now()})

@@ -18,6 +18,7 @@ type node struct {
 	server cache.Server
 	opts   *Options
 	tls    *tls.Config
+	calls  *calls
 
 	hits, misses, errors atomic.Uint64
 	departed             atomic.Bool
@@ -34,8 +35,8 @@ const maxIdleTime = time.Minute
 // errDeparted: the node has left the set before a connection was had. The call goes by the new set.
 var errDeparted = errors.New("server has left the set")
 
-func newNode(s cache.Server, opts *Options) *node {
-	n := &node{server: s, opts: opts, tls: opts.TLS}
+func newNode(s cache.Server, opts *Options, calls *calls) *node {
+	n := &node{server: s, opts: opts, tls: opts.TLS, calls: calls}
 	if n.tls != nil && n.tls.ServerName == "" {
 		n.tls = n.tls.Clone()
 		n.tls.ServerName, _, _ = net.SplitHostPort(s.Addr)

@@ -109,7 +109,7 @@ func (c *Client) remove(ctx context.Context, op, key string) error {
 }
 
 func (n *node) remove(ctx context.Context, op, key string) error {
-	a := newCall(remove, key)
+	a := n.calls.make(remove, key)
 	defer a.free()
 	err := n.do(ctx, op, a)
 	if err == cache.ErrMiss {
@@ -155,7 +155,7 @@ func (c *Client) GetPrevious(ctx context.Context, key string) (cache.Item, error
 	if n == nil {
 		return cache.Item{}, cache.ErrMiss
 	}
-	a := newCall(get, key)
+	a := c.calls.make(get, key)
 	defer a.free()
 	if err := n.ask(ctx, "GetPrevious", a); err != nil {
 		if errors.Is(err, errDeparted) {

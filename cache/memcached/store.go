@@ -16,7 +16,7 @@ func (c *Client) Get(ctx context.Context, key string) (cache.Item, error) {
 	if err := cache.CheckKey(key); err != nil {
 		return cache.Item{}, &cache.Error{Op: "Get", Err: err}
 	}
-	a := newCall(get, key)
+	a := c.calls.make(get, key)
 	defer a.free()
 	if err := c.on(ctx, "Get", a); err != nil {
 		return cache.Item{}, err
@@ -29,7 +29,7 @@ func (c *Client) Lease(ctx context.Context, key string, ttl time.Duration) (got 
 	if err := (cache.Item{Key: key, TTL: ttl}).Check(); err != nil {
 		return got, false, &cache.Error{Op: "Lease", Err: err}
 	}
-	a := newCall(lease, key)
+	a := c.calls.make(lease, key)
 	defer a.free()
 	a.ttl = ttl
 	if err := c.on(ctx, "Lease", a); err != nil {
@@ -131,7 +131,7 @@ func (b *batch) askServer(ctx context.Context, n *node, keys []string) {
 }
 
 func (b *batch) askOnce(ctx context.Context, n *node, keys []string) {
-	a := newCall(multi, "")
+	a := n.calls.make(multi, "")
 	defer a.free()
 	a.keys = keys
 	err := n.do(ctx, "GetMulti", a)
@@ -211,7 +211,7 @@ func (c *Client) write(ctx context.Context, op string, k kind, item cache.Item) 
 			cache.ErrTooLarge, itemOverhead, n, cache.MaxValue)
 		return &cache.Error{Op: op, Key: item.Key, Err: err}
 	}
-	a := newCall(k, item.Key)
+	a := c.calls.make(k, item.Key)
 	defer a.free()
 	a.item, a.version = item, item.Version
 	return c.on(ctx, op, a)
