@@ -240,7 +240,11 @@ func TestOwnersConvergeAndNeverHarmOthers(t *testing.T) {
 			require.Zero(t, count, "%s has marked more than it owns: %v", owner, owned)
 			same, err := dnsreg.Diff(zone, owner, w.records(), owned)
 			require.NoError(t, err)
-			require.Empty(t, same, "what %s owns differs from what it has", owner)
+			for _, c := range same {
+				// A refused name has not been put right: a person may have raised the TTL there, and nothing else.
+				require.True(t, refused[c.Name] && c.Old != nil && c.New != nil && slices.Equal(c.Old.Values, c.New.Values),
+					"what %s owns differs from what it has: %v", owner, c)
+			}
 			for v := range marks {
 				require.True(t, !marks[v][owner] || !w.person[v], "%s has marked the person's %v", owner, v)
 				if refused[v.name] && marks[v][owner] {
