@@ -65,7 +65,8 @@ CHAOS ?= 10m
 chaos-failover: servers
 	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover
 
-# Ten minutes of garbage for the name server, and owners who race on one name.
+# Ten minutes of garbage for the name server, owners who race on one name, and Zonemaster (root, and the package zonemaster-cli).
 chaos-dns:
 	DNS_GARBAGE=10m go test -count 1 -timeout 20m -v -run TestGarbage ./dnsreg/nameserver
 	go test -count 1 -timeout 20m -run TwoOwners ./dnsreg -rapid.checks 10000
+	DNS_ZONEMASTER=1 go test -count 1 -timeout 20m -v -run TestZonemaster ./dnsreg/nameserver
