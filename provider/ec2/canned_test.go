@@ -120,13 +120,12 @@ func TestPassingErrors(t *testing.T) {
 // A thing without a client token is not asked for twice: its reply was lost, so it is looked for.
 func TestLostReplyWithoutClientToken(t *testing.T) {
 	var mu sync.Mutex
-	made, shown := 0, false
+	shown := false
 	cloud, p := canned(t, func(r faultproxy.Request) faultproxy.Fault {
 		mu.Lock()
 		defer mu.Unlock()
 		switch r.Operation {
 		case "AllocateAddress":
-			made++
 			return faultproxy.Refuse // the server did it, and the connection broke
 		case "DescribeAddresses":
 			item := ""
@@ -139,14 +138,12 @@ func TestLostReplyWithoutClientToken(t *testing.T) {
 	})
 	_, err := cloud.AllocateAddress(t.Context(), provider.AddressSpec{Token: "a"})
 	require.ErrorIs(t, err, provider.ErrAmbiguous)
-	require.Equal(t, 1, made)
 	mu.Lock()
 	shown = true
 	mu.Unlock()
 	a, err := cloud.AllocateAddress(t.Context(), provider.AddressSpec{Token: "a"})
 	require.NoError(t, err)
 	require.Equal(t, "eipalloc-1", a.ID)
-	require.Equal(t, 1, made)
 	require.Equal(t, 1, p.Count("ec2", "AllocateAddress"))
 }
 
