@@ -9,6 +9,9 @@
 //
 // # How a thing is made once
 //
+// (This is a draft: against a real OpenStack, a launch whose reply was lost can still leave a second thing when it is made again,
+// and an image of a server that is being copied is refused.)
+//
 // OpenStack has no client tokens, takes the same name twice, and may make a server although it answered 503. So everything
 // bears its token, is looked for by it before it is made and after, whatever the answer was, and of several the oldest is kept
 // and the others are deleted. Calls with one token wait for each other. What was asked for stands beside the token as a short
