@@ -10,6 +10,7 @@ package scale
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -101,4 +102,15 @@ func (in Input) highest(window time.Duration, now int) int {
 		}
 	}
 	return now
+}
+
+// figure is a value of a metric as a reason shows it: three digits that count, and no exponent.
+type figure float64
+
+func (f figure) String() string {
+	v, err := strconv.ParseFloat(strconv.FormatFloat(float64(f), 'g', 3, 64), 64)
+	if err != nil {
+		v = float64(f)
+	}
+	return strconv.FormatFloat(v, 'f', -1, 64)
 }

@@ -111,3 +111,12 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, Threshold{Metric: "m", Low: 1, High: 2}.Check())
 	require.ErrorContains(t, Threshold{Low: 2, High: 2, CoolDown: -1}.Check(), "low is 2 and high is 2")
 }
+
+func TestFiguresAreReadable(t *testing.T) {
+	for v, want := range map[float64]string{20000: "20000", 32213.7: "32200", 0.12345: "0.123", 61.26: "61.3", 0: "0", -5: "-5"} {
+		require.Equal(t, want, figure(v).String())
+	}
+	d := (&Target{Metric: "requests", Value: 20000}).Desired(Input{Now: time.Now(), Min: 1, Max: 9, Count: 2, Ready: 2,
+		Samples: []Sample{{Instance: "a", Value: 32213.7}, {Instance: "b", Value: 32213.7}}})
+	require.Contains(t, d.Reason, "requests is 32200 an instance over 2, target 20000")
+}

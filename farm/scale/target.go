@@ -56,7 +56,7 @@ func (t Target) Desired(in Input) Decision {
 	case t.Total && in.Ready == 0:
 		// From none, for a load that is counted elsewhere.
 		raw := max(min(int(math.Ceil(min(mean/t.Value, 1e9))), in.Max), in.Min)
-		return Decision{Desired: max(raw, in.Count), Raw: raw, Reason: fmt.Sprintf("%s is %.3g and nothing serves yet, target %.3g an instance: want %d", t.Metric, mean, t.Value, max(raw, in.Count))}
+		return Decision{Desired: max(raw, in.Count), Raw: raw, Reason: fmt.Sprintf("%s is %v and nothing serves yet, target %v an instance: want %d", t.Metric, figure(mean), figure(t.Value), max(raw, in.Count))}
 	case in.Ready == 0:
 		return in.Hold("nothing serves yet: hold at %d", in.Count)
 	case t.Total:
@@ -69,7 +69,7 @@ func (t Target) Desired(in Input) Decision {
 		raw = in.Ready
 	}
 	raw = max(min(raw, in.Max), in.Min)
-	why := fmt.Sprintf("%s is %.3g an instance over %d, target %.3g", t.Metric, mean, in.Ready, t.Value)
+	why := fmt.Sprintf("%s is %v an instance over %d, target %v", t.Metric, figure(mean), in.Ready, figure(t.Value))
 	switch {
 	case raw > in.Count:
 		return Decision{Desired: raw, Raw: raw, Reason: fmt.Sprintf("%s: grow from %d to %d", why, in.Count, raw)}

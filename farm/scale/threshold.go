@@ -39,18 +39,18 @@ func (t Threshold) Desired(in Input) Decision {
 	if !ok {
 		return in.Hold("%s is missing: hold at %d", t.Metric, in.Count)
 	}
-	step, why := 0, fmt.Sprintf("%s is %.3g, within %.3g to %.3g: stay at %d", t.Metric, mean, t.Low, t.High, in.Count)
+	step, why := 0, fmt.Sprintf("%s is %v, within %v to %v: stay at %d", t.Metric, figure(mean), figure(t.Low), figure(t.High), in.Count)
 	switch {
 	case mean > t.High && in.Count < in.Max:
-		step, why = 1, fmt.Sprintf("%s is %.3g, above %.3g: grow from %d to %d", t.Metric, mean, t.High, in.Count, in.Count+1)
+		step, why = 1, fmt.Sprintf("%s is %v, above %v: grow from %d to %d", t.Metric, figure(mean), figure(t.High), in.Count, in.Count+1)
 	case mean < t.Low && in.Count > in.Min:
-		step, why = -1, fmt.Sprintf("%s is %.3g, below %.3g: shrink from %d to %d", t.Metric, mean, t.Low, in.Count, in.Count-1)
+		step, why = -1, fmt.Sprintf("%s is %v, below %v: shrink from %d to %d", t.Metric, figure(mean), figure(t.Low), in.Count, in.Count-1)
 	}
 	if step == 0 {
 		return Decision{Desired: in.Count, Raw: in.Count, Reason: why}
 	}
 	if in.Ready < in.Count && step > 0 {
-		return in.Hold("%s is %.3g, but %d are on their way: hold at %d", t.Metric, mean, in.Count-in.Ready, in.Count)
+		return in.Hold("%s is %v, but %d are on their way: hold at %d", t.Metric, figure(mean), in.Count-in.Ready, in.Count)
 	}
 	last := in.LastUp
 	if in.LastDown.After(last) {
@@ -58,7 +58,7 @@ func (t Threshold) Desired(in Input) Decision {
 	}
 	if cool := defaultTo(t.CoolDown, 3*time.Minute); !last.IsZero() && in.Now.Sub(last) < cool {
 		left := (cool - in.Now.Sub(last)).Round(time.Second)
-		return in.Hold("%s is %.3g, but the cool-down has %v to go: hold at %d", t.Metric, mean, left, in.Count)
+		return in.Hold("%s is %v, but the cool-down has %v to go: hold at %d", t.Metric, figure(mean), left, in.Count)
 	}
 	return Decision{Desired: in.Count + step, Raw: in.Count + step, Reason: why}
 }
