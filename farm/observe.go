@@ -123,11 +123,15 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 // drop leaves out what bears the name of another cloud's pool: two providers may speak to one account. A provider that breaks
 // its word to sort its list must not make machines look lost.
 func (c *cloud) drop() {
-	byID := func(a, b provider.Instance) int { return cmp.Compare(a.ID, b.ID) }
-	if !slices.IsSortedFunc(c.instances.items, byID) {
-		slices.SortFunc(c.instances.items, byID)
+	items := c.instances.items
+	for i := 1; i < len(items); i++ {
+		if items[i-1].ID < items[i].ID {
+			continue
+		}
+		slices.SortFunc(items, func(a, b provider.Instance) int { return cmp.Compare(a.ID, b.ID) })
+		c.instances.items = slices.CompactFunc(items, func(a, b provider.Instance) bool { return a.ID == b.ID })
+		break
 	}
-	c.instances.items = slices.CompactFunc(c.instances.items, func(a, b provider.Instance) bool { return a.ID == b.ID })
 	if len(c.others) == 0 {
 		return
 	}
@@ -166,7 +170,8 @@ func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
 	g := f.group()
 	servers := map[string][]Server{}
 	for _, c := range o.clouds {
-		for _, in := range c.instances.items {
+		for i := range c.instances.items {
+			in := &c.instances.items[i]
 			s, ok := slotOf(in.Tags)
 			r := f.role(s.role)
 			if !ok || r == nil || in.State != provider.Running {
