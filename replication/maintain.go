@@ -27,6 +27,18 @@ func (d *decider) semisync(p *fact) {
 	switch want, on := d.wantsSemiSync(), p.status().SemiSync; {
 	case on && !want:
 		d.step(StepSemiSyncOff, p, "", "the set is meant to go without replicas that acknowledge")
+	case want && on:
+		if p.waits.IsZero() || d.now.Sub(p.waits) < 2*d.c.Timeout {
+			return
+		}
+		for _, f := range d.members {
+			if st := f.status(); f != p && d.counts(f) && st.Source == p.Addr && st.Receives && f.before.status.Receives &&
+				d.contains(st.Received, p.status().Applied) {
+				d.step(StepSemiSyncOn, p, "", "%d commits have waited for %v, though %s has all that it wrote: an acknowledgement was lost",
+					p.status().Unacked, d.now.Sub(p.waits).Round(time.Millisecond), f.ID)
+				return
+			}
+		}
 	case want && !on:
 		for _, f := range d.members {
 			if st := f.status(); f != p && d.counts(f) && st.Source == p.Addr && st.Receives {

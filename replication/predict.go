@@ -56,6 +56,7 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 		f.diverged = false
 	case StepSemiSyncOn, StepSemiSyncOff:
 		st.SemiSync = step.Kind == StepSemiSyncOn
+		st.Unacked, f.waits = 0, time.Time{}
 	}
 	for _, g := range s.members { // a look at everybody who answers
 		if g.answers() || g == f && step.Kind != StepStop {

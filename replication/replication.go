@@ -86,6 +86,7 @@ type Status struct {
 	Error    string        // why it does not receive or apply, in the server's words
 	SemiSync bool          // as a primary: every acknowledged transaction is on a replica too, now
 	Waiters  int           // as a primary: how many replicas acknowledge
+	Unacked  int           // as a primary: how many commits wait for an acknowledgement
 	Acked    bool          // as a replica: its source has asked it to acknowledge transactions, and it has, since it started
 	Uptime   time.Duration // how long the server process has run, rounded down; 0 where it is not known
 }
@@ -154,7 +155,9 @@ type Engine interface {
 	// member is still a replica or already writable: what it follows is the last thing that it forgets.
 	Promote(ctx context.Context, m Member, semisync bool) error
 
-	// SetSemiSync switches semi-synchronous acknowledgement on a primary on or off.
+	// SetSemiSync switches semi-synchronous acknowledgement on a primary on or off. Where it is on already, switching it on
+	// ends the commits that have long waited, unacknowledged: a primary may wait for ever for an acknowledgement that was
+	// lost with a connection.
 	SetSemiSync(ctx context.Context, m Member, on bool) error
 
 	// Follow makes the member a read-only replica of the primary, whatever it was before, and returns when it has told

@@ -343,6 +343,23 @@ func TestDurabilityWaits(t *testing.T) {
 	})
 }
 
+// Commits that wait for an acknowledgement that was lost are ended, and the set goes on.
+func TestLostAcknowledgement(t *testing.T) {
+	bubble(t, 3, replication.Config{Policy: replication.Durability}, func(t *testing.T, w *world) {
+		w.start()
+		w.whole()
+		w.db.LoseAcks(addr(1))
+		ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
+		defer cancel()
+		require.ErrorIs(t, w.db.Write(ctx, addr(1), "x", ""), memdb.ErrLost)
+		require.Equal(t, "db-1", w.stays(time.Second).Primary)
+		w.write("db-1", "y")
+		rows, err := w.db.Rows(w.ctx, addr(2))
+		require.NoError(t, err)
+		require.Contains(t, rows, "x")
+	})
+}
+
 // A set of one has nobody to wait for, whatever the policy.
 func TestSingle(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {

@@ -49,6 +49,7 @@ type fact struct {
 	deaf     time.Time // since when it follows somebody and does not receive; zero if it does
 	idle     time.Time // since when it follows somebody and does not receive or does not apply
 	progress Progress  // of the seed that is under way
+	waits    time.Time // since when commits have waited for an acknowledgement and nothing else has been written
 	current  time.Time // up to when it was known to have applied everything
 	errant   uint64    // so many transactions were written to it while it followed the primary
 	counted  Position  // a surplus up to here has been reported
@@ -291,6 +292,7 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	f.misses, f.refused, f.fault, f.stopped = 0, false, nil, false
 	st := &l.status
 	f.ended = f.ended && !st.Writable
+	since(&f.waits, l.at, st.Unacked > 0 && f.before.status.Unacked > 0 && st.Applied == f.before.status.Applied)
 	since(&f.deaf, l.at, st.Source != "" && !st.Receives)
 	since(&f.idle, l.at, st.Source != "" && !(st.Receives && st.Applies))
 	if st.Receives {

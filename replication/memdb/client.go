@@ -51,7 +51,7 @@ func (s *Session) Write(ctx context.Context, key, value string) error {
 		}
 		var arrives time.Time // at the first of the replicas
 		for _, r := range c.servers {
-			if r.source == s.addr && !r.linked.IsZero() && !r.hung {
+			if r.source == s.addr && !r.linked.IsZero() && !r.hung && !srv.deaf {
 				if at := latest(srv.log[n-1].at.Add(c.options.Delay), r.linked); arrives.IsZero() || at.Before(arrives) {
 					arrives = at
 				}

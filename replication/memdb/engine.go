@@ -58,7 +58,7 @@ func (c *Cluster) Observe(ctx context.Context, m replication.Member) (replicatio
 			Uptime:   now.Sub(s.started),
 		}
 		if s.writable && s.semisync {
-			st.SemiSync = true
+			st.SemiSync, st.Unacked = true, len(s.log)-s.acked
 		}
 		for _, r := range c.servers {
 			if s.writable && r.source == s.addr && !r.linked.IsZero() {
@@ -140,7 +140,10 @@ func (c *Cluster) SetSemiSync(ctx context.Context, m replication.Member, on bool
 }
 
 func (s *server) setSemiSync(on bool) {
-	if s.semisync = on; !on {
+	if on && s.semisync && s.acked < len(s.log) {
+		s.session++ // what waits is ended
+	}
+	if s.semisync, s.deaf = on, false; !on {
 		s.acked = len(s.log)
 	}
 }

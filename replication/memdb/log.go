@@ -86,7 +86,7 @@ func (c *Cluster) link(now time.Time) {
 		switch linked := !r.linked.IsZero(); {
 		case r.trouble == "" && !linked:
 			r.linked = now
-			if s.writable && s.semisync { // where a replica begins says what it has
+			if s.writable && s.semisync && !s.deaf { // where a replica begins says what it has
 				s.acked = max(s.acked, len(r.log))
 			}
 		case r.trouble != "" && linked:
@@ -115,7 +115,7 @@ func (c *Cluster) advance(now time.Time) {
 				}
 				r.log = append(r.log, x)
 				progress = true
-				if s.writable && s.semisync {
+				if s.writable && s.semisync && !s.deaf {
 					s.acked = max(s.acked, len(r.log))
 					r.hasAcked = true
 				}

@@ -104,6 +104,7 @@ type server struct {
 	applied   int       // how many of log a reader may see
 	appliedAt time.Time // when the last of them was applied
 	acked     int       // as a primary: how many of log may be acknowledged
+	deaf      bool      // as a primary: acknowledgements do not arrive
 	data      map[string]string
 	dataTo    int // how many of log data holds
 
@@ -185,6 +186,12 @@ func (c *Cluster) Resume(addr string) {
 			s.hung, s.resumed = false, now
 		}
 	})
+}
+
+// LoseAcks loses the acknowledgements of the server's replicas, which have the transactions, until semi-synchronous
+// replication is switched on anew. MariaDB loses one if its replica's connection breaks after the transaction has passed.
+func (c *Cluster) LoseAcks(addr string) {
+	c.with(addr, func(s *server, now time.Time) { s.deaf = true })
 }
 
 // Deny makes the server refuse the Engine's credentials, or accept them again.

@@ -165,6 +165,7 @@ func (s *server) observe(ctx context.Context) (replication.Status, error) {
 		// The server counts ticks of the second.
 		Uptime:  max(0, time.Duration(number(l.counters["uptime"])-1)) * time.Second,
 		Waiters: int(number(l.counters["rpl_semi_sync_master_clients"])),
+		Unacked: int(number(l.counters["rpl_semi_sync_master_wait_sessions"])),
 	}
 	st.SemiSync = st.Writable && l.semiSync()
 	if l.seeding {

@@ -244,6 +244,11 @@ func (s *server) ensureReplicationUser(ctx context.Context) error {
 // SetSemiSync makes a primary wait for a replica (AFTER_SYNC, without end) or not wait. Commits that wait when it is
 // switched off are acknowledged. A member that follows another one is refused: a replica that logs what it applies would
 // wait for acknowledgements itself, transaction by transaction.
+//
+// Where it is on already, the sessions of commits that have waited for more than 500 ms are ended. When a replica's
+// connection breaks after a transaction and before its acknowledgement, MariaDB does not take the replica's GTID position
+// at the new connection for one, and a commit that waits lets no other one into the binary log that could be acknowledged
+// in its place.
 func (e *Engine) SetSemiSync(ctx context.Context, m replication.Member, on bool) error {
 	s, err := e.server(m)
 	if err == nil {
@@ -263,5 +268,23 @@ func (s *server) setSemiSync(ctx context.Context, on bool) error {
 	if len(l.channels) > 0 {
 		return fmt.Errorf("it follows %s: a replica must not wait for replicas: promote it first", l.channels[0].source)
 	}
+	if l.semiSync() {
+		return s.endWaits(ctx)
+	}
 	return s.exec(ctx, semiSyncOn...)
+}
+
+// endWaits ends commits that have long waited for an acknowledgement, for a moment: others are in the binary log already
+// and begin to wait only when the one before them is gone.
+func (s *server) endWaits(ctx context.Context) error {
+	for range 10 {
+		err := s.endSessions(ctx, " AND state LIKE 'Waiting for semi-sync ACK%' AND time_ms > 500", map[string]bool{})
+		if err != nil {
+			return err
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }

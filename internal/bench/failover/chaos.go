@@ -17,9 +17,12 @@ var faults = []string{"kill", "hang", "replica", "lag", "double", "manager-kille
 
 // chaos is one round of any fault, under traffic. The application asks the servers who is primary.
 func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
-	drawn := faults
+	drawn := f.o.faults
+	if len(drawn) == 0 {
+		drawn = faults
+	}
 	if !apart() {
-		drawn = slices.DeleteFunc(slices.Clone(faults), func(s string) bool { return s == "partition" || s == "manager-cut" })
+		drawn = slices.DeleteFunc(slices.Clone(drawn), func(s string) bool { return s == "partition" || s == "manager-cut" })
 	}
 	r := result{Run: i + 1, Mode: drawn[rand.IntN(len(drawn))]}
 	if i < len(drawn) { // each at least once, if there is time

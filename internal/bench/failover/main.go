@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ type options struct {
 	mode    string
 	policy  replication.Policy
 	writers int
+	faults  []string // of mode chaos; empty for all that the network allows
 	json    bool
 }
 
@@ -46,11 +48,12 @@ var modes = []string{"kill", "hang", "partition", "lag", "mixed", "manager", "sw
 
 func main() {
 	var o options
-	var policy string
+	var policy, only string
 	flag.IntVar(&o.runs, "runs", 10, "how many")
 	flag.DurationVar(&o.time, "for", 0, "begin no further run after this time")
 	flag.StringVar(&o.mode, "mode", "kill", fmt.Sprint(modes))
 	flag.StringVar(&policy, "policy", "durability", "availability or durability")
+	flag.StringVar(&only, "faults", "", fmt.Sprintf("what mode chaos draws from, by commas; all of %v when empty", faults))
 	flag.IntVar(&o.writers, "writers", 4, "writers that use the pool")
 	flag.BoolVar(&o.json, "json", false, "print every run and every event as a line of JSON, not only the summary")
 	flag.Parse()
@@ -58,7 +61,15 @@ func main() {
 	if policy == replication.Durability.String() {
 		o.policy = replication.Durability
 	}
+	unknown := ""
+	if only != "" {
+		o.faults = strings.Split(only, ",")
+		if i := slices.IndexFunc(o.faults, func(s string) bool { return !slices.Contains(faults, s) }); i >= 0 {
+			unknown = o.faults[i]
+		}
+	}
 	err := errors.Join(
+		check(unknown == "", "-faults has %q, want some of %v", unknown, faults),
 		check(slices.Contains(modes, o.mode), "-mode is %q, want one of %v", o.mode, modes),
 		check(policy == o.policy.String(), "-policy is %q, want availability or durability", policy),
 		check(o.runs > 0, "-runs is %d, want at least 1", o.runs),

@@ -168,9 +168,23 @@ func (f *fixture) tell() {
 	t, _ := f.manager.Topology()
 	f.b.Logf("%+v", t)
 	for i, n := range f.nodes {
+		f.b.Logf("%s: %s", id(i), f.sessions(id(i)))
 		lines := strings.Split(n.Output(), "\n")
 		f.b.Logf("%s:\n%s", id(i), strings.Join(lines[max(0, len(lines)-60):], "\n"))
 	}
+}
+
+// sessions says what a server does at present.
+func (f *fixture) sessions(name string) string {
+	var all sql.NullString
+	err := f.direct[name].QueryRowContext(f.b.ctx, "SELECT CONCAT("+
+		"(SELECT GROUP_CONCAT(variable_name, '=', variable_value SEPARATOR ' ') FROM information_schema.global_status WHERE variable_name LIKE 'rpl_semi_sync%'), "+
+		"' read_only=', @@read_only, '\n', (SELECT GROUP_CONCAT(id, ' ', user, '@', host, ' ', command, ' ', time, ' ', IFNULL(state, ''), ' ', "+
+		"IFNULL(info, '') SEPARATOR '\n') FROM information_schema.processlist))").Scan(&all)
+	if err != nil {
+		return err.Error()
+	}
+	return all.String
 }
 
 // until waits for a condition.
