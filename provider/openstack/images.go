@@ -15,6 +15,9 @@ import (
 	"github.com/scalr-go/scalr/provider"
 )
 
+// mostBusy is for how long CreateImage waits until Nova has ended what it does with the server.
+const mostBusy = 2 * time.Minute
+
 // picture is what the driver reads of an image.
 type picture struct {
 	ID, Name, Status string
@@ -92,8 +95,16 @@ func (c *Cloud) CreateImage(ctx context.Context, s provider.ImageSpec) (provider
 			}
 			slices.Sort(keys)
 			m[keyKeys] = strings.Join(keys, ",")
-			return servers.CreateImage(ctx, c.compute, url.PathEscape(s.Instance),
-				servers.CreateImageOpts{Name: cmp.Or(s.Name, "scalr-"+s.Token), Metadata: m}).Err
+			// Nova refuses while it does something else with the server, another image among others.
+			wait, cancel := context.WithTimeout(ctx, mostBusy)
+			defer cancel()
+			var said error
+			_ = poll(wait, func() (bool, error) {
+				said = servers.CreateImage(ctx, c.compute, url.PathEscape(s.Instance),
+					servers.CreateImageOpts{Name: cmp.Or(s.Name, "scalr-"+s.Token), Metadata: m}).Err
+				return !is(said, 409) || !strings.Contains(said.Error(), "task_state"), nil
+			})
+			return said
 		},
 	})
 	if err == nil {

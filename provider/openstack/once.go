@@ -30,12 +30,21 @@ func once[T any](ctx context.Context, c *Cloud, t thing[T]) (T, error) {
 	if err := ctx.Err(); err != nil {
 		return none, fail(ctx, t.op, t.token, err)
 	}
-	unlock, err := c.locks.lock(ctx, t.op+" "+t.token)
+	key := t.op + " " + t.token
+	unlock, err := c.locks.lock(ctx, key)
 	if err != nil {
 		return none, fail(ctx, t.op, t.token, err)
 	}
 	defer unlock()
 	found, err := t.find(ctx)
+	if until, lost := c.unheard.Load(key); err == nil && lost {
+		if len(found) == 0 {
+			found, err = t.await(ctx, time.Until(until.(time.Time)))
+		}
+		if err == nil {
+			c.unheard.Delete(key)
+		}
+	}
 	if err != nil {
 		return none, fail(ctx, t.op, t.token, err)
 	}
@@ -58,24 +67,37 @@ func once[T any](ctx context.Context, c *Cloud, t thing[T]) (T, error) {
 		}
 	}
 	// Whatever the answer was, it is the list that counts. After a good one it comes at once.
-	wait, cancel := context.WithTimeout(ctx, settle)
-	defer cancel()
+	wait := settle
 	if unheard != nil {
-		defer time.AfterFunc(settle/4, cancel).Stop()
+		// The cloud may go on with the request also when the caller's context has ended: whoever asks next waits for that.
+		wait = settle / 4
+		c.unheard.Store(key, time.Now().Add(wait))
 	}
+	found, err = t.await(ctx, wait)
+	switch {
+	case len(found) > 0:
+		c.unheard.Delete(key)
+		return t.oldest(ctx, found)
+	case unheard != nil:
+		return none, unheard
+	case err == nil:
+		return none, provider.Errorf(t.op, t.token, provider.ErrAmbiguous, "the cloud has taken the request and lists nothing of it within %s", settle)
+	}
+	return none, &provider.Error{Op: t.op, ID: t.token, Kind: provider.ErrAmbiguous, Err: fail(ctx, "list", "", err)}
+}
+
+// await looks until something bears the token, and for no longer than a time: then it gives nothing.
+func (t thing[T]) await(ctx context.Context, d time.Duration) (found []T, err error) {
+	wait, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
 	err = poll(wait, func() (bool, error) {
 		found, err = t.find(wait)
 		return len(found) > 0, err
 	})
-	switch {
-	case len(found) > 0:
-		return t.oldest(ctx, found)
-	case unheard != nil:
-		return none, unheard
-	case ctx.Err() == nil && wait.Err() != nil:
-		return none, provider.Errorf(t.op, t.token, provider.ErrAmbiguous, "the cloud has taken the request and lists nothing of it within %s", settle)
+	if ctx.Err() == nil && wait.Err() != nil {
+		err = nil
 	}
-	return none, &provider.Error{Op: t.op, ID: t.token, Kind: provider.ErrAmbiguous, Err: fail(ctx, "list", "", err)}
+	return found, err
 }
 
 // oldest keeps the first and deletes the others.

@@ -103,6 +103,30 @@ func TestACreationIsMadeOnce(t *testing.T) {
 	}
 }
 
+// A caller that has given up makes the cloud's own work no shorter: what it asked for is listed later.
+func TestARequestThatWasGivenUpIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{lag: 3 * time.Second}
+		cloud := newLocks()
+		ctx, cancel := context.WithCancel(t.Context())
+		s.fault = func(int) (bool, error) { cancel(); return true, context.Canceled }
+		_, err := once(ctx, cloud, s.thing("t"))
+		require.ErrorIs(t, err, provider.ErrAmbiguous)
+		id, err := once(t.Context(), cloud, s.thing("t"))
+		require.NoError(t, err)
+		require.Equal(t, 1, id)
+		require.Equal(t, 1, s.posts)
+
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		s.ids, s.made, s.lag = nil, nil, time.Hour
+		cloud.unheard.Store("Make t", time.Now().Add(settle/4))
+		_, err = once(short, cloud, s.thing("t"))
+		require.Error(t, err)
+		require.Equal(t, 1, s.posts, "nothing more was asked for")
+	})
+}
+
 func TestOfSeveralTheOldestIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{}

@@ -41,6 +41,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -79,6 +80,7 @@ type Cloud struct {
 	opts                                      Options
 	compute, network, volume, image, balancer *gophercloud.ServiceClient
 	locks                                     locks
+	unheard                                   sync.Map // by what once is asked for: until when a lost request may take effect
 }
 
 var (
