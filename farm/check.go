@@ -20,6 +20,16 @@ func (f *faults) add(field, format string, args ...any) {
 	*f = append(*f, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
 }
 
+// each adds an error that may hold several, a line each.
+func (f *faults) each(field string, err error) {
+	if err == nil {
+		return
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		f.add(field, "%s", line)
+	}
+}
+
 // check reports every fault of the spec and the config at once and makes no calls.
 func check(s Spec, c Config) error {
 	var f faults
@@ -222,7 +232,7 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 	if r.Warm != nil && (r.Serves == Database || r.Serves == Cache) {
 		f.add(at+".warm", "is set, but the servers of a %s cannot wait beside the others", r.Serves)
 	}
-	f.scaling(at, r, c)
+	f.scaling(at+".scale", r.Scale, c)
 	if h := r.Health; h != nil {
 		switch {
 		case h.Custom != "" && h.Path != "":
@@ -259,42 +269,6 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 		}
 	}
 	f.pools(at, r, c)
-}
-
-func (f *faults) scaling(at string, r *Role, c *Config) {
-	s := r.Scale
-	if s == nil {
-		return
-	}
-	set := 0
-	for _, is := range []bool{s.Target != nil, s.Threshold != nil, s.Forecast != nil, s.Custom != ""} {
-		if is {
-			set++
-		}
-	}
-	if set != 1 {
-		f.add(at+".scale", "has %d policies, want one of target, threshold, forecast and custom", set)
-		return
-	}
-	var err error
-	switch {
-	case s.Target != nil:
-		err = s.Target.Check()
-	case s.Threshold != nil:
-		err = s.Threshold.Check()
-	case s.Forecast != nil:
-		err = s.Forecast.Check()
-	case s.Custom != "" && isNil(c.Policies[s.Custom]):
-		err = fmt.Errorf("config.Policies[%q] is missing", s.Custom)
-	}
-	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			f.add(at+".scale", "%s", line)
-		}
-	}
-	if _, metric := r.policy(c.Policies); metric != "" && isNil(c.Sensors[metric]) {
-		f.add(at+".scale", "config.Sensors[%q] is missing", metric)
-	}
 }
 
 // pools checks that every pool that the role may be in exists and has what the role wants.

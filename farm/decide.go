@@ -150,7 +150,7 @@ func (d *decision) desired(r *Role, held, ready int) Desired {
 	if d.end != nil {
 		return Desired{0, "the farm is to end"}
 	}
-	policy, metric := r.policy(d.config.Policies)
+	policy := r.policy(d.config.Policies)
 	if policy == nil {
 		mem.desired = r.Min
 		d.h.roles[r.Name] = mem
@@ -167,16 +167,11 @@ func (d *decision) desired(r *Role, held, ready int) Desired {
 			in.Samples = append(in.Samples, s)
 		}
 	}
-	var got scale.Decision
-	if metric != "" && len(in.Samples) == 0 {
-		got = in.Hold("%s is missing: hold at %d", metric, in.Count)
-	} else {
-		got = policy.Desired(in)
-		mem.memory = got.Memory
-		keep := scale.MemoryOf(policy)
-		mem.advice = slices.DeleteFunc(slices.Clone(mem.advice), func(a scale.Advice) bool { return d.now.Sub(a.At) > keep })
-		mem.advice = append(mem.advice, scale.Advice{At: d.now, Desired: got.Raw})
-	}
+	got := policy.Desired(in)
+	mem.memory = got.Memory
+	keep := scale.MemoryOf(policy)
+	mem.advice = slices.DeleteFunc(slices.Clone(mem.advice), func(a scale.Advice) bool { return d.now.Sub(a.At) > keep })
+	mem.advice = append(mem.advice, scale.Advice{At: d.now, Desired: got.Raw})
 	count := min(max(got.Desired, r.Min), r.Max)
 	if count != got.Desired {
 		got.Reason += fmt.Sprintf(" (%d is kept within %d to %d)", got.Desired, r.Min, r.Max)

@@ -218,15 +218,23 @@ func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
 				g.add(func() { note(o.health, s.ID, f.checkHealth(ctx, r, s)) })
 			}
 		}
-		if _, metric := r.policy(f.config.Policies); metric != "" && !ending {
+		metrics := r.metrics()
+		if ending {
+			metrics = nil
+		}
+		for _, metric := range metrics {
 			ready := slices.DeleteFunc(slices.Clone(servers[r.Name]), func(s Server) bool { return !s.Ready })
 			g.add(func() {
 				ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
 				defer cancel()
 				samples, err := f.config.Sensors[metric].Read(ctx, r.Name, ready)
+				samples = slices.Clone(samples)
+				for i := range samples {
+					samples[i].Metric = metric
+				}
 				mu.Lock()
 				defer mu.Unlock()
-				o.samples[r.Name] = samples
+				o.samples[r.Name] = append(o.samples[r.Name], samples...)
 				if err != nil {
 					o.errs = append(o.errs, fmt.Errorf("sensor %s of role %s: %w", metric, r.Name, err))
 				}

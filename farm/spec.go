@@ -108,15 +108,21 @@ type Role struct {
 	Aliases []string `json:"aliases,omitempty"`
 }
 
-// Scale is the policy of a role: exactly one of its fields is set.
+// Scale is the policy of a role: exactly one of Target, Threshold, Step, Forecast, Schedule, MaxOf and Custom is set.
 type Scale struct {
 	Target    *scale.Target    `json:"target,omitempty"`
 	Threshold *scale.Threshold `json:"threshold,omitempty"`
+	Step      *scale.Step      `json:"step,omitempty"`
 	Forecast  *scale.Forecast  `json:"forecast,omitempty"`
-	// Custom is the name of a policy in Config.Policies.
+	Schedule  *scale.Schedule  `json:"schedule,omitempty"`
+	// MaxOf are several policies, of which the one that wants most counts: see scale.MaxOf.
+	MaxOf []Scale `json:"max_of,omitempty"`
+	// Custom is the name of a policy in Config.Policies. Without a sample of Metric it is not asked.
 	Custom string `json:"custom,omitempty"`
 	// Metric is the sensor that a custom policy wants; the others name their own.
 	Metric string `json:"metric,omitempty"`
+	// Limit holds the policy back, whichever it is.
+	Limit *scale.Limit `json:"limit,omitempty"`
 }
 
 // Health is a check that the farm makes of a machine at each pass.
@@ -184,33 +190,14 @@ func (r *Role) warm() int {
 	return r.Warm.Count
 }
 
-// policy gives the role's policy and the name of its metric; nil for a role of fixed size.
-func (r *Role) policy(custom map[string]scale.Policy) (scale.Policy, string) {
-	switch s := r.Scale; {
-	case s == nil:
-		return nil, ""
-	case s.Target != nil:
-		return s.Target, s.Target.Metric
-	case s.Threshold != nil:
-		return s.Threshold, s.Threshold.Metric
-	case s.Forecast != nil:
-		return s.Forecast, s.Forecast.Metric
-	default:
-		return custom[s.Custom], s.Metric
-	}
-}
-
 // clone gives a copy that shares nothing with s.
 func (s Spec) clone() Spec {
 	s.Roles = slices.Clone(s.Roles)
 	for i := range s.Roles {
 		r := &s.Roles[i]
 		r.Fallback, r.Pools, r.After, r.Aliases = slices.Clone(r.Fallback), slices.Clone(r.Pools), slices.Clone(r.After), slices.Clone(r.Aliases)
-		r.Health, r.Volume, r.Balancer, r.Scale = copied(r.Health), copied(r.Volume), copied(r.Balancer), copied(r.Scale)
+		r.Health, r.Volume, r.Balancer, r.Scale = copied(r.Health), copied(r.Volume), copied(r.Balancer), r.Scale.clone()
 		r.Warm, r.Update = copied(r.Warm), copied(r.Update)
-		if r.Scale != nil {
-			r.Scale.Target, r.Scale.Threshold, r.Scale.Forecast = copied(r.Scale.Target), copied(r.Scale.Threshold), copied(r.Scale.Forecast)
-		}
 	}
 	return s
 }

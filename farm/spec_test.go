@@ -2,16 +2,24 @@ package farm
 
 import (
 	"encoding/json"
+	"reflect"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/scalr-go/scalr/farm/scale"
 )
 
 func TestSpecSurvivesJSON(t *testing.T) {
+	within := func(parts *rapid.Generator[any]) rapid.MakeConfig { // what a MaxOf holds
+		return rapid.MakeConfig{Fields: map[reflect.Type]map[string]*rapid.Generator[any]{reflect.TypeFor[Scale](): {"MaxOf": parts}}}
+	}
+	plain := rapid.MakeCustom[Scale](within(rapid.Just([]Scale(nil)).AsAny()))
+	specs := rapid.MakeCustom[Spec](within(rapid.SliceOfN(plain, 0, 3).AsAny()))
 	rapid.Check(t, func(t *rapid.T) {
-		want := rapid.Make[Spec]().Draw(t, "spec")
+		want := specs.Draw(t, "spec")
 		data, err := json.Marshal(want)
 		if err != nil {
 			t.Skip("a number that JSON does not have")
@@ -31,6 +39,12 @@ func TestSpecInJSONIsForPeople(t *testing.T) {
 	require.Equal(t, 30*time.Second, s.TTL)
 	require.Equal(t, time.Minute, s.Roles[0].Drain)
 	require.Equal(t, 5*time.Minute, s.Roles[0].Scale.Target.Window)
+
+	require.NoError(t, json.Unmarshal([]byte(`{"roles":[{"name":"www","scale":{"max_of":[{"target":{"metric":"cpu","value":60}},
+		{"schedule":{"windows":[{"days":["mon-fri"],"from":"08:00","to":"18:00","least":6}],"ahead":"5m"}}],
+		"limit":{"up":{"by":4,"per":"1m"},"down_for":"10m"}}}]}`), &s))
+	require.Equal(t, 5*time.Minute, s.Roles[0].Scale.MaxOf[1].Schedule.Ahead)
+	require.Equal(t, scale.Limit{Up: scale.Rate{By: 4, Per: time.Minute}, DownFor: 10 * time.Minute}, *s.Roles[0].Scale.Limit)
 
 	require.ErrorContains(t, json.Unmarshal([]byte(`{"roles":[{"drain":"soon"}]}`), &s), `roles[0].drain: "soon" is no duration`)
 	require.ErrorContains(t, json.Unmarshal([]byte(`{"ttl":20}`), &s), `ttl: 20 is no duration`)

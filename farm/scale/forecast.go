@@ -61,7 +61,7 @@ func (f Forecast) Memory() time.Duration { return forecastWindow }
 
 // Desired implements [Policy].
 func (f Forecast) Desired(in Input) Decision {
-	mean, ok := in.Mean()
+	mean, ok := in.Of(f.Metric).Mean()
 	switch {
 	case !ok:
 		return in.Hold("%s is missing: hold at %d", f.Metric, in.Count)

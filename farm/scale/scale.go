@@ -1,8 +1,9 @@
 // Package scale holds the policies that say how many instances a role should have.
 //
 // A [Policy] is a pure function from what is known now to a number and the reason for it in words. It never does
-// anything: the farm clamps the number to the role's Min and Max and acts. The plain policies ([Target], [Threshold])
-// are data, so that they stand in a spec; anything else is a [Func].
+// anything: the farm clamps the number to the role's Min and Max and acts. The plain policies ([Target], [Threshold],
+// [Step], [Forecast], [Schedule]) are data, so that they stand in a spec; anything else is a [Func]. [MaxOf] and [Within] make
+// one policy of others. A queue's length for each instance is a [Target] with Total.
 //
 // A metric that is missing is missing, never zero: a policy that lacks its metric holds the role as it is.
 package scale
@@ -10,6 +11,7 @@ package scale
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -27,6 +29,7 @@ func (f Func) Desired(in Input) Decision { return f(in) }
 
 // Sample is one value of a metric.
 type Sample struct {
+	Metric   string    // the sensor's name in the farm's Config; empty where there is but one
 	Instance string    // whom it is about; empty for a value of the role as a whole
 	Value    float64   // in the metric's own unit
 	At       time.Time // when it was true
@@ -38,7 +41,7 @@ type Input struct {
 	Min, Max int
 	Count    int       // instances that there are or that are on their way: pending ones count
 	Ready    int       // those of them that serve
-	Samples  []Sample  // the metric that the policy named; only samples that are recent enough
+	Samples  []Sample  // of the metrics that the policy named; only samples that are recent enough
 	Past     []Advice  // what the policy advised at earlier passes, oldest first, as far back as it asked for
 	Since    time.Time // since when Past is complete; zero if it is
 	LastUp   time.Time // when the role last grew or shrank by a decision of the policy; zero if never
@@ -74,6 +77,15 @@ func MemoryOf(p Policy) time.Duration {
 // Hold is the decision to leave the role as it is.
 func (in Input) Hold(format string, args ...any) Decision {
 	return Decision{Desired: in.Count, Raw: in.Count, Reason: fmt.Sprintf(format, args...), Memory: in.Memory}
+}
+
+// Of is the input with the samples of one metric, and those that name none.
+func (in Input) Of(metric string) Input {
+	other := func(s Sample) bool { return s.Metric != "" && s.Metric != metric }
+	if slices.ContainsFunc(in.Samples, other) {
+		in.Samples = slices.DeleteFunc(slices.Clone(in.Samples), other)
+	}
+	return in
 }
 
 // Mean is the mean of the samples. It is not ok if there are none, or if fewer than half of the instances that serve

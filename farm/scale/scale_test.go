@@ -91,7 +91,10 @@ func TestPolicies(t *testing.T) {
 		for range rapid.IntRange(0, 3).Draw(t, "past") {
 			in.Past = append(in.Past, Advice{noon.Add(-time.Duration(rapid.IntRange(0, 600).Draw(t, "ago")) * time.Second), rapid.IntRange(least, most).Draw(t, "advice")})
 		}
-		for _, p := range []Policy{Target{Metric: "m", Value: 50}, Threshold{Metric: "m", Low: 2, High: 5}, Forecast{Metric: "m", Value: 50}, Forecast{Metric: "m", Value: 50, Total: true}} {
+		for _, p := range []Policy{Target{Metric: "m", Value: 50}, Threshold{Metric: "m", Low: 2, High: 5}, Forecast{Metric: "m", Value: 50}, Forecast{Metric: "m", Value: 50, Total: true},
+			Step{Metric: "m", Up: []Bound{{At: 50, By: 1}, {At: 90, Share: 1}}, Down: []Bound{{At: 20, By: 2}}},
+			MaxOf{Target{Metric: "m", Value: 50}, Threshold{Metric: "m", Low: 2, High: 5}},
+			Within(Target{Metric: "m", Value: 50}, Limit{Up: Rate{By: 1, Per: time.Minute}, DownFor: time.Minute})} {
 			got := p.Desired(in)
 			if got.Reason == "" || got.Desired < least || got.Desired > most {
 				t.Fatalf("%T: %+v", p, got)

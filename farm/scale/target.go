@@ -48,7 +48,7 @@ func (t Target) Memory() time.Duration { return defaultTo(t.Window, 5*time.Minut
 
 // Desired implements [Policy].
 func (t Target) Desired(in Input) Decision {
-	mean, ok := in.Mean()
+	mean, ok := in.Of(t.Metric).Mean()
 	if !ok {
 		return in.Hold("%s is missing: hold at %d", t.Metric, in.Count)
 	}

@@ -35,7 +35,7 @@ func (t Threshold) Check() error {
 
 // Desired implements [Policy].
 func (t Threshold) Desired(in Input) Decision {
-	mean, ok := in.Mean()
+	mean, ok := in.Of(t.Metric).Mean()
 	if !ok {
 		return in.Hold("%s is missing: hold at %d", t.Metric, in.Count)
 	}
