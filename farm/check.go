@@ -195,6 +195,12 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 	if r.StopTimeout < 0 {
 		f.add(at+".stop_timeout", "%v is negative", r.StopTimeout)
 	}
+	if !slices.Contains(orders, r.Shrink) {
+		f.add(at+".shrink", "is %q, want one of %q", r.Shrink, orders)
+	}
+	if r.Shrink == IdlestFirst && len(r.metrics()) == 0 {
+		f.add(at+".shrink", "is %q, but the role has no metric that says which machine is idle", r.Shrink)
+	}
 	if r.Replace < 0 {
 		f.add(at+".replace", "%d is negative", r.Replace)
 	}

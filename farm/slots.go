@@ -142,7 +142,7 @@ func (d *decision) balance(r *Role, held []*machine, count int) {
 }
 
 // choose notes which slots the role is to have and gives those of them that are empty. When there are too
-// many machines, the ones to go are those that are on their way out already, then those that do not serve, then the highest;
+// many machines, the ones to go are those that are on their way out already, then those that do not serve, then as the role's Shrink says, then the highest;
 // never the primary. When there are too few, a slot comes first that may have a machine after all, then one that had one a
 // moment ago, then one that owns a volume or an address, then the lowest.
 func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
@@ -158,9 +158,10 @@ func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 	}
 	if count < len(held) {
 		held = slices.Clone(held)
+		stays := d.stays(r)
 		slices.SortStableFunc(held, func(a, b *machine) int {
 			return cmp.Or(trueFirst(d.primary(a), d.primary(b)), trueFirst(a.draining.IsZero(), b.draining.IsZero()),
-				trueFirst(a.ready || !a.warm.IsZero(), b.ready || !b.warm.IsZero()), a.slot.index-b.slot.index)
+				trueFirst(a.ready || !a.warm.IsZero(), b.ready || !b.warm.IsZero()), stays(a, b), a.slot.index-b.slot.index)
 		})
 		held = held[:count]
 	}

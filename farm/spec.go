@@ -67,6 +67,10 @@ type Role struct {
 	// Scale says how many there should be between Min and Max.
 	Scale *Scale `json:"scale,omitempty"`
 
+	// Shrink says which machines go first when the role shrinks. Those that are on their way out or do not serve go before
+	// all others, and the primary of a database never goes.
+	Shrink Order `json:"shrink,omitempty"`
+
 	// Warm keeps machines beside those that serve, so that the role grows, and replaces what fails, without waiting for a
 	// boot. They count beside Max. For web roles and such as serve nothing that the farm knows.
 	Warm *Warm `json:"warm,omitempty"`
