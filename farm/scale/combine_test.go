@@ -121,7 +121,9 @@ func TestSchedule(t *testing.T) {
 }
 
 func TestWithin(t *testing.T) {
-	wants := func(n int) Policy { return Func(func(Input) Decision { return Decision{Desired: n, Raw: n, Reason: "because"} }) }
+	wants := func(n int) Policy {
+		return Func(func(Input) Decision { return Decision{Desired: n, Raw: n, Reason: "because"} })
+	}
 	in := at(4)
 	d := Within(wants(12), Limit{Up: Rate{By: 2, Share: 0.5, Per: time.Minute}}).Desired(in)
 	require.Equal(t, 6, d.Desired)

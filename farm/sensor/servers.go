@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/scalr-go/scalr/farm"
+	"github.com/scalr-go/scalr/farm/scale"
+	"github.com/scalr-go/scalr/replication"
 )
 
 // Memcached reads a figure of memcached's "stats" from each instance, at the role's port: "curr_connections", "bytes".
@@ -60,4 +62,21 @@ func SQL(query string, open func(farm.Server) (*sql.DB, error), timeout time.Dur
 		}
 		return v.Float64, nil
 	}}
+}
+
+// Lag reads how many seconds the replicas of a database are behind their primary, as the database's Manager sees them. A
+// member that is down has no sample, nor has the primary.
+func Lag(m *replication.Manager) farm.Sensor {
+	return farm.SensorFunc(func(_ context.Context, _ string, servers []farm.Server) (all []scale.Sample, _ error) {
+		now := time.Now()
+		t, _ := m.Topology()
+		for _, s := range servers {
+			for _, x := range t.Members {
+				if x.Member.Machine == s.ID && x.Role == replication.RoleReplica {
+					all = append(all, scale.Sample{Instance: s.ID, Value: x.Lag.Seconds(), At: now})
+				}
+			}
+		}
+		return all, nil
+	})
 }
