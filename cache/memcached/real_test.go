@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bradfitz/gomemcache/memcache"
 	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr/cache"
@@ -153,6 +154,32 @@ func TestHandOver(t *testing.T) {
 	}
 	require.Greater(t, moved, 10)
 	require.Equal(t, 100+moved, loads)
+}
+
+// The escape hatch asks the server that a Client asks, also after a change of servers.
+func TestGomemcache(t *testing.T) {
+	ctx := t.Context()
+	all := set(testenv.Memcached(t, 3))
+	c := client(t, all[:2], 0)
+	g := c.Gomemcache()
+	t.Cleanup(func() { require.NoError(t, g.Close()) })
+	for i := range 50 {
+		key := fmt.Sprint("n", i)
+		require.NoError(t, c.Set(ctx, cache.Item{Key: key, Value: []byte("1")}))
+		n, err := g.Increment(key, 41)
+		require.NoError(t, err)
+		require.EqualValues(t, 42, n)
+		item, err := c.Get(ctx, key)
+		require.NoError(t, err)
+		require.Equal(t, "42", string(item.Value))
+	}
+	require.NoError(t, c.SetServers(all[2:]))
+	_, err := g.Get("n1")
+	require.ErrorIs(t, err, memcache.ErrCacheMiss, "the new server has nothing")
+	require.NoError(t, g.Ping())
+	require.NoError(t, c.SetServers(nil))
+	_, err = g.Get("n1")
+	require.ErrorIs(t, err, cache.ErrNoServers)
 }
 
 // Processes read and write through leases while their servers are killed, hang, and are replaced in their slots by empty
