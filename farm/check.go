@@ -128,6 +128,15 @@ func (f *faults) config(s Spec, c Config) {
 			f.add(at+".Provider", "%T cannot be compared, so that pools that share it could not be told: want a pointer", p.Provider)
 		}
 	}
+	for i, p := range c.Pools {
+		if p.Prices != nil {
+			p.Prices.each(func(name string, price float64) {
+				if !(price >= 0) || math.IsInf(price, 0) {
+					f.add(fmt.Sprintf("config.Pools[%d].Prices.%s", i, name), "%v is no price, want 0 or more", price)
+				}
+			})
+		}
+	}
 	if s.Zone != "" && isNil(c.DNS) {
 		f.add("config.DNS", "is nil, but spec.zone is %q", s.Zone)
 	}

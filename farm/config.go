@@ -103,6 +103,8 @@ type Pool struct {
 	// Images and Sizes translate the spec's names into the provider's. A name that is not there is taken as it is.
 	Images map[string]string
 	Sizes  map[string]string
+	// Prices let plans say what the farm costs; nil where that is not wanted.
+	Prices *Prices
 }
 
 // Machine is what is about to be launched, for Config.UserData.

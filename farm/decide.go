@@ -39,6 +39,7 @@ func decide(spec Spec, config *Config, end *TerminateOptions, o observation, h h
 	d.publish()
 	d.forget()
 	d.plan.sort()
+	d.plan.Cost = d.cost()
 	return d.plan, d.h, d.events
 }
 

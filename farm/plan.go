@@ -122,6 +122,8 @@ type Plan struct {
 	Waits []Wait `json:"waits,omitempty"`
 	// Desired is how many machines each role should have, and why.
 	Desired map[string]Desired `json:"desired"`
+	// Cost is what the farm costs, if a pool has Prices.
+	Cost *Cost `json:"cost,omitempty"`
 
 	members map[string][]replication.Member // of each database role; Fence is not set
 	ended   map[string][]string             // machines of each database role that do nothing any more, says their provider
