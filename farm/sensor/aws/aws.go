@@ -42,16 +42,16 @@ type Metric struct {
 func (m Metric) check() error {
 	var errs []error
 	if m.Namespace == "" {
-		errs = append(errs, errors.New("Namespace is empty, want one such as AWS/EC2"))
+		errs = append(errs, errors.New("field Namespace is empty, want one such as AWS/EC2"))
 	}
 	if m.Name == "" {
-		errs = append(errs, errors.New("Name is empty, want the name of a metric"))
+		errs = append(errs, errors.New("field Name is empty, want the name of a metric"))
 	}
 	if m.Period < 0 || m.Period%time.Minute != 0 {
-		errs = append(errs, fmt.Errorf("Period is %v, want whole minutes", m.Period))
+		errs = append(errs, fmt.Errorf("field Period is %v, want whole minutes", m.Period))
 	}
 	if _, ok := m.Dimensions["InstanceId"]; ok && m.Each {
-		errs = append(errs, errors.New("Dimensions has InstanceId, which Each sets"))
+		errs = append(errs, errors.New("field Dimensions has InstanceId, which Each sets"))
 	}
 	return errors.Join(errs...)
 }
