@@ -107,7 +107,7 @@ func (d *decider) fresh(l lost) bool {
 		d.hold("a new set waits for all of its %d members: %d answer and are empty", d.expected, answer)
 		return true
 	}
-	first := d.members[0]
+	first := slices.MinFunc(d.members, func(f, g *fact) int { return cmp.Compare(g.Prefer, f.Prefer) })
 	if f := l.fact; f != nil {
 		first = f
 	}
@@ -185,8 +185,9 @@ func (d *decider) recent() (n int) {
 	return n
 }
 
-// candidates are the members that may be promoted, the one that has most first. Among equals it is the old primary, if it
-// is back, then one in its pool, one that has been drained, one that has applied more, and the first by ID.
+// candidates are the members that may be promoted, the one that has most first. Among equals it is the one
+// that is preferred, the old primary, if it is back, then one in its pool, one that has been drained, one that has applied more,
+// and the first by ID.
 func (d *decider) candidates(l lost) []*fact {
 	var candidates []*fact
 	for _, f := range d.members {
@@ -248,7 +249,7 @@ func (d *decider) candidates(l lost) []*fact {
 		case Behind:
 			applied = 1
 		}
-		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
+		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
 	})
 	return candidates
 }

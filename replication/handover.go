@@ -53,7 +53,7 @@ func (d *decider) target(p *fact, id string) (*fact, error) {
 			whys = append(whys, f.ID+" "+why)
 			continue
 		}
-		if best == nil || best.Pool != p.Pool && f.Pool == p.Pool {
+		if best == nil || f.Prefer > best.Prefer || f.Prefer == best.Prefer && best.Pool != p.Pool && f.Pool == p.Pool {
 			best = f
 		}
 	}

@@ -49,8 +49,11 @@ type Member struct {
 	// Machine is the instance that it runs on now, in its provider's words. It changes when the machine is replaced: the
 	// same ID with another Machine or Addr is another server.
 	Machine string `json:"machine,omitempty"`
-	// Pool is where it is; promotion prefers the pool of the old primary.
+	// Pool is where it is; among equals, promotion prefers the pool of the old primary.
 	Pool string `json:"pool,omitempty"`
+	// Prefer says who is promoted among members that have the same transactions: the one with the highest number. It is
+	// above all else but the data: a replica for reports, or one that applies with a delay, has a number below 0.
+	Prefer int `json:"prefer,omitempty"`
 	// Fence stops the machine through its provider and returns nil only when the machine does nothing any more. It is
 	// called for a primary that cannot be reached, before another one is promoted. Nil where there is no such means.
 	Fence func(context.Context) error `json:"-"`

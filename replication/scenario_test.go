@@ -343,6 +343,34 @@ func TestDurabilityWaits(t *testing.T) {
 	})
 }
 
+// The member that is preferred is promoted among equals: in a fresh set, in a recovery and in a switchover; and data come first.
+func TestPreferred(t *testing.T) {
+	bubble(t, 4, replication.Config{}, func(t *testing.T, w *world) {
+		for i, n := range []int{0, -1, 2, 1} {
+			w.members[i].Prefer = n
+		}
+		w.start()
+		w.whole()
+		w.until("db-3 is the first", time.Second, func(t replication.Topology) bool { return t.Primary == "db-3" })
+		w.write("db-3", "a")
+		require.NoError(t, w.manager().Switchover(w.ctx, ""))
+		w.until("db-4 takes over", time.Second, func(t replication.Topology) bool { return t.Primary == "db-4" })
+		w.settled()
+		w.write("db-4", "b")
+		w.db.Crash(addr(4))
+		w.until("db-3 takes over", 5*time.Second, func(t replication.Topology) bool { return t.Primary == "db-3" })
+		w.db.Start(addr(4))
+		w.settled()
+		for _, i := range []int{1, 4} { // they miss what comes
+			w.db.Cut(addr(i), addr(3))
+		}
+		w.write("db-3", "c")
+		time.Sleep(time.Second)
+		w.db.Crash(addr(3))
+		w.until("db-2 has most", 10*time.Second, func(t replication.Topology) bool { return t.Primary == "db-2" })
+	})
+}
+
 // Commits that wait for an acknowledgement that was lost are ended, and the set goes on.
 func TestLostAcknowledgement(t *testing.T) {
 	bubble(t, 3, replication.Config{Policy: replication.Durability}, func(t *testing.T, w *world) {
