@@ -146,7 +146,7 @@ func (d *decision) primary(m *machine) bool {
 }
 
 // desired asks the role's policy how many machines there should be.
-func (d *decision) desired(r *Role, held, ready int) Desired {
+func (d *decision) desired(r *Role, held, ready, late int) Desired {
 	mem := d.h.roles[r.Name]
 	if d.end != nil {
 		return Desired{0, "the farm is to end"}
@@ -161,7 +161,7 @@ func (d *decision) desired(r *Role, held, ready int) Desired {
 		mem.desired = held // after a restart the tags say how many were wanted
 	}
 	mem.desired = min(max(mem.desired, r.Min), r.Max)
-	in := scale.Input{Now: d.now, Min: r.Min, Max: r.Max, Count: mem.desired, Ready: ready, Past: mem.advice,
+	in := scale.Input{Now: d.now, Min: r.Min, Max: r.Max, Count: mem.desired, Ready: ready, Late: late, Past: mem.advice,
 		Since: d.h.started, LastUp: mem.lastUp, LastDown: mem.lastDown, Boot: mem.boot, Memory: mem.memory}
 	for _, s := range d.o.samples[r.Name] {
 		if age := d.now.Sub(s.At); age <= d.config.MetricAge {

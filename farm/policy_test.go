@@ -76,6 +76,48 @@ func TestSeveralPolicies(t *testing.T) {
 	})
 }
 
+// What was wrong with Scalr's own rule: its cool-downs were read and never written, and one instance that was stuck while it
+// booted blocked its role.
+func TestThresholdInAFarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: 20 * time.Second})
+		spec, config := web(2, 20), testConfig(cloud, testZone())
+		spec.Roles[0].Scale = &Scale{Threshold: &scale.Threshold{Metric: "load", Low: 2, High: 5, CoolDown: 3 * time.Minute}}
+		load := 3.0
+		config.Sensors = map[string]Sensor{"load": SensorFunc(func(_ context.Context, _ string, servers []Server) (all []scale.Sample, _ error) {
+			for _, s := range servers {
+				all = append(all, scale.Sample{Instance: s.ID, Value: load, At: time.Now()})
+			}
+			return all, nil
+		})}
+		stuck := "" // never gets ready
+		spec.Roles[0].Health = &Health{Custom: "mine"}
+		config.Checks = map[string]func(context.Context, Server) error{"mine": func(_ context.Context, s Server) error {
+			if s.Name == stuck {
+				return errors.New("it boots")
+			}
+			return nil
+		}}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		run := func(d time.Duration) int {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Second) {
+				_, _ = f.Reconcile(t.Context())
+			}
+			return len(f.Servers("www"))
+		}
+		require.Equal(t, 2, run(2*time.Minute))
+		load = 9
+		require.Equal(t, 3, run(2*time.Minute))
+		require.Equal(t, 4, run(2*time.Minute), "after the cool-down")
+		stuck = "www-5"
+		require.Equal(t, 5, run(3*time.Minute))
+		require.Equal(t, 5, run(3*time.Minute), "it waits for the one that boots")
+		require.Greater(t, run(6*time.Minute), 5, "but not for ever")
+		require.Greater(t, run(30*time.Minute), 7)
+	})
+}
+
 func TestPoliciesAreChecked(t *testing.T) {
 	spec, config := web(1, 20), testConfig(testCloud(memcloud.Options{}), testZone())
 	spec.Roles[0].Scale = &Scale{MaxOf: []Scale{{Target: &scale.Target{Metric: "rps", Value: -1}}, {}, {Custom: "none"}, {MaxOf: []Scale{}},

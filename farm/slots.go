@@ -40,7 +40,7 @@ func (d *decision) role(r *Role) {
 			staying++
 		}
 	}
-	want := d.desired(r, max(staying-r.warm(), 0), d.ready[r.Name])
+	want := d.desired(r, max(staying-r.warm(), 0), d.ready[r.Name], d.late(r, held))
 	d.plan.Desired[r.Name] = want
 	d.doom(r, held)
 	total := want.Count
@@ -64,6 +64,21 @@ func (d *decision) role(r *Role) {
 	}
 	d.serverList(r, held)
 	d.connect(r, held)
+}
+
+// late counts the machines that have not served for so long, since their launch or their failure, that nobody should wait for
+// them: half the launch time-out.
+func (d *decision) late(r *Role, held []*machine) (n int) {
+	for _, m := range held {
+		since := m.launched
+		if m.down.After(since) {
+			since = m.down
+		}
+		if !m.ready && m.warm.IsZero() && m.draining.IsZero() && d.now.Sub(since) > r.LaunchTimeout/2 {
+			n++
+		}
+	}
+	return n
 }
 
 // unseen names a pool whose machines have never been listed: without it nobody can say what is missing.

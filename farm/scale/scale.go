@@ -41,6 +41,7 @@ type Input struct {
 	Min, Max int
 	Count    int       // instances that there are or that are on their way: pending ones count
 	Ready    int       // those of them that serve
+	Late     int       // those of the others that should have served long ago: nobody waits for them
 	Samples  []Sample  // of the metrics that the policy named; only samples that are recent enough
 	Past     []Advice  // what the policy advised at earlier passes, oldest first, as far back as it asked for
 	Since    time.Time // since when Past is complete; zero if it is

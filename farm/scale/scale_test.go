@@ -59,15 +59,16 @@ func TestThreshold(t *testing.T) {
 		want int
 		why  string
 	}{
-		"one more above":            {Input{Count: 4, Ready: 4, Samples: samples(6, 6, 6, 6)}, 5, "above 5"},
-		"one less below":            {Input{Count: 4, Ready: 4, Samples: samples(1, 1, 1, 1)}, 3, "below 2"},
-		"nothing between":           {Input{Count: 4, Ready: 4, Samples: samples(3, 3, 3, 3)}, 4, "within 2 to 5"},
-		"never while one is coming": {Input{Count: 4, Ready: 3, Samples: samples(6, 6, 6)}, 4, "1 are on their way"},
-		"not in the cool-down":      {Input{Count: 4, Ready: 4, Samples: samples(6, 6, 6, 6), LastUp: noon.Add(-time.Minute)}, 4, "2m0s to go"},
-		"nor after shrinking":       {Input{Count: 4, Ready: 4, Samples: samples(1, 1, 1, 1), LastDown: noon.Add(-time.Minute)}, 4, "2m0s to go"},
-		"again after it":            {Input{Count: 4, Ready: 4, Samples: samples(6, 6, 6, 6), LastUp: noon.Add(-3 * time.Minute)}, 5, "above"},
-		"not above the most":        {Input{Count: 10, Ready: 10, Samples: samples(6, 6, 6, 6, 6)}, 10, "stay"},
-		"missing is not zero":       {Input{Count: 4, Ready: 4}, 4, "missing"},
+		"one more above":               {Input{Count: 4, Ready: 4, Samples: samples(6, 6, 6, 6)}, 5, "above 5"},
+		"one less below":               {Input{Count: 4, Ready: 4, Samples: samples(1, 1, 1, 1)}, 3, "below 2"},
+		"nothing between":              {Input{Count: 4, Ready: 4, Samples: samples(3, 3, 3, 3)}, 4, "within 2 to 5"},
+		"never while one is coming":    {Input{Count: 4, Ready: 3, Samples: samples(6, 6, 6)}, 4, "1 are on their way"},
+		"but not for one that is late": {Input{Count: 4, Ready: 3, Late: 1, Samples: samples(6, 6, 6)}, 5, "grow from 4 to 5"},
+		"not in the cool-down":         {Input{Count: 4, Ready: 4, Samples: samples(6, 6, 6, 6), LastUp: noon.Add(-time.Minute)}, 4, "2m0s to go"},
+		"nor after shrinking":          {Input{Count: 4, Ready: 4, Samples: samples(1, 1, 1, 1), LastDown: noon.Add(-time.Minute)}, 4, "2m0s to go"},
+		"again after it":               {Input{Count: 4, Ready: 4, Samples: samples(6, 6, 6, 6), LastUp: noon.Add(-3 * time.Minute)}, 5, "above"},
+		"not above the most":           {Input{Count: 10, Ready: 10, Samples: samples(6, 6, 6, 6, 6)}, 10, "stay"},
+		"missing is not zero":          {Input{Count: 4, Ready: 4}, 4, "missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.in.Now, c.in.Min, c.in.Max = noon, 2, 10

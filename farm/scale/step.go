@@ -89,8 +89,8 @@ func (s Step) Desired(in Input) Decision {
 		if mean > b.At {
 			continue
 		}
-		if in.Ready < in.Count {
-			return in.Hold("%s, but %d are on their way: hold at %d", is, in.Count-in.Ready, in.Count)
+		if coming := in.Count - in.Ready - in.Late; coming > 0 {
+			return in.Hold("%s, but %d are on their way: hold at %d", is, coming, in.Count)
 		}
 		last := in.LastUp
 		if in.LastDown.After(last) {

@@ -7,7 +7,7 @@ import (
 )
 
 // Threshold is Scalr's rule of 2010: one more above High, one less below Low, never while an instance is on its way, and
-// not again before the cool-down has passed.
+// not again before the cool-down has passed. An instance that is late is waited for no more.
 type Threshold struct {
 	// Metric is the name of a sensor in the farm's Config.
 	Metric string `json:"metric"`
@@ -49,8 +49,8 @@ func (t Threshold) Desired(in Input) Decision {
 	if step == 0 {
 		return Decision{Desired: in.Count, Raw: in.Count, Reason: why}
 	}
-	if in.Ready < in.Count && step > 0 {
-		return in.Hold("%s is %v, but %d are on their way: hold at %d", t.Metric, figure(mean), in.Count-in.Ready, in.Count)
+	if coming := in.Count - in.Ready - in.Late; coming > 0 && step > 0 {
+		return in.Hold("%s is %v, but %d are on their way: hold at %d", t.Metric, figure(mean), coming, in.Count)
 	}
 	last := in.LastUp
 	if in.LastDown.After(last) {
