@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/go-zookeeper/zk"
+
+	"github.com/scalr-go/scalr/cronlock"
+	"github.com/scalr-go/scalr/cronlock/zookeeper"
+)
+
+// judge lets what is open come to its end, stops the runners, and compares what was said with what was due.
+func (f *fleet) judge(ctx context.Context) (summary, error) {
+	s := summary{Summary: true, Faults: f.done}
+	lasted := f.ended.Sub(f.began).Seconds()
+	for pid, now := range f.used() {
+		if before, ok := f.cpu[pid]; ok {
+			s.RunnerCPU += float64((now - before).Milliseconds()) / lasted
+		}
+	}
+	if n := f.received(ctx) - f.packets; n > 0 { // else a server has started anew
+		s.Requests = float64(n) / lasted
+	}
+	client, err := f.client(ctx)
+	if err != nil {
+		return s, err
+	}
+	defer client.Close()
+	due := f.ended.Add(-min(f.Every, 10*time.Second)) // what came in the last moments may be under way
+	jobs := f.jobs(func(context.Context, cronlock.Run) error { return nil })
+	records := map[string]cronlock.Claim{}
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(time.Second) {
+		s.Instants, s.Misses = 0, 0
+		open := 0
+		for _, j := range jobs {
+			for at := j.Schedule.Next(f.began); at.Before(due); at = j.Schedule.Next(at) {
+				s.Instants++
+				run := cronlock.Key{Job: j.Name, At: at.UTC()}
+				c := records[run.String()]
+				if !c.Status.Over() || c.Version == 0 {
+					c, err = client.Get(ctx, run)
+					if errors.Is(err, cronlock.ErrNoClaim) {
+						s.Misses++
+						continue
+					}
+					if err != nil {
+						return s, err
+					}
+					records[run.String()] = c
+				}
+				if !c.Status.Over() {
+					open++
+				}
+			}
+		}
+		if s.Misses == 0 && open == 0 || time.Now().After(deadline) {
+			s.Misses += open
+			break
+		}
+	}
+	claims := 0
+	for _, c := range records {
+		if c.Status == cronlock.Lost {
+			s.Lost++
+		}
+		claims++
+	}
+	s.ClaimsPerS = float64(claims) / lasted
+	f.end()
+	f.weigh(&s, jobs)
+	return s, f.orphans(ctx, &s, client)
+}
+
+// weigh finds doubles, and steps past the deadline, in what the runners said.
+func (f *fleet) weigh(s *summary, jobs []cronlock.Job) {
+	byName := map[string]cronlock.Job{}
+	for _, j := range jobs {
+		byName[j.Name] = j
+	}
+	type attempt struct {
+		runner string
+		token  uint64
+		start  time.Time
+	}
+	runs, lastSign := map[string][]attempt{}, map[uint64]time.Time{} // of an attempt, by its token
+	var late, takeover []int64
+	for _, l := range f.lines {
+		if l.Token > 0 {
+			lastSign[l.Token] = l.Time
+		}
+		if l.Kind != "start" || !l.At.After(f.began) {
+			continue
+		}
+		runs[l.Run] = append(runs[l.Run], attempt{l.Runner, l.Token, l.Time})
+		if l.Attempt == 1 {
+			late = append(late, l.Time.Sub(l.At.Add(jitter(byName, l))).Milliseconds())
+		}
+	}
+	for run, list := range runs {
+		job, _, _ := strings.Cut(run, "@")
+		// The lines of one process are in order, those of several by their clocks, which are one here.
+		for i, a := range list {
+			for _, b := range list[i+1:] {
+				if a.token == b.token || !byName[job].AtLeastOnce {
+					s.Doubles++
+				}
+				if (a.token < b.token) != a.start.Before(b.start) {
+					s.Tokens++
+				}
+				takeover = append(takeover, b.start.Sub(lastSign[a.token]).Milliseconds())
+			}
+		}
+	}
+	for _, l := range f.lines {
+		if l.Kind != "step" && l.Kind != "end" {
+			continue
+		}
+		for _, a := range runs[l.Run] {
+			if a.token > l.Token && l.Time.After(a.start) {
+				s.PastDeadline++
+			}
+		}
+	}
+	s.LatenessMS, s.LatenessP50, s.TakeoverMS = percentile(late, 99), percentile(late, 50), percentile(takeover, 50)
+}
+
+// jitter is how long after its instant a run was to start.
+func jitter(jobs map[string]cronlock.Job, l line) time.Duration {
+	name, _, _ := strings.Cut(l.Run, "@")
+	return jobs[name].Delay(l.At)
+}
+
+// orphans counts what is left in the store when no runner lives: nodes of locks and runners, when their sessions have expired,
+// and marks of runs that have ended.
+func (f *fleet) orphans(ctx context.Context, s *summary, client *zookeeper.Client) error {
+	conn, _, err := zk.Connect(f.ensemble.Addrs(), 10*time.Second, zk.WithLogInfo(false))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	marks := 0
+	ended := func(run cronlock.Key) error {
+		c, err := client.Get(ctx, run)
+		if errors.Is(err, cronlock.ErrNoClaim) || err == nil && c.Status.Over() {
+			marks++
+			return nil
+		}
+		return err
+	}
+	open, err := client.Open(ctx)
+	if err != nil {
+		return err
+	}
+	for _, run := range open {
+		if err := ended(run); err != nil {
+			return err
+		}
+	}
+	for _, j := range f.jobs(nil) {
+		data, _, err := conn.Get("/bench/jobs/" + j.Name + "/slot")
+		if errors.Is(err, zk.ErrNoNode) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, at, _ := strings.Cut(string(data), "@")
+		t, err := time.Parse(time.RFC3339Nano, at)
+		if err != nil {
+			return err
+		}
+		if err := ended(cronlock.Key{Job: j.Name, At: t}); err != nil {
+			return err
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		runners, _, err := conn.Children("/bench/runners")
+		if err != nil {
+			return err
+		}
+		locks, _, err := conn.Children("/bench/locks")
+		if err != nil {
+			return err
+		}
+		s.Orphans = marks + len(runners) + len(locks)
+		if s.Orphans == marks || time.Now().After(deadline) {
+			return nil
+		}
+	}
+}
