@@ -59,8 +59,9 @@ func (s *shelf) thing(token string) thing[int] {
 		drop: func(_ context.Context, id int) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			i := slices.Index(s.ids, id)
-			s.ids, s.made = slices.Delete(s.ids, i, i+1), slices.Delete(s.made, i, i+1)
+			if i := slices.Index(s.ids, id); i >= 0 { // another process may have been first
+				s.ids, s.made = slices.Delete(s.ids, i, i+1), slices.Delete(s.made, i, i+1)
+			}
 			return nil
 		},
 	}
