@@ -23,7 +23,7 @@ type flight[V any] struct {
 	err      error
 	panicked any
 	asOf     int  // the step that brought the result
-	certain  bool // no Delete was acknowledged from the beginning of the load to its end
+	certain  bool // no Delete was acknowledged from the beginning of the load to its end; it says nothing of Invalidate
 }
 
 // board makes the caller wait for the flight of the key and begins one if there is none, with what the caller has just

@@ -373,3 +373,30 @@ func FuzzStoredValue(f *testing.F) {
 		require.NoError(t, err)
 	})
 }
+
+// A caller who joins a load that began before an Invalidate that he knows of does not get what it brings.
+func TestInvalidateDuringALoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		of := &cache.Of[int]{Store: &cache.Memory{}, Tags: func(string) []string { return []string{"table"} }}
+		var row atomic.Int64
+		row.Store(7)
+		load := func(context.Context) (int, error) {
+			v := int(row.Load())
+			time.Sleep(time.Second) // what was read is on its way
+			return v, nil
+		}
+		get := func() int {
+			v, err := of.Get(t.Context(), "k", load)
+			require.NoError(t, err)
+			return v
+		}
+		first := make(chan int, 1)
+		go func() { first <- get() }()
+		time.Sleep(500 * time.Millisecond)
+		row.Store(8)
+		require.NoError(t, of.Invalidate(t.Context(), "table"))
+		require.Equal(t, 8, get())
+		require.Equal(t, 7, <-first)
+		require.Equal(t, 8, get())
+	})
+}

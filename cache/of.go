@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,8 +152,9 @@ func (o *Of[V]) get(ctx context.Context, key string, tags []string, load func(co
 			return zero, &Error{Op: "Get", Key: o.Prefix + key, Err: context.Cause(ctx)}
 		}
 		// A flight that this caller has boarded half-way may bring a value from before a Delete that this caller knows
-		// of. The next one begins after this call did, whoever begins it.
-		if f.certain || f.asOf > since || waited {
+		// of. The next one begins after this call did, whoever begins it. An Invalidate shows in the generations, which this
+		// caller has read since its call began.
+		if f.certain && slices.Equal(f.gens, r.gens) || f.asOf > since || waited {
 			v, err := f.result(o, since == 0)
 			if err == nil {
 				o.keepNear(key, v, start, voids)
