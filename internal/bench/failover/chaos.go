@@ -44,12 +44,13 @@ func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
 	if err := f.hurt(ctx, r.Mode, before.Primary); err != nil {
 		return r, err
 	}
+	defer f.tend(ctx)()
 	n := t.count()
 	if err := until(ctx, "writers write again", func() bool { return t.count() > n+20 }); err != nil {
 		return r, err
 	}
 	r.Ms = float64(time.Since(at).Microseconds()) / 1000
-	if err := f.tend(ctx); err != nil {
+	if err := f.whole(ctx); err != nil {
 		return r, err
 	}
 	r.Rejoin = float64(time.Since(at).Microseconds()) / 1000
@@ -74,21 +75,25 @@ func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
 func (f *fixture) account(r *result, t *traffic, before replication.Topology) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	planned, verdicts := 0, 0
+	ended, verdicts, promoting := 0, 0, ""
 	for _, e := range f.events {
 		switch {
 		case e.Kind == replication.KindStep && strings.HasPrefix(e.Message, "promote "):
 			r.Failovers++
+			promoting = e.Subject
 			if strings.Contains(e.Message, "as planned") || strings.Contains(e.Message, "was broken off") {
-				planned++
+				promoting = ""
 			}
+		case e.Kind == replication.KindPrimary && e.Subject != "" && e.Subject == promoting:
+			ended++ // one that dies while it is promoted ends no recovery
+			promoting = ""
 		case e.Kind == replication.KindVerdict:
 			verdicts++
 		}
 	}
 	// A Manager that is killed after it has called for a promotion leaves a primary, and its successor nothing to recover.
 	if !strings.HasSuffix(r.Mode, "killed") {
-		r.NoVerdict = max(0, r.Failovers-planned-verdicts)
+		r.NoVerdict = max(0, ended-verdicts)
 	}
 	if now, _ := f.manager.Topology(); now.Verdict != nil && now.Epoch != before.Epoch {
 		r.Verdict = now.Verdict.String()

@@ -152,6 +152,9 @@ func run(o options) (err error) {
 		if o.json {
 			print(r)
 		}
+		if r.NoVerdict > 0 {
+			f.tell()
+		}
 		sum.add(r)
 	}
 	sum.finish()

@@ -215,23 +215,25 @@ func (f *fixture) whole(ctx context.Context) error {
 	})
 }
 
-// tend is whole, but starts servers that have died by themselves, as a farm does: some MariaDB 10.11 crash now and then when
+// tend starts servers that have died by themselves, as a farm does, until the end: some MariaDB 10.11 crash now and then when
 // a replica that has just started attaches.
-func (f *fixture) tend(ctx context.Context) error {
-	var next time.Time
-	return until(ctx, "the set is whole", func() bool {
-		if time.Now().After(next) {
+func (f *fixture) tend(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var user sync.WaitGroup
+	user.Go(func() {
+		for ctx.Err() == nil {
 			for _, n := range f.nodes {
-				if err := n.Start(ctx); err != nil {
+				if err := n.Start(ctx); err != nil && ctx.Err() == nil {
 					f.b.Logf("%v", err)
 				}
 			}
-			next = time.Now().Add(3 * time.Second)
+			select {
+			case <-time.After(2 * time.Second):
+			case <-ctx.Done():
+			}
 		}
-		short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
-		defer cancel()
-		return f.whole(short) == nil
 	})
+	return func() { cancel(); user.Wait() }
 }
 
 // hasAll waits until the member has everything that the primary has now.
