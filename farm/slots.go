@@ -157,7 +157,8 @@ func (d *decision) balance(r *Role, held []*machine, count int) {
 }
 
 // choose notes which slots the role is to have and gives those of them that are empty. When there are too
-// many machines, the ones to go are those that are on their way out already, then those that do not serve, then as the role's Shrink says, then the highest;
+// many machines, the ones to go are those that are on their way out already, then those that do not serve, then those that
+// the role's Shrink says, then the highest;
 // never the primary. When there are too few, a slot comes first that may have a machine after all, then one that had one a
 // moment ago, then one that owns a volume or an address, then the lowest.
 func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {

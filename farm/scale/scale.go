@@ -107,6 +107,18 @@ func (in Input) Mean() (mean float64, ok bool) {
 	return mean / float64(n), true
 }
 
+// cooling is how much of a cool-down is left since the role last grew or shrank.
+func (in Input) cooling(cool time.Duration) (left time.Duration) {
+	last := in.LastUp
+	if in.LastDown.After(last) {
+		last = in.LastDown
+	}
+	if last.IsZero() {
+		return 0
+	}
+	return max(cool-in.Now.Sub(last), 0)
+}
+
 // highest gives the most that was advised within the window that ends now, and now itself.
 func (in Input) highest(window time.Duration, now int) int {
 	for _, a := range in.Past {

@@ -92,12 +92,8 @@ func (s Step) Desired(in Input) Decision {
 		if coming := in.Count - in.Ready - in.Late; coming > 0 {
 			return in.Hold("%s, but %d are on their way: hold at %d", is, coming, in.Count)
 		}
-		last := in.LastUp
-		if in.LastDown.After(last) {
-			last = in.LastDown
-		}
-		if cool := defaultTo(s.CoolDown, 5*time.Minute); !last.IsZero() && in.Now.Sub(last) < cool {
-			return in.Hold("%s, but the cool-down has %v to go: hold at %d", is, (cool - in.Now.Sub(last)).Round(time.Second), in.Count)
+		if left := in.cooling(defaultTo(s.CoolDown, 5*time.Minute)); left > 0 {
+			return in.Hold("%s, but the cool-down has %v to go: hold at %d", is, left.Round(time.Second), in.Count)
 		}
 		raw := min(max(in.Count-b.of(in.Count), in.Min), in.Max)
 		if raw == in.Count {

@@ -52,13 +52,8 @@ func (t Threshold) Desired(in Input) Decision {
 	if coming := in.Count - in.Ready - in.Late; coming > 0 && step > 0 {
 		return in.Hold("%s is %v, but %d are on their way: hold at %d", t.Metric, figure(mean), coming, in.Count)
 	}
-	last := in.LastUp
-	if in.LastDown.After(last) {
-		last = in.LastDown
-	}
-	if cool := defaultTo(t.CoolDown, 3*time.Minute); !last.IsZero() && in.Now.Sub(last) < cool {
-		left := (cool - in.Now.Sub(last)).Round(time.Second)
-		return in.Hold("%s is %v, but the cool-down has %v to go: hold at %d", t.Metric, figure(mean), left, in.Count)
+	if left := in.cooling(defaultTo(t.CoolDown, 3*time.Minute)); left > 0 {
+		return in.Hold("%s is %v, but the cool-down has %v to go: hold at %d", t.Metric, figure(mean), left.Round(time.Second), in.Count)
 	}
 	return Decision{Desired: in.Count + step, Raw: in.Count + step, Reason: why}
 }

@@ -71,7 +71,9 @@ func once[T any](ctx context.Context, c *Cloud, t thing[T]) (T, error) {
 	if unheard != nil {
 		// The cloud may go on with the request also when the caller's context has ended: whoever asks next waits for that.
 		wait = settle / 4
-		c.unheard.Store(key, time.Now().Add(wait))
+		until := time.Now().Add(wait)
+		c.unheard.Store(key, until)
+		time.AfterFunc(wait, func() { c.unheard.CompareAndDelete(key, until) }) // nobody may ask again
 	}
 	found, err = t.await(ctx, wait)
 	switch {

@@ -2,12 +2,12 @@ package mysql_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -106,7 +106,17 @@ func TestLostAcknowledgement(t *testing.T) {
 	within(t, "the replica is back", func() bool {
 		return observe(t, e, primary).Waiters == 1 && observe(t, e, replica).Receives
 	})
-	time.Sleep(time.Second)
+	heartbeats := func() (n int) {
+		_, err := fmt.Sscan(one(t, replica.admin(t), "SELECT variable_value FROM information_schema.global_status "+
+			"WHERE variable_name = 'Slave_received_heartbeats'"), &n)
+		require.NoError(t, err)
+		return n
+	}
+	before := heartbeats()
+	within(t, "the replica has nothing more to receive, and the commit has waited long", func() bool {
+		return heartbeats() >= before+2 && one(t, primary.admin(t), "SELECT COUNT(*) FROM information_schema.processlist "+
+			"WHERE state LIKE 'Waiting for semi-sync ACK%' AND time_ms > 500") == "1"
+	})
 	require.Equal(t, 1, observe(t, e, primary).Unacked, "this server needs no help")
 
 	require.NoError(t, e.SetSemiSync(t.Context(), primary.Member, true))
