@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -41,29 +43,39 @@ func pages(n int) (list [][]byte) {
 	return list
 }
 
+// paged answers with the pages of a listing of n instances, as late as a network would: the SDK closes a request's body as
+// soon as the reply begins, and where that is before net/http has seen the body's end, the connection breaks, and the call
+// is made again.
+func paged(n int) func(faultproxy.Request) faultproxy.Fault {
+	all := pages(n)
+	return func(r faultproxy.Request) faultproxy.Fault {
+		n, _ := strconv.Atoi(r.Form.Get("NextToken"))
+		return faultproxy.Fault{Delay: 2 * time.Millisecond, Response: faultproxy.Response{Status: 200, Body: all[n]}}
+	}
+}
+
 // A listing costs one call for each thousand instances, and nothing for each instance.
 func TestCallsOfAListing(t *testing.T) {
-	all := pages(2500)
-	cloud, p := canned(t, func(r faultproxy.Request) faultproxy.Fault {
-		n, _ := strconv.Atoi(r.Form.Get("NextToken"))
-		return faultproxy.Fault{Response: faultproxy.Response{Status: 200, Body: all[n]}}
+	calls := 0
+	answer := paged(2500)
+	cloud, _ := canned(t, func(r faultproxy.Request) faultproxy.Fault {
+		if strings.HasPrefix(r.Header.Get("Amz-Sdk-Request"), "attempt=1;") {
+			calls++
+		}
+		return answer(r)
 	})
 	list, err := cloud.Instances(t.Context(), map[string]string{"scalr:farm": "shop"})
 	require.NoError(t, err)
 	require.Len(t, list, 2500)
 	require.Equal(t, "web-7", list[7].Name)
 	require.Equal(t, map[string]string{"scalr:farm": "shop", "scalr:role": "web", "scalr:index": "7"}, list[7].Tags)
-	require.Equal(t, 3, p.Count("", ""))
+	require.Equal(t, 3, calls)
 }
 
 // BenchmarkInstances lists 10,000 instances from a canned server, which is in the figures, too.
 func BenchmarkInstances(b *testing.B) {
 	const n = 10_000
-	all := pages(n)
-	cloud, p := canned(b, func(r faultproxy.Request) faultproxy.Fault {
-		n, _ := strconv.Atoi(r.Form.Get("NextToken"))
-		return faultproxy.Fault{Response: faultproxy.Response{Status: 200, Body: all[n]}}
-	})
+	cloud, p := canned(b, paged(n))
 	b.ReportAllocs()
 	lists := 0
 	for b.Loop() {
