@@ -38,7 +38,7 @@ func (c *Cloud) Launch(ctx context.Context, l provider.Launch) (provider.Instanc
 	}
 	s, err := once(ctx, c, t)
 	if err != nil {
-		return provider.Instance{}, hide(err, l.UserData)
+		return provider.Instance{}, err
 	}
 	_, spec := s.made()
 	if err := sameSpec(op, s.ID, l, spec); err != nil {
@@ -192,10 +192,7 @@ func (c *Cloud) post(ctx context.Context, l provider.Launch) error {
 		}
 	}
 	err = servers.Create(ctx, c.compute, creation{o, l.KeyPair, "scalr " + l.Token + " " + signature(l)}, nil).Err
-	if err := failed(ctx, op, l.Token, err); err != nil {
-		return explain(err, l)
-	}
-	return nil
+	return explain(hide(failed(ctx, op, l.Token, err), l.UserData), l)
 }
 
 // definite is the error of a look-up before anything was asked for: it is never ambiguous.

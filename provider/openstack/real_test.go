@@ -37,7 +37,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), right)
 
 	c := open(t, "scalr")
-	launch := provider.Launch{Token: "t" + rand.Text(), Image: "debian", Size: "small"}
+	launch := provider.Launch{Token: "t" + rand.Text(), Image: "debian", Size: "small", UserData: provider.Secret("#!/bin/sh")}
 	for want, change := range map[string]func(*provider.Launch){
 		`Image is "no-such-image", which does not exist`: func(l *provider.Launch) { l.Image = "no-such-image" },
 		`Size is "no-such-size", want one of`:            func(l *provider.Launch) { l.Size = "no-such-size" },

@@ -46,7 +46,7 @@ up() { [ -e "$DIR/run/up" ] && kill -0 "$(cat "$DIR/run/keystone.pid")" 2>/dev/n
 
 install() {
 	local missing
-	missing=$(dpkg-query -W -f '${Package} ${db:Status-Abbrev}\n' $(cat "$HERE/packages.txt") 2>/dev/null | awk '$2 == "ii" { print $1 }' | sort |
+	missing=$({ dpkg-query -W -f '${Package} ${db:Status-Abbrev}\n' $(cat "$HERE/packages.txt") 2>/dev/null || true; } | awk '$2 == "ii" { print $1 }' | sort |
 		comm -13 - <(sort "$HERE/packages.txt"))
 	[ -n "$missing" ] || return 0
 	[ "$(id -u)" = 0 ] || fail "missing packages, and not root: $(echo $missing)"
