@@ -59,15 +59,16 @@ func run(ctx context.Context, out *show.Show, o options) error {
 			return err
 		}
 	}
-	var text strings.Builder
+	var text []string
 	for _, first := range []string{"ec2", "openstack"} {
-		fmt.Fprintf(&text, "With %s first:", first)
-		for _, where := range slices.Sorted(maps.Keys(placed[first])) {
-			fmt.Fprintf(&text, " %d %s,", placed[first][where], where)
+		var where []string
+		for _, at := range slices.Sorted(maps.Keys(placed[first])) {
+			where = append(where, fmt.Sprint(placed[first][at], " ", at))
 		}
-		text.WriteString("\n         ")
+		text = append(text, fmt.Sprintf("With %s first: %s.", first, strings.Join(where, ", ")))
 	}
-	out.Line(map[string]any{"summary": true, "placed": placed, "left_over": left}, fmt.Sprintf("%s%d things are left.", text.String(), left))
+	out.Line(map[string]any{"summary": true, "placed": placed, "left_over": left},
+		fmt.Sprintf("%s %d things are left.", strings.Join(text, " "), left))
 	return nil
 }
 

@@ -19,20 +19,23 @@ import (
 
 // The driver's own string tags of a balancer, and of a member that drains.
 const (
-	balancerPort   = own + "port"
-	balancerTarget = own + "target"
-	balancerDrain  = own + "drain"
-	memberUntil    = own + "until"
+	balancerProtocol = own + "protocol"
+	balancerPort     = own + "port"
+	balancerTarget   = own + "target"
+	balancerHealth   = own + "health" // the path that the monitor asks for, escaped
+	balancerDrain    = own + "drain"
+	memberUntil      = own + "until"
 )
 
 // balanced is what the driver reads of a load balancer.
 type balanced struct {
-	ID, Name string
-	Status   string     `json:"provisioning_status"`
-	Host     string     `json:"vip_address"`
-	Created  cinderTime `json:"created_at"`
-	Strings  []string   `json:"tags"`
-	Pools    []struct{ ID string }
+	ID, Name  string
+	Status    string     `json:"provisioning_status"`
+	Host      string     `json:"vip_address"`
+	Created   cinderTime `json:"created_at"`
+	Strings   []string   `json:"tags"`
+	Pools     []struct{ ID string }
+	Listeners []struct{ ID string }
 }
 
 func (b *balanced) own(key string) string {
@@ -64,8 +67,9 @@ func (c *Cloud) balancers(ctx context.Context, want []string) ([]balanced, error
 	return all, err
 }
 
-// CreateBalancer makes a load balancer with its listener, pool and health monitor in one request. It stands in the first of
-// s.Networks, a network's or subnet's name or ID, or in Options.Network.
+// CreateBalancer makes a load balancer. It stands in the first of s.Networks, a network's or subnet's name or ID, or in
+// Options.Network. Its pool, health monitor and listener are made by the first RegisterTarget, when it takes changes: Octavia
+// could make all in one request, but releases without a job board (11.0 among them) leave the parts in PENDING_CREATE for good.
 func (c *Cloud) CreateBalancer(ctx context.Context, s provider.BalancerSpec) (provider.Balancer, error) {
 	const op = "CreateBalancer"
 	if err := s.Check(); err != nil {
@@ -73,6 +77,9 @@ func (c *Cloud) CreateBalancer(ctx context.Context, s provider.BalancerSpec) (pr
 	}
 	if err := checkTags(op, s.Token, s.Tags); err != nil {
 		return provider.Balancer{}, err
+	}
+	if len(balancerHealth+"="+url.QueryEscape(s.HealthPath)) > otherTag {
+		return provider.Balancer{}, provider.Errorf(op, s.Token, provider.ErrInvalid, "HealthPath has %d bytes, want fewer: it is kept in a tag", len(s.HealthPath))
 	}
 	if err := has(op, s.Token, "load-balancer", c.balancer); err != nil {
 		return provider.Balancer{}, err
@@ -118,19 +125,10 @@ func (c *Cloud) postBalancer(ctx context.Context, s provider.BalancerSpec, byTok
 	if err != nil {
 		return definite(ctx, op, s.Token, err)
 	}
-	check := monitors.CreateOpts{Type: monitors.TypeTCP, Delay: 5, Timeout: 3, MaxRetries: 2}
-	if s.HealthPath != "" {
-		check.Type, check.URLPath, check.ExpectedCodes = monitors.TypeHTTP, s.HealthPath, "200-399"
-	}
-	protocol, to := listeners.ProtocolTCP, pools.ProtocolTCP
-	if s.Protocol == "http" {
-		protocol, to = listeners.ProtocolHTTP, pools.ProtocolHTTP
-	}
 	drain := int((s.Drain + time.Second - 1) / time.Second)
-	o.Listeners = []listeners.CreateOpts{{Name: "scalr", Protocol: protocol, ProtocolPort: s.Port,
-		DefaultPool: &pools.CreateOpts{Name: "scalr", LBMethod: pools.LBMethodLeastConnections, Protocol: to, Monitor: check}}}
 	o.Tags = slices.Concat([]string{byToken, keySpec + "=" + signature(s), balancerPort + "=" + strconv.Itoa(s.Port),
-		balancerTarget + "=" + strconv.Itoa(cmp.Or(s.TargetPort, s.Port)), balancerDrain + "=" + strconv.Itoa(drain)},
+		balancerTarget + "=" + strconv.Itoa(cmp.Or(s.TargetPort, s.Port)), balancerDrain + "=" + strconv.Itoa(drain),
+		balancerProtocol + "=" + s.Protocol, balancerHealth + "=" + url.QueryEscape(s.HealthPath)},
 		marks(s.Tags, otherTag), pieces(s.Tags, otherTag))
 	return loadbalancers.Create(ctx, c.balancer, o).Err
 }
@@ -167,7 +165,7 @@ func (c *Cloud) Balancers(ctx context.Context, tags map[string]string) ([]provid
 func (c *Cloud) show(ctx context.Context, b balanced) (provider.Balancer, error) {
 	tags, _ := unmark(b.Strings)
 	shown := provider.Balancer{ID: b.ID, Name: b.Name, Host: b.Host, Port: b.number(balancerPort), Tags: tags,
-		Ready: (b.Status == "ACTIVE" || b.Status == "PENDING_UPDATE") && len(b.Pools) > 0}
+		Ready: b.Status == "ACTIVE" || b.Status == "PENDING_UPDATE"}
 	if len(b.Pools) == 0 {
 		return shown, nil
 	}
@@ -180,6 +178,37 @@ func (c *Cloud) show(ctx context.Context, b balanced) (provider.Balancer, error)
 	}
 	slices.SortFunc(shown.Targets, func(a, b provider.Target) int { return strings.Compare(a.Instance, b.Instance) })
 	return shown, err
+}
+
+// complete makes the next part that the balancer lacks, and reports whether it lacked none. The listener is the last.
+func (c *Cloud) complete(ctx context.Context, b balanced) (bool, error) {
+	http := b.own(balancerProtocol) == "http"
+	switch {
+	case len(b.Listeners) > 0:
+		return true, nil
+	case len(b.Pools) == 0:
+		o := pools.CreateOpts{Name: "scalr", LoadbalancerID: b.ID, LBMethod: pools.LBMethodLeastConnections, Protocol: pools.ProtocolTCP}
+		if http {
+			o.Protocol = pools.ProtocolHTTP
+		}
+		return false, pools.Create(ctx, c.balancer, o).Err
+	}
+	pool, err := pools.Get(ctx, c.balancer, b.Pools[0].ID).Extract()
+	if err != nil {
+		return false, err
+	}
+	if pool.MonitorID == "" {
+		o := monitors.CreateOpts{PoolID: pool.ID, Type: monitors.TypeTCP, Delay: 5, Timeout: 3, MaxRetries: 2}
+		if path, err := url.QueryUnescape(b.own(balancerHealth)); err == nil && path != "" {
+			o.Type, o.URLPath, o.ExpectedCodes = monitors.TypeHTTP, path, "200-399"
+		}
+		return false, monitors.Create(ctx, c.balancer, o).Err
+	}
+	o := listeners.CreateOpts{Name: "scalr", LoadbalancerID: b.ID, DefaultPoolID: pool.ID, Protocol: listeners.ProtocolTCP, ProtocolPort: b.number(balancerPort)}
+	if http {
+		o.Protocol = listeners.ProtocolHTTP
+	}
+	return false, listeners.Create(ctx, c.balancer, o).Err
 }
 
 // DeleteBalancer deletes the load balancer with all that belongs to it, once it is not busy.

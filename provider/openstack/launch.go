@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 
 	"github.com/scalr-go/scalr/provider"
@@ -64,7 +65,7 @@ func (c *Cloud) Launch(ctx context.Context, l provider.Launch) (provider.Instanc
 		return provider.Instance{}, failed(ctx, op, l.Token, err)
 	}
 	if s.Status == "ERROR" && noCapacity(s.Fault.Message) {
-		if err := c.terminate(ctx, s.ID); err != nil {
+		if err := c.forget(ctx, s.ID); err != nil {
 			return provider.Instance{}, failed(ctx, op, l.Token, err)
 		}
 		return provider.Instance{}, provider.Errorf(op, l.Token, provider.ErrCapacity, "of size %q in placement %q: %s", l.Size, l.Placement, s.Fault.Message)
@@ -131,8 +132,18 @@ func ofToken(found []server, token string) []server {
 	return found
 }
 
+// forget deletes a server that has never found a place, and takes its token from it first: that may be used again. What Nova
+// keeps of a deleted server tells nothing of why it failed.
+func (c *Cloud) forget(ctx context.Context, id string) error {
+	body := map[string]any{"server": map[string]any{"description": "had no place"}}
+	_, err := c.compute.Put(ctx, c.compute.ServiceURL("servers", url.PathEscape(id)), body, nil, &gophercloud.RequestOpts{OkCodes: []int{200}})
+	if err != nil {
+		return ignore(err, 404)
+	}
+	return c.terminate(ctx, id)
+}
+
 // ended finds a server of the token that has been deleted. Nova has forgotten its tags, so it is looked for by its name.
-// One that never found a place is forgotten: its token may be used again.
 func (c *Cloud) ended(ctx context.Context, l provider.Launch) (*server, error) {
 	found, err := c.servers(ctx, url.Values{"name": {"^" + regexp.QuoteMeta(nameOf(l)) + "$"},
 		"changes-since": {time.Now().Add(-remembered).UTC().Format(time.RFC3339)}})
@@ -140,7 +151,7 @@ func (c *Cloud) ended(ctx context.Context, l provider.Launch) (*server, error) {
 		return nil, err
 	}
 	for _, s := range ofToken(found, l.Token) {
-		if s.state().Gone() && !noCapacity(s.Fault.Message) {
+		if s.state().Gone() {
 			return &s, nil
 		}
 	}

@@ -112,8 +112,8 @@ func (c *Cloud) target(ctx context.Context, op, balancer, instance string, do fu
 	}
 	defer unlock()
 	err = c.change(ctx, op, balancer, false, func(b balanced) (bool, error) {
-		if len(b.Pools) == 0 {
-			return false, provider.Errorf(op, balancer, nil, "the balancer has no pool")
+		if whole, err := c.complete(ctx, b); !whole {
+			return false, err
 		}
 		all, err := c.members(ctx, b.Pools[0].ID)
 		if err != nil {

@@ -92,6 +92,7 @@ def projects():
     admin_project = ensure(KEYSTONE + "/projects", "project", "projects", ["name"], name="admin")["id"]
     volumes = ENDPOINTS["volumev3"] % {"project_id": admin_project}
     call("PUT", f"{ENDPOINTS['compute']}/os-quota-sets/{empty}", {"quota_set": {"instances": 0}}, TOKEN)
+    call("PUT", f"{ENDPOINTS['compute']}/os-quota-sets/{own}", {"quota_set": {"ram": -1}}, TOKEN)  # for the size that is huge
     call("PUT", f"{volumes}/os-quota-sets/{empty}", {"quota_set": {"volumes": 0}}, TOKEN)
     call("PUT", f"{ENDPOINTS['network']}/v2.0/quotas/{empty}", {"quota": {"floatingip": 0}}, TOKEN)
     call("PUT", f"{ENDPOINTS['load-balancer']}/v2.0/lbaas/quotas/{empty}", {"quota": {"loadbalancer": 0}}, TOKEN)
@@ -109,7 +110,7 @@ def networks(project):
 
     public, _ = network("public", "198.18.0.0/16", **{"router:external": True, "provider:network_type": "flat",
                                                       "provider:physical_network": "outside"})
-    _, subnet = network("private", "10.20.0.0/16", project_id=project)
+    _, subnet = network("private", "10.20.0.0/16", project_id=project, shared=True)
     router = ensure(url + "routers", "router", "routers", ["name"], name="router", project_id=project,
                     external_gateway_info={"network_id": public})["id"]
     ports = call("GET", f"{url}ports?device_id={router}&fixed_ips=subnet_id%3D{subnet}", token=TOKEN)[0]["ports"]
