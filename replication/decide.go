@@ -20,6 +20,7 @@ type decision struct {
 	chosen  string            // the candidate of a switchover
 	answer  error             // ends the switchover that is asked for, with answered
 	done    bool              // the switchover has come to its end
+	soon    bool              // writers wait for what the next looks will show
 }
 
 // surplus is transactions that a member has and the primary lacks.

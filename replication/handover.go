@@ -110,7 +110,8 @@ func (d *decider) handover(p *fact) bool {
 	case d.now.Sub(r.began) > d.c.StepTimeout:
 		d.out.done, d.out.answer = true, fmt.Errorf("%s did not catch up within %v: %s stays the primary", r.to, d.c.StepTimeout, p.ID)
 		return false
-	case !to.answers() || !d.contains(to.status().Received, p.status().Received): // soon
+	case !to.answers() || !d.contains(to.status().Received, p.status().Received):
+		d.out.soon = true
 	case !to.drained:
 		d.step(StepDrain, to, "", "it has all that %s had, and is to apply it", p.ID)
 		for _, f := range d.members {

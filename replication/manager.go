@@ -154,6 +154,10 @@ func (m *Manager) pass(ctx context.Context, tasks *sync.WaitGroup) []scalr.Event
 	now := time.Now()
 	m.watch(ctx, tasks)
 	d := decide(m.state, &m.config, now)
+	if d.soon && !m.state.soon {
+		m.kick(key{}) // some have been looked at just before
+	}
+	m.state.soon = d.soon
 	m.note(d, now)
 	m.publish(d)
 	m.answer(d)
@@ -226,14 +230,7 @@ func (m *Manager) look(ctx context.Context, member Member, l *loop) {
 		if late && v.err != nil && !silent(v.err) {
 			v.err = fmt.Errorf("%w: %w", ErrHung, v.err)
 		}
-		again := m.config.Interval
-		if m.looked(member, v) {
-			again /= 4
-			if errors.Is(v.err, ErrRefused) {
-				again /= 4 // a positive answer, and a quick one
-			}
-		}
-		t := time.NewTimer(max(again-time.Since(begin), time.Millisecond))
+		t := time.NewTimer(max(m.looked(member, v)-time.Since(begin), time.Millisecond))
 		select {
 		case <-t.C:
 		case <-l.kick:
@@ -243,15 +240,15 @@ func (m *Manager) look(ctx context.Context, member Member, l *loop) {
 	}
 }
 
-// looked takes in a look, and reports whether the next one should be soon.
-func (m *Manager) looked(member Member, v look) (soon bool) {
+// looked takes in a look, and gives the time from its beginning to the next one.
+func (m *Manager) looked(member Member, v look) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v.ended, v.at = m.state.tick(), time.Now()
 	k := keyOf(member)
 	f := m.state.find(k)
 	if f == nil {
-		return false
+		return m.config.Interval
 	}
 	m.state.learn(k, v, func(a, b Position) bool {
 		o := m.config.Engine.Compare(a, b)
@@ -261,7 +258,15 @@ func (m *Manager) looked(member Member, v look) (soon bool) {
 		m.kick(k) // what do the others see?
 	}
 	m.ring()
-	return f.misses > 0 && f.misses < m.config.Misses
+	missed := f.misses > 0 && f.misses < m.config.Misses
+	switch {
+	case missed && errors.Is(v.err, ErrRefused), // a positive answer, and a quick one
+		v.err == nil && m.state.soon:
+		return m.config.Interval / 16
+	case missed:
+		return m.config.Interval / 4
+	}
+	return m.config.Interval
 }
 
 // kick makes all loops but one look at once.

@@ -72,6 +72,7 @@ type state struct {
 	members  []*fact   // sorted by ID
 	expected int
 	faults   []string // what was wrong with the members that were given
+	soon     bool     // writers wait for the next looks
 
 	primary  key      // the server that was known to be primary last
 	position Position // how far it was at the last look

@@ -264,6 +264,16 @@ func (f *fixture) equal(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	// What a client had sent when it gave up, the server may read later still.
+	var differ error
+	if err := until(ctx, "all have the same rows", func() bool { differ = f.compare(ctx); return differ == nil }); err != nil {
+		return fmt.Errorf("%w: %w", err, differ)
+	}
+	return nil
+}
+
+// compare reports a server that has other rows than the primary, or cannot say.
+func (f *fixture) compare(ctx context.Context) error {
 	sums := map[string]string{}
 	for name, db := range f.direct {
 		if name != f.primary() {
