@@ -286,17 +286,21 @@ func (c *Cloud) deleteVolume(ctx context.Context, volume string) error {
 	case d.Status != "available" && !strings.HasPrefix(d.Status, "error"):
 		return provider.Errorf(op, volume, nil, "the volume is busy: %s", d.Status)
 	}
-	held, err := c.copies(ctx, url.Values{"volume_id": {volume}})
-	if err != nil {
-		return err
-	}
-	if len(held) > 0 {
+	marked := false
+	return poll(ctx, func() (bool, error) {
+		held, err := c.copies(ctx, url.Values{"volume_id": {volume}})
+		switch {
+		case err != nil:
+			return false, err
+		case len(held) == 0:
+			return true, ignore(volumes.Delete(ctx, c.volume, url.PathEscape(volume), nil).ExtractErr(), 404)
+		case !slices.ContainsFunc(held, func(x copied) bool { return x.Status != "deleting" }):
+			return false, nil // whoever deletes them may not have seen the mark
+		case marked:
+			return true, nil // who deletes the last of them will see it
+		}
+		marked = true
 		m := metadata(d.Metadata, keyEnded, time.Now().UTC().Format(time.RFC3339))
-		return volumes.Update(ctx, c.volume, url.PathEscape(volume), volumes.UpdateOpts{Metadata: m}).Err
-	}
-	err = volumes.Delete(ctx, c.volume, url.PathEscape(volume), nil).ExtractErr()
-	if is(err, 404) {
-		return nil
-	}
-	return err
+		return false, volumes.Update(ctx, c.volume, url.PathEscape(volume), volumes.UpdateOpts{Metadata: m}).Err
+	})
 }
