@@ -4,7 +4,7 @@
 //	go run ./internal/bench/failover -runs 20 -mode kill -policy durability -json
 //
 // In each run the primary meets a fault: it is killed, hangs (SIGSTOP), is cut off from everybody but some clients
-// (partition), or is killed while its replicas have received transactions that they have not applied (lag). In mode mixed
+// (partition), or is killed while its replicas have received everything and not applied it, and nobody writes (lag). In mode mixed
 // each run draws one of these. In mode manager the Manager is cut off from the primary, and nothing may happen; in mode
 // switchover the primary changes as planned; in mode reads, each run is a write and a read of one session. In mode chaos
 // each run draws from more: replicas that die too, Managers that are killed in the middle of a recovery.

@@ -33,6 +33,7 @@ type traffic struct {
 	ambiguous int
 	users     sync.WaitGroup
 	end       context.CancelFunc
+	pause     sync.RWMutex // held by whoever wants nobody to write
 }
 
 // start begins to write: through the pool, and to each server directly.
@@ -42,8 +43,10 @@ func (f *fixture) start(ctx context.Context) *traffic {
 	for range f.o.writers {
 		t.users.Go(func() {
 			for ctx.Err() == nil {
+				t.pause.RLock()
 				row, began := f.row(), time.Now()
 				_, err := f.pool.Writer.ExecContext(ctx, fmt.Sprintf("INSERT INTO app.t VALUES (%d, 'through the pool')", row))
+				t.pause.RUnlock()
 				t.note(ctx, ack{row, "", began, time.Now()}, err, true)
 			}
 		})
@@ -53,8 +56,10 @@ func (f *fixture) start(ctx context.Context) *traffic {
 		t.users.Go(func() {
 			defer db.Close()
 			for ctx.Err() == nil {
+				t.pause.RLock()
 				row, began := f.row(), time.Now()
 				_, err := db.ExecContext(ctx, fmt.Sprintf("INSERT INTO app.t VALUES (%d, 'directly')", row))
+				t.pause.RUnlock()
 				t.note(ctx, ack{row, name, began, time.Now()}, err, false)
 				time.Sleep(time.Millisecond)
 			}
@@ -212,6 +217,15 @@ func (f *fixture) loseP(ctx context.Context, t *traffic, mode, old string, r *re
 		if release, err = f.holdUp(ctx, old); err != nil {
 			return err
 		}
+		// All that is acknowledged has been received when the primary dies: it is what was not applied that may be lost here.
+		t.pause.Lock()
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		resume := release
+		release = sync.OnceFunc(func() { t.pause.Unlock(); resume() })
+		defer release()
 	}
 	at := time.Now()
 	var err error
