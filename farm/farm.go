@@ -128,7 +128,7 @@ func (f *Farm) Plan(ctx context.Context) (Plan, error) {
 
 // plan observes and decides.
 func (f *Farm) plan(ctx context.Context, end *TerminateOptions) (Plan, error) {
-	o := f.observe(ctx, end != nil)
+	o := f.observe(ctx, end)
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx) // what was seen then is no fact
 	}
@@ -160,7 +160,7 @@ func (f *Farm) pass(ctx context.Context) (Plan, error) {
 	}
 	defer f.give()
 	end := f.ends()
-	o := f.observe(ctx, end != nil)
+	o := f.observe(ctx, end)
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx) // what was seen then is no fact
 	}

@@ -44,6 +44,23 @@ type cloud struct {
 	volumes   listing[provider.Volume]
 	addresses listing[provider.Address]
 	balancers listing[provider.Balancer]
+	snapshots []snapshotsOf // nil if nobody has looked
+}
+
+// snapshotsOf is the snapshots of one farm.
+type snapshotsOf struct {
+	farm string
+	listing[provider.Snapshot]
+}
+
+// snapshotsOf gives what was seen of a farm's snapshots, or nil if nobody has looked.
+func (c *cloud) snapshotsOf(farm string) *listing[provider.Snapshot] {
+	for i := range c.snapshots {
+		if c.snapshots[i].farm == farm {
+			return &c.snapshots[i].listing
+		}
+	}
+	return nil
 }
 
 // listing is a list or the reason why there is none.
@@ -77,8 +94,9 @@ func (c *Config) clouds() []cloud {
 }
 
 // observe gathers the facts. It makes one listing call for each kind of thing that the spec wants and provider; for the
-// whole, of each kind.
-func (f *Farm) observe(ctx context.Context, whole bool) observation {
+// end of the farm, of each kind.
+func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
+	whole := end != nil
 	o := observation{clouds: f.config.clouds(), health: map[string]error{}, started: map[string]error{},
 		stopping: map[string]error{}, samples: map[string][]scale.Sample{}}
 	var wants struct{ volumes, addresses, balancers bool }
@@ -93,6 +111,7 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 		wants.volumes, wants.addresses, wants.balancers = true, true, true
 	}
 	tags := map[string]string{TagFarm: f.spec.Name}
+	shelves := f.shelves(end)
 	g := f.group()
 	for i := range o.clouds {
 		c := &o.clouds[i]
@@ -106,12 +125,23 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 		if b, ok := provider.As[provider.Balancers](c.provider); ok && wants.balancers {
 			g.add(func() { c.balancers = list(ctx, f, c, "balancers", b.Balancers, tags) })
 		}
+		if s, ok := provider.As[provider.Snapshots](c.provider); ok && shelves != nil {
+			c.snapshots = make([]snapshotsOf, len(shelves))
+			for k, farm := range shelves {
+				g.add(func() {
+					c.snapshots[k] = snapshotsOf{farm, list(ctx, f, c, "snapshots", s.Snapshots, map[string]string{TagFarm: farm})}
+				})
+			}
+		}
 	}
 	g.wait()
 	for i := range o.clouds {
 		c := &o.clouds[i]
-		c.drop()
+		c.drop(f.spec.Name)
 		o.errs = append(o.errs, c.instances.err, c.volumes.err, c.addresses.err, c.balancers.err)
+		for k := range c.snapshots {
+			o.errs = append(o.errs, c.snapshots[k].err)
+		}
 	}
 	f.look(ctx, &o, whole)
 	// Last of all: in the meantime a database may have changed its primary.
@@ -120,9 +150,31 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 	return o
 }
 
+// shelves names the farms whose snapshots are to be seen: none while nothing can be due and no volume is missing.
+func (f *Farm) shelves(end *TerminateOptions) (farms []string) {
+	own := end != nil && (end.FinalSnapshot || end.DeleteSnapshots)
+	for i := range f.spec.Roles {
+		r := &f.spec.Roles[i]
+		if r.Volume == nil || end != nil {
+			continue
+		}
+		own = own || r.Volume.Snapshots != nil && !time.Now().Before(f.history.copiesAt)
+		if r.Volume.From != nil && (f.history.started.IsZero() || f.history.restoring) {
+			own = true
+			if from, _ := r.source(f.spec.Name); from.Farm != f.spec.Name && !slices.Contains(farms, from.Farm) {
+				farms = append(farms, from.Farm)
+			}
+		}
+	}
+	if own {
+		farms = append(farms, f.spec.Name)
+	}
+	return farms
+}
+
 // drop leaves out what bears the name of another cloud's pool: two providers may speak to one account. A provider that breaks
 // its word to sort its list must not make machines look lost.
-func (c *cloud) drop() {
+func (c *cloud) drop(farm string) {
 	items := c.instances.items
 	for i := 1; i < len(items); i++ {
 		if items[i-1].ID < items[i].ID {
@@ -139,6 +191,9 @@ func (c *cloud) drop() {
 	c.volumes.items = slices.DeleteFunc(c.volumes.items, func(v provider.Volume) bool { return c.foreign(v.Tags) })
 	c.addresses.items = slices.DeleteFunc(c.addresses.items, func(a provider.Address) bool { return c.foreign(a.Tags) })
 	c.balancers.items = slices.DeleteFunc(c.balancers.items, func(b provider.Balancer) bool { return c.foreign(b.Tags) })
+	if own := c.snapshotsOf(farm); own != nil {
+		own.items = slices.DeleteFunc(own.items, func(s provider.Snapshot) bool { return c.foreign(s.Tags) })
+	}
 }
 
 func (c *cloud) foreign(tags map[string]string) bool { return slices.Contains(c.others, tags[TagPool]) }
