@@ -74,14 +74,16 @@ func dependents(farm string, o TerminateOptions, volumes []provider.Volume) (why
 
 // mayEnd waits until it is known whether another farm depends on this one.
 func (f *Farm) mayEnd(ctx context.Context, o TerminateOptions) error {
+	var last error
 	for {
 		err := f.dependents(ctx, o)
 		if err == nil || errors.Is(err, ErrDependents) {
 			return err
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), or(last, err))
 		}
+		last = err
 		sleep(ctx, f.config.Interval/10)
 	}
 }

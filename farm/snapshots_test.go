@@ -299,12 +299,17 @@ func TestADatabaseIsCopiedFromAReplica(t *testing.T) {
 	})
 }
 
+// diskCloud is a cloud that has machines and volumes.
+type diskCloud struct {
+	provider.Provider
+	disks
+}
+
+type disks interface{ provider.Volumes }
+
 func TestFaultsOfSnapshotsAreNamed(t *testing.T) {
 	cloud := memcloud.New(memcloud.Options{})
-	bare := struct {
-		provider.Provider
-		provider.Volumes
-	}{cloud, cloud}
+	bare := diskCloud{cloud, cloud}
 	for _, c := range []struct {
 		volume Volume
 		config Config
