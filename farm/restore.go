@@ -39,9 +39,6 @@ func (d *decision) restore(r *Role, s slot) (x shot, ok bool) {
 	if r.Volume == nil || r.Volume.From == nil {
 		return shot{}, true
 	}
-	if m := d.h.made[thing{kind: "volume", slot: s}]; !m.at.IsZero() && d.now.Sub(m.at) < d.config.ListLag {
-		return shot{}, true // it is being created, from what was chosen then
-	}
 	d.h.restoring = true
 	from, other := r.source(d.spec.Name)
 	if x, _, ok = d.newest(r, s, Source{d.spec.Name, r.Name}); !ok || x.Snapshot != nil || !other {
