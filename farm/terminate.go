@@ -12,18 +12,18 @@ import (
 // TerminateOptions says what is to be left of a farm. The zero value ends the machines and gives back what costs money
 // without holding data: volumes and snapshots stay.
 type TerminateOptions struct {
-	DeleteVolumes bool // delete the volumes, and the data with them
-	KeepAddresses bool // keep the public addresses
-	KeepNames     bool // leave the names as they are
+	DeleteVolumes bool `json:"delete_volumes,omitempty"` // delete the volumes, and the data with them
+	KeepAddresses bool `json:"keep_addresses,omitempty"` // keep the public addresses
+	KeepNames     bool `json:"keep_names,omitempty"`     // leave the names as they are
 	// FinalSnapshot takes a snapshot of each volume once its machine has ended, and deletes the volume when the snapshot is
 	// complete; of several that runs of the program that were killed have taken, the newest stays. Only with DeleteVolumes.
-	FinalSnapshot bool
+	FinalSnapshot bool `json:"final_snapshot,omitempty"`
 	// DeleteSnapshots deletes the snapshots that the schedules of the roles have taken, after the volumes if these go too. Final
 	// ones stay, and those that a person has taken.
-	DeleteSnapshots bool
+	DeleteSnapshots bool `json:"delete_snapshots,omitempty"`
 	// Force ends the farm although others depend on it: although volumes of another farm are being filled from its snapshots, or,
 	// with DeleteSnapshots, have been.
-	Force bool
+	Force bool `json:"force,omitempty"`
 }
 
 // Terminate ends the farm: the roles in the reverse of their launch order, without draining, then balancers, addresses,
