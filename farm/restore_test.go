@@ -53,25 +53,33 @@ func twin(n int, from Source) Spec {
 
 // TestALostVolumeIsRestored deletes a volume with its machine, as a failing zone does.
 func TestALostVolumeIsRestored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cloud := testCloud(memcloud.Options{ListLag: 2 * time.Second, ReadyTime: 5 * time.Second})
-		spec := storeSpec(2, &Snapshots{Every: time.Hour, Keep: 2})
-		spec.Roles[0].Volume.From = &Source{}
-		f, err := New(spec, testConfig(cloud, nil))
-		require.NoError(t, err)
-		work(t, f, 10*time.Minute, 5*time.Second)
-		write(t, cloud, "shop", "at noon")
-		work(t, f, 2*time.Hour, 10*time.Second)
-		lost := volumesOf(t, cloud, "shop")["app-2"]
-		require.NoError(t, cloud.Kill(lost.Instance, "fire"))
-		require.NoError(t, cloud.DetachVolume(t.Context(), lost.ID))
-		require.NoError(t, cloud.DeleteVolume(t.Context(), lost.ID))
-		work(t, f, 5*time.Minute, 5*time.Second)
-		require.Equal(t, map[string]string{"app-1": "app-1 at noon", "app-2": "app-2 at noon"}, contents(t, cloud, "shop"))
-		v := volumesOf(t, cloud, "shop")["app-2"]
-		require.Equal(t, "shop", v.Tags[TagSource])
-		require.NotEmpty(t, v.Instance)
-	})
+	for n := 1; n <= 2; n++ {
+		synctest.Test(t, func(t *testing.T) {
+			cloud := testCloud(memcloud.Options{ListLag: 2 * time.Second, ReadyTime: 5 * time.Second})
+			spec := storeSpec(n, &Snapshots{Every: time.Hour, Keep: 2})
+			spec.Roles[0].Volume.From = &Source{}
+			f, err := New(spec, testConfig(cloud, nil))
+			require.NoError(t, err)
+			work(t, f, 10*time.Minute, 5*time.Second)
+			write(t, cloud, "shop", "at noon")
+			before := contents(t, cloud, "shop")
+			work(t, f, 2*time.Hour, 10*time.Second)
+			slot := fmt.Sprintf("app-%d", n)
+			lost := volumesOf(t, cloud, "shop")[slot]
+			require.NoError(t, cloud.Kill(lost.Instance, "fire"))
+			require.NoError(t, cloud.DetachVolume(t.Context(), lost.ID))
+			require.NoError(t, cloud.DeleteVolume(t.Context(), lost.ID))
+			work(t, f, 5*time.Minute, 5*time.Second)
+			require.Equal(t, before, contents(t, cloud, "shop"))
+			require.Equal(t, slot+" at noon", before[slot])
+			v := volumesOf(t, cloud, "shop")[slot]
+			require.Equal(t, "shop", v.Tags[TagSource])
+			require.NotEmpty(t, v.Instance)
+			work(t, f, time.Hour, 10*time.Second)
+			list := copiesIn(cloud, "shop")[slot]
+			require.Equal(t, v.ID, list[len(list)-1].Volume, "it is copied again")
+		})
+	}
 }
 
 func TestAFarmIsRestoredFromAnother(t *testing.T) {

@@ -202,7 +202,10 @@ func (d *decision) backup(r *Role, key series, shots []shot) {
 	}
 	due, ok := d.due(r, key, newest)
 	switch {
-	case !ok: // it has no volume
+	case !ok && !mem.refused.until.After(d.now):
+		delete(d.h.copies, key) // it has no volume: when it gets one again, somebody is to look at once
+		return
+	case !ok:
 	case d.now.Before(due):
 		d.again(due)
 	case pending.Snapshot != nil:

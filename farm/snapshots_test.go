@@ -125,7 +125,7 @@ func TestSnapshotsAreLookedAtOnlyWhenOneMayBeDue(t *testing.T) {
 	}
 }
 
-// TestTheNewestSnapshotStays lets a role have no machine for long: nothing is copied, and what is too old goes but for the
+// TestTheNewestSnapshotStays lets a role have no machine and no volume for long: nothing is copied, and what is too old goes but for the
 // newest.
 func TestTheNewestSnapshotStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -135,8 +135,9 @@ func TestTheNewestSnapshotStays(t *testing.T) {
 		work(t, f, 6*time.Hour, time.Minute)
 		list := copiesIn(cloud, "shop")["app-1"]
 		require.Len(t, list, 3, "those of the last three hours and one minute")
-		cloud.SetQuota(memcloud.Quota{Instances: -1})
+		cloud.SetQuota(memcloud.Quota{Instances: -1, Volumes: -1})
 		require.NoError(t, cloud.Kill(world(cloud)[0], "gone"))
+		require.NoError(t, cloud.DeleteVolume(t.Context(), list[0].Volume))
 		for range 1000 {
 			_, _ = f.Reconcile(t.Context())
 			time.Sleep(time.Minute)
