@@ -3,11 +3,50 @@ package farm
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/scalr-go/scalr/provider"
 )
+
+// snapshotsOf is the snapshots of one farm.
+type snapshotsOf struct {
+	farm string
+	listing[provider.Snapshot]
+}
+
+// snapshotsOf gives what was seen of a farm's snapshots, or nil if nobody has looked.
+func (c *cloud) snapshotsOf(farm string) *listing[provider.Snapshot] {
+	for i := range c.snapshots {
+		if c.snapshots[i].farm == farm {
+			return &c.snapshots[i].listing
+		}
+	}
+	return nil
+}
+
+// snapshotsToSee names the farms whose snapshots are to be seen: none while nothing can be due and no volume is missing.
+func (f *Farm) snapshotsToSee(end *TerminateOptions) (farms []string) {
+	own := end != nil && (end.FinalSnapshot || end.DeleteSnapshots)
+	for i := range f.spec.Roles {
+		r := &f.spec.Roles[i]
+		if r.Volume == nil || end != nil {
+			continue
+		}
+		own = own || r.Volume.Snapshots != nil && !time.Now().Before(f.history.copiesAt)
+		if r.Volume.From != nil && (f.history.started.IsZero() || f.history.restoring) {
+			own = true
+			if from, _ := r.source(f.spec.Name); from.Farm != f.spec.Name && !slices.Contains(farms, from.Farm) {
+				farms = append(farms, from.Farm)
+			}
+		}
+	}
+	if own {
+		farms = append(farms, f.spec.Name)
+	}
+	return farms
+}
 
 // copyMemory is what a farm remembers of a series of snapshots: what was tried and may not be listed yet.
 type copyMemory struct {

@@ -21,6 +21,12 @@
 // missing, not zero. When many machines vanish from a list at once nothing is ended and nothing replaced there, and the
 // plan says so. While nobody serves a name, the name keeps what it has.
 //
+// # Backups
+//
+// Volume.Snapshots copies the volumes of a role on a schedule, Volume.From fills new ones from what was copied, and a [Drill]
+// proves that this works. These are snapshots as their clouds make them: see [Snapshots] for what they hold of a running server.
+// The record is in the snapshots' tags, so that a program that is killed and started again neither doubles nor forgets one.
+//
 // # Databases
 //
 // A role that serves a database is bound to a replication.Manager, which decides who the primary is, in a loop of its own

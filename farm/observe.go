@@ -47,22 +47,6 @@ type cloud struct {
 	snapshots []snapshotsOf // nil if nobody has looked
 }
 
-// snapshotsOf is the snapshots of one farm.
-type snapshotsOf struct {
-	farm string
-	listing[provider.Snapshot]
-}
-
-// snapshotsOf gives what was seen of a farm's snapshots, or nil if nobody has looked.
-func (c *cloud) snapshotsOf(farm string) *listing[provider.Snapshot] {
-	for i := range c.snapshots {
-		if c.snapshots[i].farm == farm {
-			return &c.snapshots[i].listing
-		}
-	}
-	return nil
-}
-
 // listing is a list or the reason why there is none.
 type listing[T any] struct {
 	items []T
@@ -111,7 +95,7 @@ func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
 		wants.volumes, wants.addresses, wants.balancers = true, true, true
 	}
 	tags := map[string]string{TagFarm: f.spec.Name}
-	shelves := f.shelves(end)
+	seen := f.snapshotsToSee(end)
 	g := f.group()
 	for i := range o.clouds {
 		c := &o.clouds[i]
@@ -125,9 +109,9 @@ func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
 		if b, ok := provider.As[provider.Balancers](c.provider); ok && wants.balancers {
 			g.add(func() { c.balancers = list(ctx, f, c, "balancers", b.Balancers, tags) })
 		}
-		if s, ok := provider.As[provider.Snapshots](c.provider); ok && shelves != nil {
-			c.snapshots = make([]snapshotsOf, len(shelves))
-			for k, farm := range shelves {
+		if s, ok := provider.As[provider.Snapshots](c.provider); ok && seen != nil {
+			c.snapshots = make([]snapshotsOf, len(seen))
+			for k, farm := range seen {
 				g.add(func() {
 					c.snapshots[k] = snapshotsOf{farm, list(ctx, f, c, "snapshots", s.Snapshots, map[string]string{TagFarm: farm})}
 				})
@@ -148,28 +132,6 @@ func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
 	o.sets, o.at = f.sets(), time.Now()
 	o.errs = slices.DeleteFunc(o.errs, func(err error) bool { return err == nil })
 	return o
-}
-
-// shelves names the farms whose snapshots are to be seen: none while nothing can be due and no volume is missing.
-func (f *Farm) shelves(end *TerminateOptions) (farms []string) {
-	own := end != nil && (end.FinalSnapshot || end.DeleteSnapshots)
-	for i := range f.spec.Roles {
-		r := &f.spec.Roles[i]
-		if r.Volume == nil || end != nil {
-			continue
-		}
-		own = own || r.Volume.Snapshots != nil && !time.Now().Before(f.history.copiesAt)
-		if r.Volume.From != nil && (f.history.started.IsZero() || f.history.restoring) {
-			own = true
-			if from, _ := r.source(f.spec.Name); from.Farm != f.spec.Name && !slices.Contains(farms, from.Farm) {
-				farms = append(farms, from.Farm)
-			}
-		}
-	}
-	if own {
-		farms = append(farms, f.spec.Name)
-	}
-	return farms
 }
 
 // drop leaves out what bears the name of another cloud's pool: two providers may speak to one account. A provider that breaks
