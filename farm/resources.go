@@ -178,14 +178,10 @@ func (d *decision) createVolume(r *Role, s slot, o offer, from shot) {
 	o = or(at, o)
 	step := Step{Action: CreateVolume, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size,
 		Reason: fmt.Sprintf("slot %s wants a volume of %d GB for its machine", s.name(), r.Volume.SizeGB)}
-	switch m := d.h.made[key]; {
-	case at != offer{} && m.snapshot != "": // the same again
-		step.Snapshot, step.source, step.SizeGB = m.snapshot, m.source, m.sizeGB
-		step.Reason += ", from snapshot " + m.snapshot
-	case at == offer{} && from.Snapshot != nil:
-		step.Snapshot, step.source, step.SizeGB = from.ID, from.Tags[TagFarm], max(r.Volume.SizeGB, from.SizeGB)
-		step.Reason = fmt.Sprintf("slot %s wants a volume of %d GB for its machine, with what %s/%s-%s held at %s", s.name(), step.SizeGB,
-			from.Tags[TagFarm], from.Tags[TagRole], from.Tags[TagIndex], clock(from.Created))
+	if at == (offer{}) {
+		step.from(from, r.Volume.SizeGB)
+	} else {
+		step.again(d.h.made[key])
 	}
 	d.step(step)
 }
@@ -195,6 +191,11 @@ func (d *decision) createVolume(r *Role, s slot, o offer, from shot) {
 func (d *decision) moveVolume(r *Role, s slot, v *provider.Volume) {
 	if v == nil || v.Instance != "" || d.h.made[thing{kind: "volume", slot: s}].fresh != v.ID {
 		return
+	}
+	if v.Tags[TagSnapshot] != "" {
+		if r = d.within(r, d.cloudHaving(v)); r == nil {
+			return // its snapshot is nowhere else
+		}
 	}
 	if o, _ := d.offer(r, s, nil); o.pool != "" {
 		d.step(Step{Action: DeleteVolume, Role: r.Name, Index: s.index, Pool: v.Tags[TagPool], Subject: v.ID,

@@ -102,17 +102,42 @@ func (d *decision) whereCan(r *Role, x shot) (*Role, string) {
 	if x.Snapshot == nil {
 		return r, ""
 	}
+	if r = d.within(r, x.cloud); r == nil {
+		return nil, fmt.Sprintf("snapshot %s is in pool %s, and the role may be in none that shares its provider", x.ID, x.cloud.pools[0].Name)
+	}
+	return r, ""
+}
+
+// within gives the role with the pools of one provider, or nil if it may be in none of them.
+func (d *decision) within(r *Role, c *cloud) *Role {
 	with := *r
 	with.Pools = nil
 	for _, p := range d.config.poolsOf(r) {
-		if slices.Contains(x.cloud.pools, p) {
+		if slices.Contains(c.pools, p) {
 			with.Pools = append(with.Pools, p.Name)
 		}
 	}
 	if with.Pools == nil {
-		return nil, fmt.Sprintf("snapshot %s is in pool %s, and the role may be in none that shares its provider", x.ID, x.cloud.pools[0].Name)
+		return nil
 	}
-	return &with, ""
+	return &with
+}
+
+// from makes a step fill its volume from a snapshot, if there is one.
+func (s *Step) from(x shot, sizeGB int) {
+	if x.Snapshot == nil {
+		return
+	}
+	s.Snapshot, s.source, s.SizeGB = x.ID, x.Tags[TagFarm], max(sizeGB, x.SizeGB)
+	s.Reason += fmt.Sprintf(", with what %s/%s-%s held at %s", x.Tags[TagFarm], x.Tags[TagRole], x.Tags[TagIndex], clock(x.Created))
+}
+
+// again makes a step fill its volume from what the last try chose: another request would be another volume.
+func (s *Step) again(m made) {
+	if m.snapshot != "" {
+		s.Snapshot, s.source, s.SizeGB = m.snapshot, m.source, m.sizeGB
+		s.Reason += ", from snapshot " + m.snapshot
+	}
 }
 
 // fill gives the volume of a spec what it is to be filled from.

@@ -173,6 +173,32 @@ func TestARoleIsRestoredWhereItsSnapshotsAre(t *testing.T) {
 	})
 }
 
+// TestARestoredVolumeStaysWhereItsSnapshotIs finds no room for the machine of a volume that was just filled, and room in another
+// cloud: the volume is not given up, since it could not be filled there.
+func TestARestoredVolumeStaysWhereItsSnapshotIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second := memcloud.New(memcloud.Options{}), memcloud.New(memcloud.Options{Seed: 2})
+		config := testConfig(first, nil)
+		config.Pools = []Pool{{Name: "near", Provider: first}, {Name: "far", Provider: second}}
+		v, err := first.CreateVolume(t.Context(), provider.VolumeSpec{Token: "v", SizeGB: 1})
+		require.NoError(t, err)
+		_, err = first.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "s", Volume: v.ID, Tags: map[string]string{TagFarm: "shop", TagRole: "app", TagIndex: "1"}})
+		require.NoError(t, err)
+		f, err := New(twin(1, Source{Farm: "shop"}), config)
+		require.NoError(t, err)
+		for len(volumesOf(t, first, "twin")) == 0 {
+			work(t, f, time.Second, time.Second)
+		}
+		filled := volumesOf(t, first, "twin")
+		f.history.offers[offer{pool: "near"}] = backoff{until: time.Now().Add(time.Minute), reason: "no capacity"}
+		work(t, f, 50*time.Second, 10*time.Second)
+		require.Equal(t, filled, volumesOf(t, first, "twin"))
+		require.Empty(t, second.World(nil).Instances)
+		work(t, f, time.Minute, 10*time.Second)
+		require.Len(t, first.World(map[string]string{TagFarm: "twin"}).Instances, 1)
+	})
+}
+
 // TestADatabaseIsRestoredFromOneSnapshot fills all members from the newest snapshot of the role, and from the last one of the primary
 // after its end.
 func TestADatabaseIsRestoredFromOneSnapshot(t *testing.T) {
