@@ -130,6 +130,9 @@ func (s *Step) from(x shot, sizeGB int) {
 	}
 	s.Snapshot, s.source, s.SizeGB = x.ID, x.Tags[TagFarm], max(sizeGB, x.SizeGB)
 	s.Reason += fmt.Sprintf(", with what %s/%s-%s held at %s", x.Tags[TagFarm], x.Tags[TagRole], x.Tags[TagIndex], clock(x.Created))
+	if x.SizeGB > sizeGB {
+		s.Reason += fmt.Sprintf(" (which takes %d GB)", x.SizeGB)
+	}
 }
 
 // again makes a step fill its volume from what the last try chose: another request would be another volume.
