@@ -70,17 +70,17 @@ func (h *history) remember(key series, mem copyMemory) {
 // met takes up a listed snapshot.
 func (d *decision) met(mem copyMemory, x shot) copyMemory {
 	tag := or(x.Tags[TagFinal], x.Tags[TagDue])
-	tried := tag == mem.due
+	generation, _ := strconv.Atoi(x.Tags[TagGeneration])
+	tried := tag == mem.due && generation == mem.try+1
 	if tried {
 		mem.at = time.Time{}
 	}
 	switch {
 	case !x.Created.After(mem.told):
 	case x.Failed:
-		if !tried {
+		if tag != mem.due {
 			mem.due, mem.try = tag, 0
 		}
-		generation, _ := strconv.Atoi(x.Tags[TagGeneration])
 		mem.told, mem.try = x.Created, max(mem.try, generation)
 		mem.retry = mem.retry.after(d.now, d.config.Backoff, "the last snapshot has failed")
 		d.tell(SnapshotFailed, x, "the cloud gave up on the snapshot%s", because(x.Reason))

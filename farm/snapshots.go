@@ -197,7 +197,7 @@ func (d *decision) backup(r *Role, key series, shots []shot) {
 			s, _ := slotOf(pending.Tags)
 			d.step(Step{Action: CreateSnapshot, Role: r.Name, Index: s.index, Pool: pending.cloud.poolNamed(pending.Tags[TagPool]),
 				Subject: pending.ID, Volumes: []string{pending.Volume}, series: key, tags: ownTags(pending.Tags),
-				Reason: "an earlier run has begun it: asks for the same again, so that it is completed"})
+				Reason: "what became of the call that began it is not known: asks for the same again, so that it is completed"})
 		}
 	}
 	due, ok := d.due(r, key, newest)

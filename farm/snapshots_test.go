@@ -228,7 +228,7 @@ func TestAHalfTakenSnapshotIsCompleted(t *testing.T) {
 		p, err := f.Plan(t.Context())
 		require.NoError(t, err)
 		require.Len(t, p.Steps, 1)
-		require.Contains(t, p.String(), "an earlier run has begun it")
+		require.Contains(t, p.String(), "asks for the same again, so that it is completed")
 		work(t, f, 30*time.Minute, 10*time.Second)
 		require.Len(t, cloud.asked, 1, "the same one")
 		list, err := cloud.Snapshots(t.Context(), map[string]string{TagFarm: "shop"})
