@@ -13,17 +13,17 @@ import (
 // ErrDependents: other farms depend on the farm that was to end. The error says which, and why.
 var ErrDependents = errors.New("other farms depend on it")
 
-// check reports what is wrong with the options for this farm.
-func (o TerminateOptions) check(c *Config) error {
+// check reports what is wrong with FinalSnapshot, which stands in the field, for a farm.
+func (o TerminateOptions) check(field string, c *Config) error {
 	if !o.FinalSnapshot {
 		return nil
 	}
 	if !o.DeleteVolumes {
-		return errors.New("options.FinalSnapshot: is set, but DeleteVolumes is not: the volumes stay anyhow")
+		return fmt.Errorf("%s: is set, but volumes are not to be deleted: they stay anyhow", field)
 	}
 	for _, p := range c.Pools {
 		if has[provider.Volumes](p.Provider) && !has[provider.Snapshots](p.Provider) {
-			return fmt.Errorf("options.FinalSnapshot: the provider of pool %q (%T) has no such capability", p.Name, p.Provider)
+			return fmt.Errorf("%s: the provider of pool %q (%T) has no such capability", field, p.Name, p.Provider)
 		}
 	}
 	return nil

@@ -254,7 +254,7 @@ func TestFaultsOfTheEndAreNamed(t *testing.T) {
 	cloud := memcloud.New(memcloud.Options{})
 	f, err := New(storeSpec(1, nil), testConfig(cloud, nil))
 	require.NoError(t, err)
-	require.ErrorContains(t, f.Terminate(t.Context(), TerminateOptions{FinalSnapshot: true}), "options.FinalSnapshot: is set, but DeleteVolumes is not")
+	require.ErrorContains(t, f.Terminate(t.Context(), TerminateOptions{FinalSnapshot: true}), "options.FinalSnapshot: is set, but volumes are not to be deleted")
 	bare := diskCloud{cloud, cloud}
 	f, err = New(storeSpec(1, nil), testConfig(&bare, nil))
 	require.NoError(t, err)

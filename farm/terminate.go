@@ -34,7 +34,7 @@ type TerminateOptions struct {
 // While another farm depends on this one, it fails with [ErrDependents] and has touched nothing: see TerminateOptions.Force.
 // Whether one does is asked once, at the beginning.
 func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
-	if err := o.check(&f.config); err != nil {
+	if err := o.check("options.FinalSnapshot", &f.config); err != nil {
 		return err
 	}
 	if err := f.mayEnd(ctx, o); err != nil {
@@ -62,7 +62,7 @@ func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 // PlanTerminate says what Terminate would do first. Nothing is done. With [ErrDependents] it gives the plan that Force would
 // take.
 func (f *Farm) PlanTerminate(ctx context.Context, o TerminateOptions) (Plan, error) {
-	if err := o.check(&f.config); err != nil {
+	if err := o.check("options.FinalSnapshot", &f.config); err != nil {
 		return Plan{}, err
 	}
 	if err := f.take(ctx); err != nil {
