@@ -122,6 +122,8 @@ func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
 		return err
 	case CreateVolume, AttachVolume, DetachVolume, DeleteVolume:
 		return f.callVolume(ctx, s, pool)
+	case CreateSnapshot, DeleteSnapshot:
+		return f.callSnapshot(ctx, s, pool)
 	case AllocateAddress, AssociateAddress, DisassociateAddress, ReleaseAddress:
 		return f.callAddress(ctx, s, pool)
 	default:
@@ -241,6 +243,7 @@ func (f *Farm) callVolume(ctx context.Context, s *Step, pool *Pool) error {
 	return f.create(key, s, func(try int) error {
 		spec := provider.VolumeSpec{Name: f.spec.Name + "-" + at.name(), SizeGB: v.SizeGB, Type: v.Type,
 			Placement: pool.Placement, Tags: tagsOf(f.spec.Name, at, s.Pool)}
+		s.fill(&spec)
 		spec.Token = token(struct {
 			provider.VolumeSpec
 			Try int

@@ -266,6 +266,7 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 	if v := r.Volume; v != nil && v.SizeGB < 1 {
 		f.add(at+".volume.size_gb", "%d, want at least 1", v.SizeGB)
 	}
+	f.snapshots(at+".volume", r, c)
 	if b := r.Balancer; b != nil {
 		if b.Protocol != "http" && b.Protocol != "tcp" {
 			f.add(at+".balancer.protocol", "%q, want http or tcp", b.Protocol)
@@ -303,6 +304,8 @@ func (f *faults) pools(at string, r *Role, c *Config) {
 			has   func(provider.Provider) bool
 		}{
 			{"volume", r.Volume != nil, has[provider.Volumes]},
+			{"volume.snapshots", r.schedule() != nil, has[provider.Snapshots]},
+			{"volume.from", r.Volume != nil && r.Volume.From != nil, has[provider.Snapshots]},
 			{"address", r.Address, has[provider.Addresses]},
 			{"balancer", r.Balancer != nil, has[provider.Balancers]},
 			{"warm.stopped", r.Warm != nil && r.Warm.Stopped, has[provider.Power]},

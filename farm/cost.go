@@ -156,7 +156,7 @@ func (d *decision) cost() *Cost {
 			}
 		case CreateVolume:
 			if r != nil && r.Volume != nil {
-				add(s.Role, 0, 1, prices(s.Pool).VolumeGB*float64(r.Volume.SizeGB), true)
+				add(s.Role, 0, 1, prices(s.Pool).VolumeGB*float64(max(r.Volume.SizeGB, s.SizeGB)), true)
 			}
 		case DeleteVolume:
 			for i := range d.o.clouds {

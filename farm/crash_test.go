@@ -164,6 +164,11 @@ func foreign(cloud *memcloud.Cloud) string {
 			fmt.Fprintln(&b, a.ID, a.Instance, a.Tags)
 		}
 	}
+	for _, s := range w.Snapshots {
+		if s.Tags[TagFarm] != "shop" {
+			fmt.Fprintln(&b, s.ID, s.Ready, s.Tags)
+		}
+	}
 	for _, x := range w.Balancers {
 		if x.Tags[TagFarm] != "shop" {
 			fmt.Fprintln(&b, x.ID, x.Targets, x.Tags)

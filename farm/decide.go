@@ -36,6 +36,7 @@ func decide(spec Spec, config *Config, end *TerminateOptions, o observation, h h
 	}
 	d.unwanted()
 	d.resources()
+	d.backups()
 	d.publish()
 	d.forget()
 	d.plan.sort()
@@ -228,7 +229,8 @@ func (d *decision) blind() bool {
 		return err != nil && (wanted || !errors.Is(err, provider.ErrAuth) && !errors.Is(err, errors.ErrUnsupported))
 	}
 	return slices.ContainsFunc(d.o.clouds, func(c cloud) bool {
-		return c.instances.err != nil || blind(c.volumes.err, wants.volumes) || blind(c.addresses.err, wants.addresses) ||
+		own := c.snapshotsOf(d.spec.Name)
+		return d.end != nil && own != nil && own.err != nil || c.instances.err != nil || blind(c.volumes.err, wants.volumes) || blind(c.addresses.err, wants.addresses) ||
 			blind(c.balancers.err, wants.balancers)
 	})
 }

@@ -19,6 +19,8 @@ const (
 	ScaleDown      scalr.Kind = "scale-down"      // a policy wants fewer
 	ViewDistrusted scalr.Kind = "view-distrusted" // too many machines vanished from a list at once
 	ViewTrusted    scalr.Kind = "view-trusted"    // they are back, or have been gone for long enough
+	SnapshotDone   scalr.Kind = "snapshot-done"   // a snapshot of a volume is complete
+	SnapshotFailed scalr.Kind = "snapshot-failed" // the cloud gave up on a snapshot; it is deleted, and taken again
 	StepFailed     scalr.Kind = "step-failed"
 	PassFailed     scalr.Kind = "pass-failed"     // facts of a pass could not be had
 	LeaseHeld      scalr.Kind = "lease-held"      // this program runs the farm now

@@ -21,6 +21,12 @@
 // missing, not zero. When many machines vanish from a list at once nothing is ended and nothing replaced there, and the
 // plan says so. While nobody serves a name, the name keeps what it has.
 //
+// # Backups
+//
+// Volume.Snapshots copies the volumes of a role on a schedule, Volume.From fills new ones from what was copied, and a [Drill]
+// proves that this works. These are snapshots as their clouds make them: see [Snapshots] for what they hold of a running server.
+// The record is in the snapshots' tags, so that a program that is killed and started again neither doubles nor forgets one.
+//
 // # Databases
 //
 // A role that serves a database is bound to a replication.Manager, which decides who the primary is, in a loop of its own
@@ -128,7 +134,7 @@ func (f *Farm) Plan(ctx context.Context) (Plan, error) {
 
 // plan observes and decides.
 func (f *Farm) plan(ctx context.Context, end *TerminateOptions) (Plan, error) {
-	o := f.observe(ctx, end != nil)
+	o := f.observe(ctx, end)
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx) // what was seen then is no fact
 	}
@@ -160,7 +166,7 @@ func (f *Farm) pass(ctx context.Context) (Plan, error) {
 	}
 	defer f.give()
 	end := f.ends()
-	o := f.observe(ctx, end != nil)
+	o := f.observe(ctx, end)
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx) // what was seen then is no fact
 	}

@@ -21,7 +21,12 @@ const (
 	TagIndex      = "scalr-index"
 	TagGeneration = "scalr-generation"
 	TagPool       = "scalr-pool"
-	TagBuild      = "scalr-build" // what an instance is made of: see Role.Update
+	TagBuild      = "scalr-build"    // what an instance is made of: see Role.Update
+	TagDue        = "scalr-due"      // of a snapshot by schedule: when it was due, as RFC 3339 has it
+	TagFinal      = "scalr-final"    // of a snapshot that the end of its farm has taken: when that was
+	TagPrimary    = "scalr-primary"  // of such a one: "true" if its machine was the primary of its database
+	TagSource     = "scalr-source"   // of a volume that was filled from a snapshot: the farm that had taken it
+	TagSnapshot   = "scalr-snapshot" // of the same: the snapshot's ID
 )
 
 // slot is an index of a role. It owns the volume, the address and the names.
@@ -52,6 +57,10 @@ type history struct {
 	extras   map[string]time.Time // addresses and balancers that nobody wants: since when
 	gone     map[string]time.Time // instances that are known to have ended: since when
 	tidy     bool                 // complete lists have shown no address and no balancer that nobody wants
+
+	copies    map[series]copyMemory // snapshots that were taken or tried
+	copiesAt  time.Time             // no snapshot is to be taken or deleted before
+	restoring bool                  // an index lacks a volume that a snapshot may fill
 }
 
 // machine is an instance of the farm.
@@ -147,6 +156,10 @@ type made struct {
 	offer offer     // where, and for a machine of which size
 	try   int       // how many tokens have been found to be used up
 	fresh string    // the ID of a volume that no machine has been seen to have
+
+	snapshot string // what a volume is filled from
+	source   string // the farm that took it
+	sizeGB   int    // how large the volume is for that
 }
 
 // offer is a size in a pool.
@@ -217,6 +230,7 @@ func (h history) next() history {
 	h.made = clone(h.made)
 	h.extras = clone(h.extras)
 	h.gone = clone(h.gone)
+	h.copies, h.restoring = maps.Clone(h.copies), false // nil of nil: most farms have no snapshots
 	return h
 }
 

@@ -44,6 +44,7 @@ type cloud struct {
 	volumes   listing[provider.Volume]
 	addresses listing[provider.Address]
 	balancers listing[provider.Balancer]
+	snapshots []snapshotsOf // nil if nobody has looked
 }
 
 // listing is a list or the reason why there is none.
@@ -77,8 +78,9 @@ func (c *Config) clouds() []cloud {
 }
 
 // observe gathers the facts. It makes one listing call for each kind of thing that the spec wants and provider; for the
-// whole, of each kind.
-func (f *Farm) observe(ctx context.Context, whole bool) observation {
+// end of the farm, of each kind.
+func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
+	whole := end != nil
 	o := observation{clouds: f.config.clouds(), health: map[string]error{}, started: map[string]error{},
 		stopping: map[string]error{}, samples: map[string][]scale.Sample{}}
 	var wants struct{ volumes, addresses, balancers bool }
@@ -93,6 +95,7 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 		wants.volumes, wants.addresses, wants.balancers = true, true, true
 	}
 	tags := map[string]string{TagFarm: f.spec.Name}
+	seen := f.snapshotsToSee(end)
 	g := f.group()
 	for i := range o.clouds {
 		c := &o.clouds[i]
@@ -106,12 +109,23 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 		if b, ok := provider.As[provider.Balancers](c.provider); ok && wants.balancers {
 			g.add(func() { c.balancers = list(ctx, f, c, "balancers", b.Balancers, tags) })
 		}
+		if s, ok := provider.As[provider.Snapshots](c.provider); ok && seen != nil {
+			c.snapshots = make([]snapshotsOf, len(seen))
+			for k, farm := range seen {
+				g.add(func() {
+					c.snapshots[k] = snapshotsOf{farm, list(ctx, f, c, "snapshots", s.Snapshots, map[string]string{TagFarm: farm})}
+				})
+			}
+		}
 	}
 	g.wait()
 	for i := range o.clouds {
 		c := &o.clouds[i]
-		c.drop()
+		c.drop(f.spec.Name)
 		o.errs = append(o.errs, c.instances.err, c.volumes.err, c.addresses.err, c.balancers.err)
+		for k := range c.snapshots {
+			o.errs = append(o.errs, c.snapshots[k].err)
+		}
 	}
 	f.look(ctx, &o, whole)
 	// Last of all: in the meantime a database may have changed its primary.
@@ -122,7 +136,7 @@ func (f *Farm) observe(ctx context.Context, whole bool) observation {
 
 // drop leaves out what bears the name of another cloud's pool: two providers may speak to one account. A provider that breaks
 // its word to sort its list must not make machines look lost.
-func (c *cloud) drop() {
+func (c *cloud) drop(farm string) {
 	items := c.instances.items
 	for i := 1; i < len(items); i++ {
 		if items[i-1].ID < items[i].ID {
@@ -139,6 +153,9 @@ func (c *cloud) drop() {
 	c.volumes.items = slices.DeleteFunc(c.volumes.items, func(v provider.Volume) bool { return c.foreign(v.Tags) })
 	c.addresses.items = slices.DeleteFunc(c.addresses.items, func(a provider.Address) bool { return c.foreign(a.Tags) })
 	c.balancers.items = slices.DeleteFunc(c.balancers.items, func(b provider.Balancer) bool { return c.foreign(b.Tags) })
+	if own := c.snapshotsOf(farm); own != nil {
+		own.items = slices.DeleteFunc(own.items, func(s provider.Snapshot) bool { return c.foreign(s.Tags) })
+	}
 }
 
 func (c *cloud) foreign(tags map[string]string) bool { return slices.Contains(c.others, tags[TagPool]) }

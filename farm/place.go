@@ -32,6 +32,17 @@ func (d *decision) launch(r *Role, s slot) {
 	if !ok {
 		return
 	}
+	var from shot
+	if disk == nil {
+		if from, ok = d.restore(r, s); !ok {
+			return
+		}
+		var why string
+		if r, why = d.whereCan(r, from); why != "" {
+			d.wait(s.role, s.index, "%s", why)
+			return
+		}
+	}
 	r, image, build := d.made(r)
 	o, reason := d.offer(r, s, disk)
 	if o.pool == "" {
@@ -40,7 +51,7 @@ func (d *decision) launch(r *Role, s slot) {
 		return
 	}
 	if r.Volume != nil && disk == nil {
-		d.createVolume(r, s, o)
+		d.createVolume(r, s, o, from)
 		return
 	}
 	step := Step{Action: LaunchInstance, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size, Spot: o.spot,

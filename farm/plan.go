@@ -35,6 +35,8 @@ const (
 	ReleaseAddress      Action = "release-address"
 	DeleteBalancer      Action = "delete-balancer"
 	DeleteVolume        Action = "delete-volume"
+	CreateSnapshot      Action = "create-snapshot"
+	DeleteSnapshot      Action = "delete-snapshot"
 )
 
 // phases are the actions that may run side by side; each phase waits for the one before.
@@ -44,7 +46,7 @@ var phases = [][]Action{
 	{AttachVolume, AssociateAddress, RegisterTarget},
 	{ChangeNames, DeregisterTarget},
 	{SwitchOver, StopInstance, TerminateInstance, DisassociateAddress},
-	{ReleaseAddress, DeleteBalancer, DeleteVolume},
+	{ReleaseAddress, DeleteBalancer, DeleteVolume, CreateSnapshot, DeleteSnapshot},
 }
 
 // Step is one thing to do, with the reason for it.
@@ -53,18 +55,22 @@ type Step struct {
 	Role   string `json:"role,omitempty"`
 	Index  int    `json:"index,omitempty"`
 	Pool   string `json:"pool,omitempty"`
-	// Subject is the ID of what the step acts on (an instance, a volume, an address, a balancer); empty for what is yet to
-	// be created.
+	// Subject is the ID of what the step acts on (an instance, a volume, an address, a balancer, a snapshot); empty for what is
+	// yet to be created.
 	Subject string `json:"subject,omitempty"`
 	// Instance is the ID of the instance that the subject is connected to or parted from.
 	Instance string `json:"instance,omitempty"`
-	// Image, Size, Spot, Generation, Build and Volumes are what a launch takes.
+	// Image, Size, Spot, Generation, Build and Volumes are what a launch takes. Volumes is also the one that a snapshot is
+	// taken of.
 	Image      string   `json:"image,omitempty"`
 	Size       string   `json:"size,omitempty"`
 	Spot       bool     `json:"spot,omitempty"`
 	Generation int      `json:"generation,omitempty"`
 	Build      string   `json:"build,omitempty"`
 	Volumes    []string `json:"volumes,omitempty"`
+	// Snapshot is what a volume is filled from, and SizeGB how large it is for that.
+	Snapshot string `json:"snapshot,omitempty"`
+	SizeGB   int    `json:"size_gb,omitempty"`
 	// Changes are the changes of names; once the step has been done, those that were made.
 	Changes []dnsreg.Change `json:"changes,omitempty"`
 	// Reason says why, in words.
@@ -72,7 +78,10 @@ type Step struct {
 	// Err says why the step failed, after it was tried.
 	Err string `json:"error,omitempty"`
 
-	err error
+	err    error
+	source string            // the farm that took the Snapshot
+	series series            // of a snapshot
+	tags   map[string]string // likewise, those to create it with
 }
 
 func (s *Step) offer() offer { return offer{s.Pool, s.Size, s.Spot} }

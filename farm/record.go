@@ -73,6 +73,7 @@ func (h *history) creating(key thing, s *Step, now time.Time) (try int, again bo
 	m := h.made[key]
 	again = m.tries > 0
 	m.offer, m.at, m.tries = s.offer(), now, m.tries+1
+	m.snapshot, m.source, m.sizeGB = s.Snapshot, s.source, s.SizeGB
 	h.made[key], h.lastMade = m, now
 	return m.try, again
 }

@@ -161,7 +161,7 @@ func (d *decision) listed(key thing) {
 	}
 }
 
-func (d *decision) createVolume(r *Role, s slot, o offer) {
+func (d *decision) createVolume(r *Role, s slot, o offer, from shot) {
 	if left := d.config.ListLag - d.now.Sub(d.h.started); left > 0 {
 		// An earlier run of the program may have made one just now, in another pool. Of machines that come to be twice one
 		// is ended; a volume may hold data, and is never ended on a suspicion.
@@ -169,14 +169,21 @@ func (d *decision) createVolume(r *Role, s slot, o offer) {
 		d.plan.soon = true
 		return
 	}
-	at, ok := d.creating(thing{kind: "volume", slot: s})
+	key := thing{kind: "volume", slot: s}
+	at, ok := d.creating(key)
 	if !ok {
 		d.wait(r.Name, s.index, "its volume in pool %s is being created", at.pool)
 		return
 	}
 	o = or(at, o)
-	d.step(Step{Action: CreateVolume, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size,
-		Reason: fmt.Sprintf("slot %s wants a volume of %d GB for its machine", s.name(), r.Volume.SizeGB)})
+	step := Step{Action: CreateVolume, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size,
+		Reason: fmt.Sprintf("slot %s wants a volume of %d GB for its machine", s.name(), r.Volume.SizeGB)}
+	if at == (offer{}) {
+		step.from(from, r.Volume.SizeGB)
+	} else {
+		step.again(d.h.made[key])
+	}
+	d.step(step)
 }
 
 // moveVolume lets a slot fall back to another pool although its volume cannot leave its own: a volume that this program
@@ -184,6 +191,11 @@ func (d *decision) createVolume(r *Role, s slot, o offer) {
 func (d *decision) moveVolume(r *Role, s slot, v *provider.Volume) {
 	if v == nil || v.Instance != "" || d.h.made[thing{kind: "volume", slot: s}].fresh != v.ID {
 		return
+	}
+	if v.Tags[TagSnapshot] != "" {
+		if r = d.within(r, d.cloudHaving(v)); r == nil {
+			return // its snapshot is nowhere else
+		}
 	}
 	if o, _ := d.offer(r, s, nil); o.pool != "" {
 		d.step(Step{Action: DeleteVolume, Role: r.Name, Index: s.index, Pool: v.Tags[TagPool], Subject: v.ID,
@@ -319,19 +331,8 @@ func (d *decision) resources() {
 			}
 		}
 		d.releaseAddresses(c)
-		for _, v := range c.volumes.items {
-			if d.end != nil && d.end.DeleteVolumes {
-				d.plan.left = true
-				if v.Instance == "" {
-					s, _ := slotOf(v.Tags)
-					d.step(Step{Action: DeleteVolume, Role: s.role, Index: s.index, Pool: c.poolNamed(v.Tags[TagPool]), Subject: v.ID, Reason: "the farm is to end, and its volumes with it"})
-				} else if d.machine(v.Instance) == nil {
-					s, _ := slotOf(v.Tags)
-					d.detach(&v, s)
-				}
-			}
-		}
 	}
+	d.endVolumes()
 }
 
 // spent reports whether something that nobody wants has been so for the grace period, and why it goes. It is never so while

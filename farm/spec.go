@@ -176,6 +176,10 @@ type Warm struct {
 type Volume struct {
 	SizeGB int    `json:"size_gb"`
 	Type   string `json:"type,omitempty"` // in the provider's terms; empty takes its default
+	// Snapshots copies the volumes on a schedule. Needs a provider with Snapshots.
+	Snapshots *Snapshots `json:"snapshots,omitempty"`
+	// From fills the volumes of indexes that have none from snapshots; nil leaves them empty. Needs a provider with Snapshots.
+	From *Source `json:"from,omitempty"`
 }
 
 // Balancer is what stands before a role.
@@ -202,6 +206,9 @@ func (s Spec) clone() Spec {
 		r.Fallback, r.Pools, r.After, r.Aliases = slices.Clone(r.Fallback), slices.Clone(r.Pools), slices.Clone(r.After), slices.Clone(r.Aliases)
 		r.Health, r.Volume, r.Balancer, r.Scale = copied(r.Health), copied(r.Volume), copied(r.Balancer), r.Scale.clone()
 		r.Warm, r.Update = copied(r.Warm), copied(r.Update)
+		if r.Volume != nil {
+			r.Volume.Snapshots, r.Volume.From = copied(r.Volume.Snapshots), copied(r.Volume.From)
+		}
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package farm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,18 +10,36 @@ import (
 )
 
 // TerminateOptions says what is to be left of a farm. The zero value ends the machines and gives back what costs money
-// without holding data: volumes stay.
+// without holding data: volumes and snapshots stay.
 type TerminateOptions struct {
-	DeleteVolumes bool // delete the volumes, and the data with them
-	KeepAddresses bool // keep the public addresses
-	KeepNames     bool // leave the names as they are
+	DeleteVolumes bool `json:"delete_volumes,omitempty"` // delete the volumes, and the data with them
+	KeepAddresses bool `json:"keep_addresses,omitempty"` // keep the public addresses
+	KeepNames     bool `json:"keep_names,omitempty"`     // leave the names as they are
+	// FinalSnapshot takes a snapshot of each volume once its machine has ended, and deletes the volume when the snapshot is
+	// complete; of several that runs of the program that were killed have taken, the newest stays. Only with DeleteVolumes.
+	FinalSnapshot bool `json:"final_snapshot,omitempty"`
+	// DeleteSnapshots deletes the snapshots that the schedules of the roles have taken, after the volumes if these go too. Final
+	// ones stay, and those that a person has taken.
+	DeleteSnapshots bool `json:"delete_snapshots,omitempty"`
+	// Force ends the farm although others depend on it: although volumes of another farm are being filled from its snapshots, or,
+	// with DeleteSnapshots, have been.
+	Force bool `json:"force,omitempty"`
 }
 
 // Terminate ends the farm: the roles in the reverse of their launch order, without draining, then balancers, addresses,
-// names and, if told, volumes. A Run of this Farm ends first. Terminate returns nil when nothing is left, which it
-// believes only when lists have been empty for Config.ListLag after whatever may have been created last. It may be called
-// again after an error, and by another program after a crash; a Farm that has been told to end does nothing else.
+// names and, if told, volumes and snapshots. A Run of this Farm ends first. Terminate returns nil when nothing is left,
+// which it believes only when lists have been empty for Config.ListLag after whatever may have been created last. It may
+// be called again after an error, and by another program after a crash; a Farm that has been told to end does nothing else.
+//
+// While another farm depends on this one, it fails with [ErrDependents] and has touched nothing: see TerminateOptions.Force.
+// Whether one does is asked once, at the beginning.
 func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
+	if err := o.check("options.FinalSnapshot", &f.config); err != nil {
+		return err
+	}
+	if err := f.mayEnd(ctx, o); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	f.ending = &o
 	run := f.running
@@ -40,13 +59,18 @@ func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 	return err
 }
 
-// PlanTerminate says what Terminate would do first. Nothing is done.
+// PlanTerminate says what Terminate would do first. Nothing is done. With [ErrDependents] it gives the plan that Force would
+// take.
 func (f *Farm) PlanTerminate(ctx context.Context, o TerminateOptions) (Plan, error) {
+	if err := o.check("options.FinalSnapshot", &f.config); err != nil {
+		return Plan{}, err
+	}
 	if err := f.take(ctx); err != nil {
 		return Plan{}, err
 	}
 	defer f.give()
-	return f.plan(ctx, &o)
+	p, err := f.plan(ctx, &o)
+	return p, errors.Join(f.dependents(ctx, o), err)
 }
 
 // end makes passes until nothing is left.

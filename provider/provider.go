@@ -183,7 +183,9 @@ type Snapshot struct {
 	Name    string
 	Volume  string // the volume it was taken of
 	SizeGB  int
-	Ready   bool // false while the copy is under way
+	Ready   bool   // false while the copy is under way
+	Failed  bool   // the cloud gave up on the copy: it never becomes Ready, and is there until it is deleted
+	Reason  string // why it Failed, in the cloud's words; may be empty
 	Created time.Time
 	Tags    map[string]string
 }

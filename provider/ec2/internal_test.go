@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -24,6 +25,23 @@ func TestKinds(t *testing.T) {
 		"IncorrectInstanceState": nil, "InternalError": nil, "SomethingNew": nil, "": nil,
 	} {
 		require.Equal(t, want, kindOf(code), code)
+	}
+}
+
+// A snapshot that EC2 gave up on never becomes ready, and says why.
+func TestAFailedSnapshotSaysSo(t *testing.T) {
+	for state, want := range map[ec2types.SnapshotState]provider.Snapshot{
+		ec2types.SnapshotStatePending:   {},
+		ec2types.SnapshotStateCompleted: {Ready: true},
+		ec2types.SnapshotStateError:     {Failed: true, Reason: "Client.InternalError"},
+	} {
+		in := &ec2types.Snapshot{State: state}
+		if want.Failed {
+			in.StateMessage = aws.String("Client.InternalError")
+		}
+		got, _ := snapshot(in)
+		got.Tags = nil
+		require.Equal(t, want, got, string(state))
 	}
 }
 

@@ -98,7 +98,8 @@ func (c *Cloud) describeSnapshots(ctx context.Context, f []types.Filter, see fun
 func snapshot(s *types.Snapshot) (provider.Snapshot, labels) {
 	l := read(s.Tags)
 	return provider.Snapshot{ID: aws.ToString(s.SnapshotId), Name: l.name, Volume: aws.ToString(s.VolumeId), SizeGB: int(aws.ToInt32(s.VolumeSize)),
-		Ready: s.State == types.SnapshotStateCompleted, Created: aws.ToTime(s.StartTime), Tags: l.tags}, l
+		Ready: s.State == types.SnapshotStateCompleted, Failed: s.State == types.SnapshotStateError, Reason: aws.ToString(s.StateMessage),
+		Created: aws.ToTime(s.StartTime), Tags: l.tags}, l
 }
 
 // DeleteSnapshot implements provider.Snapshots. The snapshot of an image cannot be deleted: ErrInvalid.

@@ -11,7 +11,7 @@
 //
 // Options.Fault sees every call twice, before and after it takes effect, and can fail it, lose its reply, delay it, or
 // panic to end the program under test at that very point. Beside that the test changes the world: [Cloud.Kill],
-// [Cloud.Fail], [Cloud.Hang], [Cloud.SetCapacity], [Cloud.SetQuota], [Cloud.SetTargetHealth]. These methods are not
+// [Cloud.Fail], [Cloud.FailSnapshot], [Cloud.Hang], [Cloud.SetCapacity], [Cloud.SetQuota], [Cloud.SetTargetHealth]. These methods are not
 // calls of the cloud's API: they have no latency, no lag, no fault, and count nowhere.
 //
 // # Inspection

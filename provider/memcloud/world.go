@@ -118,6 +118,22 @@ func (c *Cloud) Fail(id, reason string) error {
 		provider.Pending, provider.Running, provider.Stopped)
 }
 
+// FailSnapshot makes the cloud give up on a snapshot that is not Ready yet: it is Failed until it is deleted.
+func (c *Cloud) FailSnapshot(id, reason string) error {
+	return c.world(func(now time.Time) error {
+		x, s := c.snapshots.get(now, id)
+		switch {
+		case x == nil:
+			return provider.Errorf("FailSnapshot", id, provider.ErrNotFound, "the snapshot does not exist")
+		case s.Ready:
+			return provider.Errorf("FailSnapshot", id, provider.ErrInvalid, "the snapshot is ready, want one whose copy is under way")
+		}
+		s.Failed, s.Reason = true, reason
+		x.become(now, c.opts.ListLag, *s)
+		return nil
+	})
+}
+
 // Hang makes a Running instance do nothing any more: commands on it never end and balancers find it unhealthy, but it is
 // listed as Running. A reboot, or a stop and start, brings it back.
 func (c *Cloud) Hang(id string) error {

@@ -131,6 +131,32 @@ func TestContentFollowsSnapshots(t *testing.T) {
 	require.Equal(t, "orders up to 1", c.Content(twin.ID))
 }
 
+func TestAFailedSnapshotIsOfNoUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := memcloud.New(memcloud.Options{ReadyTime: time.Minute})
+		v, err := c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "v", SizeGB: 1})
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		s, err := c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "s", Volume: v.ID})
+		require.NoError(t, err)
+		require.NoError(t, c.FailSnapshot(s.ID, "disk full"))
+		time.Sleep(time.Hour)
+		list, err := c.Snapshots(t.Context(), nil)
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		require.True(t, list[0].Failed && !list[0].Ready, "%+v", list[0])
+		require.Equal(t, "disk full", list[0].Reason)
+		_, err = c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "w", Snapshot: s.ID})
+		require.Error(t, err)
+		require.NoError(t, c.DeleteSnapshot(t.Context(), s.ID))
+		require.ErrorIs(t, c.FailSnapshot(s.ID, ""), provider.ErrNotFound)
+		s, err = c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "s", Volume: v.ID})
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		require.ErrorIs(t, c.FailSnapshot(s.ID, ""), provider.ErrInvalid)
+	})
+}
+
 func TestForeignThingsAreSeenAndLeft(t *testing.T) {
 	c := memcloud.New(memcloud.Options{ListLag: time.Minute, Quota: memcloud.Quota{Instances: 2}, Placements: []string{"b"}})
 	c.CreateForeign(nil)

@@ -22,8 +22,12 @@ type copied struct {
 }
 
 func (s *copied) snapshot() provider.Snapshot {
-	return provider.Snapshot{ID: s.ID, Name: s.Name, Volume: s.Volume, SizeGB: s.Size, Created: s.Created.Time,
+	x := provider.Snapshot{ID: s.ID, Name: s.Name, Volume: s.Volume, SizeGB: s.Size, Created: s.Created.Time,
 		Ready: s.Status == "available", Tags: tagsIn(s.Metadata)}
+	if x.Failed = strings.HasPrefix(s.Status, "error"); x.Failed {
+		x.Reason = s.Status // Cinder says no more
+	}
+	return x
 }
 
 // copies lists snapshots, the oldest first.

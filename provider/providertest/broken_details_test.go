@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/scalr-go/scalr/provider"
 )
@@ -76,6 +77,8 @@ var brokenDetails = []broken{
 		wrap: func(w *world) provider.Provider { return &cascading{cloud: w.Cloud, made: map[string][]string{}} }},
 	{name: "a snapshot needs its volume to be free", by: "Snapshots/Restore", rule: "a good request for one snapshot succeeds",
 		wrap: func(w *world) provider.Provider { return offline{w.Cloud} }},
+	{name: "snapshots have no time", by: "Snapshots/Restore", rule: "a listed snapshot says when it was taken",
+		wrap: func(w *world) provider.Provider { return timeless{w.Cloud} }},
 	{name: "a stolen address is still shown", by: "Addresses/Move", rule: "an instance shows an address no more that another one has",
 		wrap: func(w *world) provider.Provider { return &remembering{cloud: w.Cloud} }},
 	{name: "an associated address is not released", by: "Addresses/Move", rule: "an associated address can be released",
@@ -274,6 +277,16 @@ func (p offline) CreateSnapshot(ctx context.Context, s provider.SnapshotSpec) (p
 		}
 	}
 	return p.cloud.CreateSnapshot(ctx, s)
+}
+
+type timeless struct{ cloud }
+
+func (p timeless) Snapshots(ctx context.Context, tags map[string]string) ([]provider.Snapshot, error) {
+	list, err := p.cloud.Snapshots(ctx, tags)
+	for i := range list {
+		list[i].Created = time.Time{}
+	}
+	return list, err
 }
 
 // remembering shows the first public address that an instance was given for good.

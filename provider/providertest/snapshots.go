@@ -2,6 +2,7 @@ package providertest
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/scalr-go/scalr/provider"
 )
@@ -24,6 +25,8 @@ func (s *suite) snapshot(volume string) provider.Snapshot {
 		}
 		return false, made.ID + " is not listed"
 	})
+	age := time.Since(made.Created)
+	s.rule(age > -time.Hour && age < time.Hour, "a listed snapshot says when it was taken", "got %v, want about %v", made.Created, time.Now())
 	return made
 }
 

@@ -1,0 +1,89 @@
+package farm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/scalr-go/scalr/provider"
+)
+
+// ErrDependents: other farms depend on the farm that was to end. The error says which, and why.
+var ErrDependents = errors.New("other farms depend on it")
+
+// check reports what is wrong with FinalSnapshot, which stands in the field, for a farm.
+func (o TerminateOptions) check(field string, c *Config) error {
+	if !o.FinalSnapshot {
+		return nil
+	}
+	if !o.DeleteVolumes {
+		return fmt.Errorf("%s: is set, but volumes are not to be deleted: they stay anyhow", field)
+	}
+	for _, p := range c.Pools {
+		if !isNil(p.Provider) && has[provider.Volumes](p.Provider) && !has[provider.Snapshots](p.Provider) {
+			return fmt.Errorf("%s: the provider of pool %q (%T) has no such capability", field, p.Name, p.Provider)
+		}
+	}
+	return nil
+}
+
+// dependents asks which farms depend on this one. It lists the volumes that came of its snapshots; what does not show in
+// a cloud's tags nobody knows.
+func (f *Farm) dependents(ctx context.Context, o TerminateOptions) error {
+	if o.Force {
+		return nil
+	}
+	uses := slices.ContainsFunc(f.spec.Roles, func(r Role) bool { return r.Volume != nil })
+	var found []provider.Volume
+	clouds := f.config.clouds()
+	for i := range clouds {
+		v, ok := provider.As[provider.Volumes](clouds[i].provider)
+		if !ok {
+			continue
+		}
+		l := list(ctx, f, &clouds[i], "volumes", v.Volumes, map[string]string{TagSource: f.spec.Name})
+		if l.err != nil && (uses || !errors.Is(l.err, provider.ErrAuth) && !errors.Is(l.err, errors.ErrUnsupported)) {
+			return fmt.Errorf("which farms depend on farm %s is not known: %w", f.spec.Name, l.err)
+		}
+		found = append(found, l.items...)
+	}
+	if why := dependents(f.spec.Name, o, found); len(why) > 0 {
+		return fmt.Errorf("farm %s: %w: %s", f.spec.Name, ErrDependents, strings.Join(why, "; "))
+	}
+	return nil
+}
+
+// dependents says which of the volumes that came of a farm's snapshots keep it from its end: those of other farms that are being
+// filled, and, if its snapshots are to be deleted, all, since they would be filled from these again.
+func dependents(farm string, o TerminateOptions, volumes []provider.Volume) (why []string) {
+	for _, v := range volumes {
+		s, _ := slotOf(v.Tags)
+		switch other := v.Tags[TagFarm]; {
+		case other == farm || other == "":
+		case !v.Ready:
+			why = append(why, fmt.Sprintf("volume %s of %s/%s is being filled from a snapshot of it", v.ID, other, s.name()))
+		case o.DeleteSnapshots:
+			why = append(why, fmt.Sprintf("volume %s of %s/%s came of a snapshot of it, which is to be deleted", v.ID, other, s.name()))
+		}
+	}
+	slices.Sort(why)
+	return slices.Compact(why)
+}
+
+// mayEnd waits until it is known whether another farm depends on this one.
+func (f *Farm) mayEnd(ctx context.Context, o TerminateOptions) error {
+	var last error
+	for {
+		err := f.dependents(ctx, o)
+		if err == nil || errors.Is(err, ErrDependents) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", context.Cause(ctx), or(last, err))
+		}
+		last = err
+		sleep(ctx, f.config.Interval/10)
+	}
+}

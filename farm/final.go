@@ -1,0 +1,118 @@
+package farm
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/scalr-go/scalr/provider"
+)
+
+// endVolumes deletes the volumes of a farm that is to end, and before it, if told, takes a last snapshot of each.
+func (d *decision) endVolumes() {
+	if d.end == nil {
+		return
+	}
+	there, known := map[string]bool{}, true // volumes
+	for i := range d.o.clouds {
+		c := &d.o.clouds[i]
+		known = known && c.volumes.err == nil
+		for i := range c.volumes.items {
+			v := &c.volumes.items[i]
+			there[v.ID] = true
+			if !d.end.DeleteVolumes {
+				continue
+			}
+			d.plan.left = true
+			s, _ := slotOf(v.Tags)
+			switch {
+			case v.Instance != "" && d.machine(v.Instance) == nil:
+				d.detach(v, s)
+			case v.Instance != "":
+			case d.end.FinalSnapshot && !d.final(c, v, s):
+			default:
+				d.step(Step{Action: DeleteVolume, Role: s.role, Index: s.index, Pool: c.poolNamed(v.Tags[TagPool]), Subject: v.ID, Reason: "the farm is to end, and its volumes with it"})
+			}
+		}
+	}
+	d.endSnapshots(there, known)
+}
+
+// final reports whether the last snapshot of a volume is complete, and takes it. One of an earlier run does not count: since then
+// the farm may have worked on. It is deleted when there is a newer one.
+func (d *decision) final(c *cloud, v *provider.Volume, s slot) bool {
+	l := c.snapshotsOf(d.spec.Name)
+	switch {
+	case l == nil || l.err != nil:
+		d.wait(s.role, s.index, "volume %s is deleted when there is a snapshot of it: the snapshots of pool %s cannot be listed", v.ID, c.pools[0].Name)
+		return false
+	case !v.Ready:
+		d.wait(s.role, s.index, "volume %s is deleted when there is a snapshot of it: it is not ready", v.ID)
+		return false
+	}
+	key := series{slot: s, final: v.ID}
+	mem := d.h.copies[key]
+	defer func() { d.h.remember(key, mem) }()
+	for i := range l.items {
+		x := shot{&l.items[i], c}
+		tried := mem.due != "" && x.Tags[TagFinal] == mem.due
+		if x.Volume != v.ID || !tried {
+			continue
+		}
+		mem = d.met(mem, x)
+		switch {
+		case x.Ready:
+			return true
+		case !x.Failed:
+			d.plan.soon = true
+			d.wait(s.role, s.index, "volume %s is deleted when its snapshot %s is complete", v.ID, x.ID)
+			return false
+		}
+	}
+	mem, ok := d.copying(s.role, key, mem, mem.due)
+	if !ok {
+		return false
+	}
+	tags := tagsOf(d.spec.Name, s, c.poolNamed(v.Tags[TagPool]))
+	tags[TagFinal], tags[TagGeneration] = d.now.UTC().Format(time.RFC3339Nano), strconv.Itoa(mem.try+1)
+	if set, ok := d.o.sets[s.role]; ok && set.Primary == s.name() {
+		tags[TagPrimary] = "true"
+	}
+	d.step(Step{Action: CreateSnapshot, Role: s.role, Index: s.index, Pool: tags[TagPool], Volumes: []string{v.ID}, series: key, tags: tags,
+		Reason: "of " + v.ID + ": the farm is to end, and its volumes with it"})
+	return false
+}
+
+// endSnapshots deletes the final snapshots that a newer one replaces, those that failed and, if told, those of the schedules.
+func (d *decision) endSnapshots(there map[string]bool, known bool) {
+	all, _, _ := d.shots(d.spec.Name)
+	slices.SortFunc(all, newestFirst)
+	newest := map[string]bool{} // volumes whose last snapshot is complete
+	for _, x := range all {
+		s, _ := slotOf(x.Tags)
+		switch {
+		case x.Tags[TagFinal] != "":
+			mem := d.h.copies[series{slot: s, final: x.Volume}]
+			switch {
+			case x.Failed:
+				d.endSnapshot(x, "it has failed"+because(x.Reason))
+			case newest[x.Volume]:
+				d.endSnapshot(x, "there is a newer one of the end of the farm")
+			case x.Ready && (!there[x.Volume] || mem.due == x.Tags[TagFinal]):
+				newest[x.Volume] = true
+			}
+		case x.Tags[TagDue] != "" && d.end.DeleteSnapshots:
+			d.plan.left = true
+			if d.end.DeleteVolumes && (len(there) > 0 || !known) {
+				continue // their data is nowhere else yet
+			}
+			d.endSnapshot(x, "the farm is to end, and its snapshots with it")
+		}
+	}
+}
+
+func (d *decision) endSnapshot(x shot, why string) {
+	d.plan.left = true
+	s, _ := slotOf(x.Tags)
+	d.drop(d.h.copies[series{slot: s, final: x.Volume}], series{slot: s, final: x.Volume}, x, why)
+}

@@ -1,0 +1,152 @@
+package farm
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/scalr-go/scalr/provider"
+)
+
+// Source says whose snapshots fill the volume of an index that has none: because the farm or the role is new, or because the volume
+// was lost. The newest complete snapshot is taken, whoever took it, as long as it bears the tags of farm, role and index.
+//
+// The index's own snapshots come before those of another farm or role, so that a restored farm that loses a volume goes back to its
+// own data: whoever begins anew from the source under a name that has snapshots deletes these first.
+//
+// Index n is filled from index n of the source. The members of a database are all filled from one snapshot, the newest of any of
+// them; of those that [TerminateOptions.FinalSnapshot] has taken it is the primary's, if it was known.
+//
+// Of another farm or role there must be a snapshot: while there is none, or none of an index although there are of higher ones, no
+// volume is created, and the plan says so. An index that is higher than all of which the source has snapshots gets an empty
+// volume, and so does one of the role itself that has no snapshot.
+//
+// A snapshot can be used in the pools that share its provider, and so the machine is launched there.
+type Source struct {
+	Farm string `json:"farm,omitempty"` // default this farm
+	Role string `json:"role,omitempty"` // default the role of the same name
+}
+
+// source gives the farm and the role that fill the role's new volumes, and whether they are others than the role itself.
+func (r *Role) source(farm string) (from Source, other bool) {
+	own := Source{farm, r.Name}
+	from = Source{or(r.Volume.From.Farm, own.Farm), or(r.Volume.From.Role, own.Role)}
+	return from, from != own
+}
+
+// restore chooses the snapshot that fills the slot's new volume; one of nothing leaves it empty. Not ok means that none may be
+// created now.
+func (d *decision) restore(r *Role, s slot) (x shot, ok bool) {
+	if r.Volume == nil || r.Volume.From == nil {
+		return shot{}, true
+	}
+	d.h.restoring = true
+	from, other := r.source(d.spec.Name)
+	if x, _, ok = d.newest(r, s, Source{d.spec.Name, r.Name}); !ok || x.Snapshot != nil || !other {
+		return x, ok
+	}
+	x, highest, ok := d.newest(r, s, from)
+	switch {
+	case !ok || x.Snapshot != nil:
+		return x, ok
+	case highest == 0:
+		d.wait(r.Name, s.index, "its volume is to be filled from %s/%s, which has no complete snapshot", from.Farm, from.Role)
+		return shot{}, false
+	case s.index < highest:
+		d.wait(r.Name, s.index, "its volume is to be filled from %s/%s, which has no complete snapshot of index %d", from.Farm, from.Role, s.index)
+		return shot{}, false
+	}
+	return shot{}, true
+}
+
+// newest finds the newest complete snapshot of a source for a slot, and the highest index of which the source has any.
+func (d *decision) newest(r *Role, s slot, from Source) (x shot, highest int, ok bool) {
+	all, asked, why := d.shots(from.Farm)
+	if !asked {
+		d.plan.soon = true
+		why = fmt.Sprintf("looks for snapshots of %s/%s", from.Farm, from.Role)
+	}
+	if why != "" {
+		d.wait(r.Name, s.index, "its volume is to be filled from a snapshot: %s", why)
+		return shot{}, 0, false
+	}
+	var found []shot
+	for _, x := range all {
+		at, ok := slotOf(x.Tags)
+		if !ok || at.role != from.Role || !x.Ready {
+			continue
+		}
+		highest = max(highest, at.index)
+		if r.Serves == Database || at.index == s.index {
+			found = append(found, x)
+		}
+	}
+	if len(found) == 0 {
+		return shot{}, highest, true
+	}
+	slices.SortFunc(found, newestFirst)
+	if r.Serves == Database {
+		for _, x := range found {
+			if x.Tags[TagFinal] == "" {
+				break // it is newer than what the last end left
+			}
+			if x.Tags[TagPrimary] != "" {
+				return x, highest, true
+			}
+		}
+	}
+	return found[0], highest, true
+}
+
+// whereCan gives the role with the pools that can use the snapshot, or says why there are none.
+func (d *decision) whereCan(r *Role, x shot) (*Role, string) {
+	if x.Snapshot == nil {
+		return r, ""
+	}
+	if r = d.within(r, x.cloud); r == nil {
+		return nil, fmt.Sprintf("snapshot %s is in pool %s, and the role may be in none that shares its provider", x.ID, x.cloud.pools[0].Name)
+	}
+	return r, ""
+}
+
+// within gives the role with the pools of one provider, or nil if it may be in none of them.
+func (d *decision) within(r *Role, c *cloud) *Role {
+	with := *r
+	with.Pools = nil
+	for _, p := range d.config.poolsOf(r) {
+		if slices.Contains(c.pools, p) {
+			with.Pools = append(with.Pools, p.Name)
+		}
+	}
+	if with.Pools == nil {
+		return nil
+	}
+	return &with
+}
+
+// from makes a step fill its volume from a snapshot, if there is one.
+func (s *Step) from(x shot, sizeGB int) {
+	if x.Snapshot == nil {
+		return
+	}
+	s.Snapshot, s.source, s.SizeGB = x.ID, x.Tags[TagFarm], max(sizeGB, x.SizeGB)
+	s.Reason += fmt.Sprintf(", with what %s/%s-%s held at %s", x.Tags[TagFarm], x.Tags[TagRole], x.Tags[TagIndex], clock(x.Created))
+	if x.SizeGB > sizeGB {
+		s.Reason += fmt.Sprintf(" (which takes %d GB)", x.SizeGB)
+	}
+}
+
+// again makes a step fill its volume from what the last try chose: another request would be another volume.
+func (s *Step) again(m made) {
+	if m.snapshot != "" {
+		s.Snapshot, s.source, s.SizeGB = m.snapshot, m.source, m.sizeGB
+		s.Reason += ", from snapshot " + m.snapshot
+	}
+}
+
+// fill gives the volume of a spec what it is to be filled from.
+func (s *Step) fill(v *provider.VolumeSpec) {
+	if s.Snapshot != "" {
+		v.Snapshot, v.SizeGB = s.Snapshot, s.SizeGB
+		v.Tags[TagSource], v.Tags[TagSnapshot] = s.source, s.Snapshot
+	}
+}
