@@ -11,9 +11,9 @@ import (
 // TerminateOptions says what is to be left of a farm. The zero value ends the machines and gives back what costs money
 // without holding data: volumes stay.
 type TerminateOptions struct {
-	DeleteVolumes bool // delete the volumes, and the data with them
-	KeepAddresses bool // keep the public addresses
-	KeepNames     bool // leave the names as they are
+	DeleteVolumes bool `json:"delete_volumes,omitempty"` // delete the volumes, and the data with them
+	KeepAddresses bool `json:"keep_addresses,omitempty"` // keep the public addresses
+	KeepNames     bool `json:"keep_names,omitempty"`     // leave the names as they are
 }
 
 // Terminate ends the farm: the roles in the reverse of their launch order, without draining, then balancers, addresses,
@@ -33,11 +33,7 @@ func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 			return context.Cause(ctx)
 		}
 	}
-	err := f.hold(ctx, f.end)
-	if err == nil {
-		f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
-	}
-	return err
+	return f.hold(ctx, f.end)
 }
 
 // PlanTerminate says what Terminate would do first. Nothing is done.
@@ -58,6 +54,7 @@ func (f *Farm) end(ctx context.Context) error {
 			return fmt.Errorf("%w; still to do:\n%s", context.Cause(ctx), p)
 		}
 		if p.Empty() && !p.left {
+			f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
 			return nil
 		}
 		sleep(ctx, pause)
