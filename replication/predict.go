@@ -45,7 +45,7 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 	case StepDrain:
 		f.drained, st.Receives, st.Applied = true, false, st.Received
 	case StepPromote:
-		st.Writable, st.Source, st.Receives, st.SemiSync = true, "", false, step.SemiSync
+		st.Writable, st.Source, st.Receives, st.SemiSync, st.Imported = true, "", false, step.SemiSync, false
 	case StepFollow:
 		st.Writable, st.Source, st.Receives, st.Applies = false, other.Addr, true, true
 		st.Empty = other.status().Empty
@@ -54,6 +54,8 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 	case StepSeed:
 		st.Empty, st.Source, st.Received, st.Applied = false, "", other.status().Applied, other.status().Applied
 		f.diverged = false
+	case StepImport:
+		st.Empty, st.Imported = false, true
 	case StepSemiSyncOn, StepSemiSyncOff:
 		st.SemiSync = step.Kind == StepSemiSyncOn
 		st.Unacked, f.waits = 0, time.Time{}
