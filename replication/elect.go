@@ -104,7 +104,7 @@ func (d *decider) fresh(l lost) bool {
 	if answer == 0 {
 		return false
 	}
-	if l.warm && answer < d.expected {
+	if l.warm && answer < d.expected || imported != nil && d.data {
 		return false
 	}
 	if answer < d.expected {
@@ -118,7 +118,7 @@ func (d *decider) fresh(l lost) bool {
 	if imported != nil {
 		first = imported
 	}
-	if d.data && (imported == nil || imported != l.fact) {
+	if d.data {
 		n, exact := d.c.Engine.Count(d.position, "")
 		if d.c.Policy == Durability {
 			d.hold("%v: the set had data (%s) and all of its members are empty", ErrUnsafe, transactions(n, exact))

@@ -6,13 +6,9 @@ import "time"
 func (d *decider) maintain(p *fact) {
 	d.out.leader = p
 	d.out.primary = p.ID
-	switch st := p.status(); {
-	case st.Source != "":
+	if st := p.status(); st.Source != "" {
 		d.out.primary = ""
 		d.addPromote(p, "its promotion was broken off: it takes writes and still says that it follows %s", d.name(st.Source))
-	case st.Imported:
-		d.out.primary = ""
-		d.addPromote(p, "its promotion was broken off: it takes writes and still says that it never has")
 	}
 	for _, f := range d.members {
 		if f != p {

@@ -296,7 +296,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 		}
 	}
 	for _, f := range m.state.members {
-		if !slices.ContainsFunc(d.steps, func(s Step) bool { return s.Member == f.ID }) {
+		if f.answers() && !slices.ContainsFunc(d.steps, func(s Step) bool { return s.Member == f.ID }) {
 			f.trouble = ""
 		}
 	}

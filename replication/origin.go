@@ -43,8 +43,8 @@ type Importer interface {
 	// source, which is only read.
 	//
 	// While it is under way, scrubbing included, and after it has broken off, the member is Empty, follows nobody, takes no
-	// writes but an administrator's, and cannot be promoted. Then it is Imported until it is promoted, and has a position
-	// that shares no transaction with any other set's.
+	// writes but an administrator's, and cannot be promoted. Then it has a position that shares no transaction with any
+	// other set's, and is Imported until it follows another member or is seeded: whatever its set has came from it.
 	Import(ctx context.Context, m Member, origin Engine, source Member, scrub func(context.Context, Member) error,
 		progress func(Progress)) (Position, error)
 }

@@ -45,9 +45,9 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 	case StepDrain:
 		f.drained, st.Receives, st.Applied = true, false, st.Received
 	case StepPromote:
-		st.Writable, st.Source, st.Receives, st.SemiSync, st.Imported = true, "", false, step.SemiSync, false
+		st.Writable, st.Source, st.Receives, st.SemiSync = true, "", false, step.SemiSync
 	case StepFollow:
-		st.Writable, st.Source, st.Receives, st.Applies = false, other.Addr, true, true
+		st.Writable, st.Source, st.Receives, st.Applies, st.Imported = false, other.Addr, true, true, false
 		st.Empty = other.status().Empty
 		st.Received, st.Applied = other.status().Applied, other.status().Applied
 		f.drained, f.deaf, f.idle, f.current = false, time.Time{}, time.Time{}, now

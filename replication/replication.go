@@ -79,7 +79,7 @@ type Status struct {
 	Server   string        // the server's own identity (server_id or UUID), distinct for each member
 	Version  string        // of the software
 	Empty    bool          // it holds no data of users: it may be seeded, or become the primary of a fresh set
-	Imported bool          // it is not Empty, but as Import has left it: a fresh set's primary, and promoted by nobody yet
+	Imported bool          // its data came by Importer.Import, completely, and it has followed nobody since
 	Writable bool          // it takes writes
 	Source   string        // Addr of the member that it follows, also when drained or stopped; empty if it follows none
 	Receives bool          // it is connected to its source and hears it: a source that lets heartbeats fail is not heard

@@ -131,7 +131,7 @@ func (c *Cluster) Promote(ctx context.Context, m replication.Member, semisync bo
 		if !s.writable {
 			s.acked = len(s.log)
 		}
-		s.writable, s.source, s.receiving, s.imported = true, "", false, false
+		s.writable, s.source, s.receiving = true, "", false
 		s.setSemiSync(semisync)
 		return nil
 	})
@@ -178,7 +178,7 @@ func (c *Cluster) Follow(ctx context.Context, m, primary replication.Member) err
 			s.truncate(len(keep))
 			s.linked, s.silent = time.Time{}, false
 		}
-		s.semisync, s.source, s.receiving = false, primary.Addr, true
+		s.semisync, s.source, s.receiving, s.imported = false, primary.Addr, true, false
 		return nil
 	})
 }

@@ -111,7 +111,7 @@ type server struct {
 	data      map[string]string
 	dataTo    int  // how many of log data holds
 	filling   bool // an import is under way or has broken off
-	imported  bool // an import is complete, and it has not been promoted since
+	imported  bool // an import is complete, and it has followed nobody since
 
 	writable  bool
 	semisync  bool

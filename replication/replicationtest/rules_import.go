@@ -47,8 +47,8 @@ func imports(h *harness) {
 	h.apart(c, a)
 
 	h.promote(c, false)
-	h.want(!h.observe(c).Imported, "after its promotion it says %+v", h.observe(c))
 	h.write(c, "twin")
+	h.want(h.observe(c).Imported, "as a primary it says %+v", h.observe(c))
 	_, err = h.Engine.Seed(h.ctx, d.Member, c.Member, nil)
 	h.ok(err, "Seed of a replica of the copy")
 	h.want(!h.observe(d).Imported, "the replica of the copy says %+v", h.observe(d))
@@ -59,6 +59,15 @@ func imports(h *harness) {
 	h.lacks(a, "twin")
 	h.lacks(d, "parent")
 	h.apart(d, b)
+
+	h.ok(h.Engine.Fence(h.ctx, c.Member), "Fence")
+	_, err = h.Engine.Drain(h.ctx, d.Member)
+	h.ok(err, "Drain")
+	h.promote(d, false)
+	h.write(d, "later")
+	h.follow(c, d)
+	h.has(c, "later")
+	h.want(!h.observe(c).Imported, "as a replica it says %+v", h.observe(c))
 }
 
 // apart breaks the rule if a transaction of one server is one of the other's.
