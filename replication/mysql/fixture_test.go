@@ -43,6 +43,10 @@ var config = mysql.Config{
 
 const appUser, appPassword = "app", "app-pass"
 
+// appSQL makes the application's account.
+var appSQL = []string{"CREATE USER IF NOT EXISTS " + appUser + "@'%' IDENTIFIED BY '" + appPassword + "'",
+	"GRANT ALL PRIVILEGES ON app.* TO " + appUser + "@'%'"}
+
 // engine makes an engine that closes its connections at the end of the test.
 func engine(t testing.TB, c mysql.Config, servers ...*node) *mysql.Engine {
 	t.Helper()
@@ -75,9 +79,7 @@ func start(t testing.TB, n int, more ...string) []*node {
 		Config: func(m local.Machine) string {
 			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), More: more})
 		},
-		SQL: append(bootstrap,
-			"CREATE USER IF NOT EXISTS "+appUser+"@'%' IDENTIFIED BY '"+appPassword+"'",
-			"GRANT ALL PRIVILEGES ON app.* TO "+appUser+"@'%'"),
+		SQL: append(bootstrap, appSQL...),
 	})
 	var nodes []*node
 	for i, s := range servers {
@@ -167,7 +169,31 @@ func factory(t testing.TB) replicationtest.Fixture {
 				Hang: must(n.Hang), Resume: must(n.Resume)}
 		},
 		Open: open,
+		Scrub: func(ctx context.Context, m replication.Member) error {
+			db, err := connect(config.User, config.Password, m.Addr)
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			for _, s := range append([]string{"UPDATE app.kv SET v = 'scrubbed' WHERE k = 'secret'"}, appSQL...) {
+				if _, err := db.ExecContext(ctx, s); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	}
+}
+
+// connect opens a pool without a test.
+func connect(user, password, addr string) (*sql.DB, error) {
+	c := sqldriver.NewConfig()
+	c.User, c.Passwd, c.Net, c.Addr = user, password, "tcp", addr
+	connector, err := sqldriver.NewConnector(c)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
 }
 
 // session is an application's one connection.
@@ -177,13 +203,10 @@ type session struct {
 }
 
 func open(ctx context.Context, m replication.Member) (replicationtest.Session, error) {
-	c := sqldriver.NewConfig()
-	c.User, c.Passwd, c.Net, c.Addr = appUser, appPassword, "tcp", m.Addr
-	connector, err := sqldriver.NewConnector(c)
+	db, err := connect(appUser, appPassword, m.Addr)
 	if err != nil {
 		return nil, err
 	}
-	db := sql.OpenDB(connector)
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		db.Close()

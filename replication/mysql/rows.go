@@ -45,6 +45,9 @@ func (c *copying) copyAll(ctx context.Context, all *catalog) error {
 			}
 		}
 	}
+	if c.apart {
+		return nil
+	}
 	return c.copyAccounts(ctx, all.accounts)
 }
 
@@ -349,7 +352,7 @@ func (all *catalog) checksumUnsafe(ctx context.Context, t *session) (err error) 
 // run the same version, since versions write the same definition in different ways.
 func (c *copying) verify(ctx context.Context, before *catalog) error {
 	c.report("comparing")
-	after, err := readCatalog(ctx, c.defs)
+	after, err := readCatalog(ctx, c.defs, !c.apart)
 	if err != nil {
 		return err
 	}
@@ -362,7 +365,7 @@ func (c *copying) verify(ctx context.Context, before *catalog) error {
 	if err := c.to.exec(ctx, "USE information_schema"); err != nil {
 		return err
 	}
-	here, err := readCatalog(ctx, c.to)
+	here, err := readCatalog(ctx, c.to, !c.apart)
 	if err != nil {
 		return err
 	}

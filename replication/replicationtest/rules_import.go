@@ -104,8 +104,9 @@ func importHidden(h *harness) {
 		h.hidden(c, "when it has just been scrubbed")
 		scrubbed++
 		return err
-	}, func(replication.Progress) {
-		if looked++; looked == 1 {
+	}, func(p replication.Progress) {
+		if p.Done > 0 && looked == 0 {
+			looked++
 			h.hidden(c, "in the middle of the copy")
 		}
 	})
@@ -125,7 +126,11 @@ func importBroken(h *harness) {
 
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
-	_, err := importer.Import(ctx, c.Member, h.Engine, a.Member, h.Scrub, func(replication.Progress) { cancel() })
+	_, err := importer.Import(ctx, c.Member, h.Engine, a.Member, h.Scrub, func(p replication.Progress) {
+		if p.Done > 0 {
+			cancel()
+		}
+	})
 	h.want(err != nil, "Import under a context that ended meanwhile returned nil")
 	h.hidden(c, "after the copy broke off")
 
