@@ -20,8 +20,8 @@ const KindImported scalr.Kind = "data-imported"
 // so in the member itself, and is not made twice. A set that has data is never filled.
 //
 // The two sets have nothing in common afterwards. The copy has a history of its own, the set's members follow nobody else,
-// and the accounts of the source are not copied: those of the set's applications are created by Scrub, or later on the
-// primary.
+// and no account of the source can log in to it: those of the set's applications are opened or created by Scrub, or later
+// on the primary.
 type Origin struct {
 	// Engine speaks to the source, with credentials that are valid there. It is used for reading only, and must not be the
 	// set's own Engine, whose credentials are to be the set's alone. Required.
@@ -29,7 +29,7 @@ type Origin struct {
 	// Source says which server to copy from. It is asked before each try; [Manager.Source] of the other set's Manager
 	// names a replica, so that the primary feels nothing. Required.
 	Source func(context.Context) (Member, error)
-	// Scrub changes the copy before anybody else may see it: it takes out what must not leave production, and creates the
+	// Scrub changes the copy before anybody else may see it: it takes out what must not leave production, and opens the
 	// accounts of applications. The member refuses the writes of everybody but administrators then. If it fails, the copy
 	// is thrown away, and made again later. It is bounded by its context, which ends when the member no longer answers.
 	// Optional.

@@ -7,11 +7,11 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-// Import copies as Seed does, from a server that the origin, an Engine of this package, speaks to. The accounts, roles and
-// grants of the source are not copied, and those of the member are dropped before anything is, but for the engine's own two:
-// whoever is to use the copy gets an account from scrub, or afterwards on the primary. Definers that do not exist any more
-// (of views, routines and triggers) fail when they are used, until there are accounts of their names. Events are copied
-// disabled.
+// Import copies as Seed does, from a server that the origin, an Engine of this package, speaks to. The source's accounts come
+// with their privileges, since views, routines and triggers run as them, but locked and without their passwords; the
+// engine's own two stay the member's, and all others of the member are dropped before anything is copied. Whoever is to use
+// the copy gets a password from scrub, or afterwards on the primary: ALTER USER … IDENTIFIED BY … ACCOUNT UNLOCK. Events are
+// copied disabled.
 //
 // Scrub may use the engine's account, which read_only does not stop; what it writes is replicated to nobody, since the
 // other members are seeded later. The copy gets a GTID history that begins anew with the member's server_id and

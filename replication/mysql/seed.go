@@ -44,7 +44,8 @@ func (e *Engine) Seed(ctx context.Context, m, source replication.Member, progres
 // copying is one Seed.
 type copying struct {
 	target, source *server
-	apart          bool // the source is of another set: accounts are not copied
+	apart          bool          // the source is of another set
+	accounts       []userAccount // if apart: as the target gets them
 	progress       func(replication.Progress)
 	done, total    int64 // rows
 
@@ -77,13 +78,14 @@ func (c *copying) run(ctx context.Context, m, source replication.Member, finish 
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
 	}
 	defer c.snap.close()
-	before, err := readCatalog(ctx, c.defs, !c.apart)
+	before, err := readCatalog(ctx, c.defs, c.target.engine.config)
 	if err != nil {
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
 	}
 	if err := before.check(); err != nil {
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
 	}
+	c.accounts = c.locked(before.accounts)
 	c.total = before.rows
 	c.report("definitions")
 
@@ -197,7 +199,7 @@ func (c *copying) prepare(ctx context.Context) (release func(), err error) {
 		return release, err
 	}
 	// Nobody but administrators may see what comes now.
-	if err := c.copyAccounts(ctx, nil); err != nil {
+	if err := c.makeAccounts(ctx, c.accounts); err != nil {
 		return release, err
 	}
 	return release, t.endSessions(ctx, "", map[string]bool{})
