@@ -1,6 +1,7 @@
 package farm
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/scalr-go/scalr/dnsreg"
 	"github.com/scalr-go/scalr/provider/memcloud"
+	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/memdb"
 )
 
 func TestCloneIsTheParentWithANameOfItsOwn(t *testing.T) {
@@ -178,6 +181,66 @@ func TestTwinsShareNothing(t *testing.T) {
 		again, err := zones.Records(t.Context(), parent.Zone)
 		require.NoError(t, err)
 		require.Equal(t, names, again)
+	})
+}
+
+// TestTwinWaitsForItsData clones a farm with a database. Until the twin's database has the parent's data, scrubbed, nobody
+// serves, nothing has a name, and the web servers are not launched; the host program dies meanwhile.
+func TestTwinWaitsForItsData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		production := memdb.New(memdb.Options{})
+		source := replication.Member{ID: "db-1", Addr: "production:3306"}
+		production.Start(source.Addr)
+		require.NoError(t, production.Promote(t.Context(), source, false))
+		for _, key := range []string{"a", "secret"} {
+			require.NoError(t, production.Write(t.Context(), source.Addr, key, "production"))
+		}
+		parent := dbSpec(3)
+		parent.Name, parent.Zone = "production", "production.example."
+		parent.Roles = append(parent.Roles, Role{Name: "www", Image: "web", Min: 6, Max: 6, After: []string{"db"}})
+		twin, _, err := parent.Clone("shop", CloneOptions{Zone: "shop.example.", Scale: 0.5})
+		require.NoError(t, err)
+
+		s := newShopDB(t, twin, memcloud.Options{BootTime: 5 * time.Second})
+		fit := make(chan struct{})
+		s.origin = &replication.Origin{
+			Engine: production,
+			Source: func(context.Context) (replication.Member, error) { return source, nil },
+			Scrub: func(ctx context.Context, m replication.Member) error {
+				select {
+				case <-fit:
+					s.db.Inject(m.Addr, "secret", "scrubbed")
+					return nil
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			},
+		}
+		for range 3 {
+			s.restart(t, twin)
+			stop := s.run(t)
+			time.Sleep(5 * time.Minute)
+			require.Len(t, s.farm.Servers("db"), 2)
+			require.Zero(t, s.ready())
+			require.Empty(t, s.farm.Servers("www"))
+			names, err := s.config.DNS.Records(t.Context(), "shop.example.")
+			require.NoError(t, err)
+			require.Empty(t, dnsreg.Owned("shop.example.", owner("shop"), names))
+			stop()
+		}
+		close(fit)
+		s.restart(t, twin)
+		defer s.run(t)()
+		time.Sleep(time.Minute)
+		require.Equal(t, 2, s.ready())
+		require.Len(t, s.farm.Servers("www"), 3)
+		addr := values(t, s.config, "shop.example.", "db.shop.example.", "A")[0] + ":3306"
+		rows, err := s.db.Rows(t.Context(), addr)
+		require.NoError(t, err)
+		require.Equal(t, map[string]string{"a": "production", "secret": "scrubbed"}, rows)
+		rows, err = production.Rows(t.Context(), source.Addr)
+		require.NoError(t, err)
+		require.Equal(t, map[string]string{"a": "production", "secret": "production"}, rows)
 	})
 }
 
