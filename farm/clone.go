@@ -139,8 +139,8 @@ func (f *faults) twinZone(parent Spec, zone string) {
 		}
 		for i := range parent.Roles {
 			if parent.Roles[i].publishes(label) {
-				f.add(field, "%s would have the name %s too, as one of role %s, want a zone that is none of its names",
-					z.whose, z.below, parent.Roles[i].Name)
+				f.add(field, "%q: %s would have the name %s too, for its role %s, want a zone that is none of its names",
+					zone, z.whose, z.below, parent.Roles[i].Name)
 			}
 		}
 	}

@@ -110,10 +110,10 @@ func TestCloneReportsEveryFault(t *testing.T) {
 		"":                          "options.Zone: is empty",
 		"dev":                       `options.Zone: "dev" is not absolute`,
 		"a_b.":                      `label "a_b" wants`,
-		"www.shop.example.":         "the parent would have the name www.shop.example. too, as one of role www",
-		"db-replicas.shop.example.": "as one of role db",
-		"www-12.shop.example.":      "as one of role www",
-		"web.shop.example.":         "as one of role www",
+		"www.shop.example.":         "the parent would have the name www.shop.example. too, for its role www",
+		"db-replicas.shop.example.": "for its role db",
+		"www-12.shop.example.":      "for its role www",
+		"web.shop.example.":         "for its role www",
 	} {
 		_, _, err := parent.Clone("dev", CloneOptions{Zone: zone})
 		require.ErrorContains(t, err, want, zone)

@@ -27,6 +27,11 @@
 // that is faster than the farm's. The farm tells the manager who the members are and how to stop their machines, runs it
 // (in Run), moves the names when it says that the primary has changed, and never ends the primary before a replica has
 // taken over.
+//
+// # Twins
+//
+// [Spec.Clone] makes the spec of a twin: the same farm once more, for development, say, with names, machines and an end of
+// its own. Its database gets the parent's data, scrubbed, by the Origin in the Config of its replication.Manager.
 package farm
 
 import (

@@ -9,6 +9,10 @@
 // which show what would be done and do nothing. The servers' own state is the only record: a Manager may die at any
 // instruction, and the next one finishes its work.
 //
+// # Where the data comes from
+//
+// A new set begins without data, or with a copy of another set's: see [Origin]. Nobody serves before that is complete.
+//
 // # When a primary is lost
 //
 // A primary is lost when several looks in a row have failed ([Config.Misses]) and no replica receives from it any more. As

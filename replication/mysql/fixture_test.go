@@ -43,10 +43,6 @@ var config = mysql.Config{
 
 const appUser, appPassword = "app", "app-pass"
 
-// appSQL makes the application's account.
-var appSQL = []string{"CREATE USER IF NOT EXISTS " + appUser + "@'%' IDENTIFIED BY '" + appPassword + "'",
-	"GRANT ALL PRIVILEGES ON app.* TO " + appUser + "@'%'"}
-
 // engine makes an engine that closes its connections at the end of the test.
 func engine(t testing.TB, c mysql.Config, servers ...*node) *mysql.Engine {
 	t.Helper()
@@ -79,7 +75,9 @@ func start(t testing.TB, n int, more ...string) []*node {
 		Config: func(m local.Machine) string {
 			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), More: more})
 		},
-		SQL: append(bootstrap, appSQL...),
+		SQL: append(bootstrap,
+			"CREATE USER IF NOT EXISTS "+appUser+"@'%' IDENTIFIED BY '"+appPassword+"'",
+			"GRANT ALL PRIVILEGES ON app.* TO "+appUser+"@'%'"),
 	})
 	var nodes []*node
 	for i, s := range servers {
@@ -175,7 +173,8 @@ func factory(t testing.TB) replicationtest.Fixture {
 				return err
 			}
 			defer db.Close()
-			for _, s := range append([]string{"UPDATE app.kv SET v = 'scrubbed' WHERE k = 'secret'"}, appSQL...) {
+			for _, s := range []string{"UPDATE app.kv SET v = 'scrubbed' WHERE k = 'secret'",
+				"ALTER USER " + appUser + "@'%' IDENTIFIED BY '" + appPassword + "' ACCOUNT UNLOCK"} {
 				if _, err := db.ExecContext(ctx, s); err != nil {
 					return err
 				}
