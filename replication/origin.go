@@ -26,8 +26,8 @@ type Origin struct {
 	// Engine speaks to the source, with credentials that are valid there. It is used for reading only, and must not be the
 	// set's own Engine, whose credentials are to be the set's alone. Required.
 	Engine Engine
-	// Source says which server to copy from. It is asked before each try; [Manager.Source] of the other set's Manager
-	// names a replica, so that the primary feels nothing. Required.
+	// Source says which server to copy from. It is asked before each try, within Config.StepTimeout. [Manager.Source] of
+	// the other set's Manager names a replica, so that the primary feels nothing. Required.
 	Source func(context.Context) (Member, error)
 	// Scrub changes the copy before anybody else may see it: it takes out what must not leave production, and opens the
 	// accounts of applications. The member refuses the writes of everybody but administrators then. If it fails, the copy
@@ -96,7 +96,9 @@ func (m *Manager) Source(context.Context) (Member, error) {
 // imports fills a member from the origin.
 func (m *Manager) imports(ctx context.Context, member Member, progress func(Progress)) error {
 	o := m.config.Origin
-	source, err := o.Source(ctx)
+	bounded, cancel := context.WithTimeout(ctx, m.config.StepTimeout)
+	source, err := o.Source(bounded)
+	cancel()
 	if err != nil {
 		return fmt.Errorf("finding a server to copy from: %w", err)
 	}

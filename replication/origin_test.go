@@ -195,11 +195,14 @@ func TestOriginInTrouble(t *testing.T) {
 				return replication.Member{}, replication.ErrNoPrimary
 			case 1:
 				return twin.members[1], nil
+			case 2:
+				<-ctx.Done()
+				return replication.Member{}, context.Cause(ctx)
 			}
 			return source(ctx)
 		}
 		o.Scrub = func(ctx context.Context, m replication.Member) error {
-			if stage.Load() == 2 {
+			if stage.Load() == 3 {
 				return errors.New("half of it is left")
 			}
 			return scrub(ctx, m)
@@ -207,6 +210,7 @@ func TestOriginInTrouble(t *testing.T) {
 		twin.start()
 		defer twin.stop()
 		for i, want := range []string{"finding a server to copy from: no primary", "Origin.Source named db-2 (10.0.0.2:3306), which is a member of this set",
+			"finding a server to copy from: context deadline exceeded",
 			"scrubbing the copy: half of it is left"} {
 			stage.Store(int64(i))
 			time.Sleep(time.Minute)
@@ -216,7 +220,7 @@ func TestOriginInTrouble(t *testing.T) {
 			require.False(t, m.Serves)
 			require.Contains(t, m.Error, want)
 		}
-		stage.Store(3)
+		stage.Store(4)
 		twin.filled()
 		require.Len(t, twin.seen(replication.KindImported), 1)
 	})
