@@ -97,7 +97,7 @@ func newWorld(ctx context.Context, o options) (w *world, err error) {
 func (w *world) image(which int) (local.Image, error) {
 	c := w.admins[which]
 	accounts := strings.Split(strings.TrimRight(mysql.BootstrapSQL(c), ";\n"), ";\n")
-	more := []string{"innodb_log_file_size = 64M"}
+	more := []string{"innodb_log_file_size = 64M", "slave_parallel_threads = 4"}
 	if which == 0 {
 		accounts = append(accounts, "CREATE USER IF NOT EXISTS app@'%' IDENTIFIED BY '"+w.apps[0]+"'", "GRANT SELECT, INSERT, UPDATE ON app.* TO app@'%'",
 			"CREATE USER IF NOT EXISTS "+w.reader.User+"@'%' IDENTIFIED BY '"+w.reader.Password+"'",

@@ -179,28 +179,40 @@ func reaches(ctx context.Context, parent, twin *site) (found []string, err error
 			found = append(found, fmt.Sprintf("%s (%s) and the twin (%s) have transactions in common", m.ID, a.Applied, b.Applied))
 		}
 	}
-	// The twin's names lead to the twin.
+	for _, s := range []*site{parent, twin} {
+		astray, err := s.astray(ctx)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, astray...)
+	}
+	return found, nil
+}
+
+// astray gives the names in the farm's zone that lead to another farm or belong to one.
+func (s *site) astray(ctx context.Context) (found []string, err error) {
 	own := map[string]bool{}
-	for _, m := range twins {
+	all, _ := s.members()
+	for _, m := range all {
 		host, _, _ := net.SplitHostPort(m.Addr)
 		own[host] = true
 	}
-	records, err := twin.w.names.Records(ctx, twinZone)
+	records, err := s.w.names.Records(ctx, s.spec.Zone)
 	if err != nil {
 		return nil, err
 	}
 	named := 0
 	for _, r := range records {
 		for _, v := range r.Values {
-			if r.Type != "A" || !strings.Contains(r.Name, "db") && !strings.HasPrefix(r.Name, "sql.") {
-				continue
-			}
-			if named++; !own[v] {
-				found = append(found, fmt.Sprintf("%s is %s, which is none of the twin's", r.Name, v))
+			switch owner := "owner=farm/" + s.spec.Name + " "; {
+			case r.Type == "A" && own[v] || r.Type == "TXT" && strings.Contains(v, owner):
+				named++
+			case r.Type == "A" || r.Type == "AAAA" || r.Type == "TXT":
+				found = append(found, fmt.Sprintf("%s %s %s is none of farm %s", r.Name, r.Type, v, s.spec.Name))
 			}
 		}
 	}
-	return found, check(named > 0, "the twin has no names: %v", records)
+	return found, check(named > 0, "farm %s has no names: %v", s.spec.Name, records)
 }
 
 // refuses reports whether a server denies access to an account.
