@@ -68,17 +68,9 @@ func firstColumn(ctx context.Context, t *session, statement string) ([]string, e
 	return list, err
 }
 
-// copyAccounts makes the accounts and roles of the target those of the source.
-func (c *copying) copyAccounts(ctx context.Context, accounts []userAccount) error {
-	if err := c.makeAccounts(ctx, accounts); err != nil {
-		return err
-	}
-	return c.grantAccounts(ctx, accounts)
-}
-
 // locked gives the accounts of another set as this one gets them: whoever a view or a routine runs as is there, with its
 // privileges, and nobody can log in.
-func (c *copying) locked(accounts []userAccount) (list []userAccount) {
+func locked(accounts []userAccount) (list []userAccount) {
 	for _, a := range accounts {
 		if !a.role {
 			a.create = []string{"CREATE USER " + a.ident() + " IDENTIFIED BY " + quote(rand.Text()) + " ACCOUNT LOCK"}
@@ -96,7 +88,8 @@ func (c *copying) locked(accounts []userAccount) (list []userAccount) {
 var identified = regexp.MustCompile(` IDENTIFIED BY PASSWORD '[^']*'`)
 
 // makeAccounts makes the accounts and roles, and drops all others.
-func (c *copying) makeAccounts(ctx context.Context, accounts []userAccount) error {
+func (c *copying) makeAccounts(ctx context.Context) error {
+	accounts := c.accounts
 	old, err := readAccounts(ctx, c.to, c.target.engine.config)
 	if err != nil {
 		return err
@@ -138,12 +131,12 @@ func (c *copying) makeAccounts(ctx context.Context, accounts []userAccount) erro
 	return nil
 }
 
-// grantEarly gives the accounts what they are granted on what there is by now: views of views want the privileges of their
-// definers, and views themselves are not there yet.
-func (c *copying) grantEarly(ctx context.Context, accounts []userAccount) error {
-	for _, a := range accounts {
+// grantEarly gives the accounts what they are granted on what there is by now: a view of a view can be made when the definer
+// of that has its privileges.
+func (c *copying) grantEarly(ctx context.Context) error {
+	for _, a := range c.accounts {
 		for _, grant := range a.grants {
-			if strings.HasPrefix(grant, "SET DEFAULT ROLE ") {
+			if strings.HasPrefix(grant, "SET DEFAULT ROLE ") || strings.HasPrefix(grant, "GRANT PROXY ") {
 				continue
 			}
 			if err := c.to.exec(ctx, grant); err != nil && !isServer(err, errNoSuchTable) {
@@ -154,8 +147,9 @@ func (c *copying) grantEarly(ctx context.Context, accounts []userAccount) error 
 	return nil
 }
 
-// grantAccounts gives the accounts what they are granted.
-func (c *copying) grantAccounts(ctx context.Context, accounts []userAccount) error {
+// grantAccounts gives the accounts all that they are granted.
+func (c *copying) grantAccounts(ctx context.Context) error {
+	accounts := c.accounts
 	self, err := c.to.rows(ctx, "SELECT CURRENT_USER() AS me")
 	if err != nil {
 		return err

@@ -27,11 +27,6 @@ func (c *copying) copyAll(ctx context.Context, all *catalog) error {
 			return fmt.Errorf("creating %s: %w", o, err)
 		}
 	}
-	if c.apart {
-		if err := c.grantEarly(ctx, c.accounts); err != nil {
-			return err
-		}
-	}
 	if err := c.createViews(ctx, views, all); err != nil {
 		return err
 	}
@@ -50,10 +45,7 @@ func (c *copying) copyAll(ctx context.Context, all *catalog) error {
 			}
 		}
 	}
-	if c.apart {
-		return c.grantAccounts(ctx, c.accounts)
-	}
-	return c.copyAccounts(ctx, all.accounts)
+	return c.grantAccounts(ctx)
 }
 
 // create makes one object under the settings that it was made with.
@@ -98,11 +90,14 @@ func (c *copying) create(ctx context.Context, o object, all *catalog) (err error
 // createViews makes views in an order that is found by trying, since views may use views.
 func (c *copying) createViews(ctx context.Context, views []object, all *catalog) error {
 	for len(views) > 0 {
+		if err := c.grantEarly(ctx); err != nil {
+			return err
+		}
 		var later []object
 		var first error
 		for _, v := range views {
 			err := c.create(ctx, v, all)
-			if isServer(err, errNoSuchTable, errUnknownView, errNoSuchRoutine) {
+			if isServer(err, errNoSuchTable, errUnknownView, errNoSuchRoutine, errViewInvalid) {
 				later = append(later, v)
 				if first == nil {
 					first = fmt.Errorf("creating %s: %w: drop or repair it on the source", v, err)

@@ -45,7 +45,7 @@ func (e *Engine) Seed(ctx context.Context, m, source replication.Member, progres
 type copying struct {
 	target, source *server
 	apart          bool          // the source is of another set
-	accounts       []userAccount // if apart: as the target gets them
+	accounts       []userAccount // as the target gets them
 	progress       func(replication.Progress)
 	done, total    int64 // rows
 
@@ -85,7 +85,9 @@ func (c *copying) run(ctx context.Context, m, source replication.Member, finish 
 	if err := before.check(); err != nil {
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
 	}
-	c.accounts = c.locked(before.accounts)
+	if c.accounts = before.accounts; c.apart {
+		c.accounts = locked(c.accounts)
+	}
 	c.total = before.rows
 	c.report("definitions")
 
@@ -195,11 +197,11 @@ func (c *copying) prepare(ctx context.Context) (release func(), err error) {
 	if err := c.to.exec(ctx, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"); err != nil {
 		return release, err
 	}
-	if err := c.clear(ctx); err != nil || !c.apart {
+	if err := c.clear(ctx); err != nil {
 		return release, err
 	}
-	// Nobody but administrators may see what comes now.
-	if err := c.makeAccounts(ctx, c.accounts); err != nil {
+	// Before what runs as them; and if the source is of another set, nobody but administrators may see what comes now.
+	if err := c.makeAccounts(ctx); err != nil {
 		return release, err
 	}
 	return release, t.endSessions(ctx, "", map[string]bool{})
