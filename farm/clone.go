@@ -44,7 +44,8 @@ type CloneRole struct {
 //
 // Everything that a farm has at a provider and in a zone bears its name, so that the twin has its own machines, volumes,
 // addresses, balancers and records, and can neither see nor touch the parent's. The twin's Config is made by the caller,
-// with credentials, caches and managers of its own; a database is filled by its manager (replication.Config.Origin).
+// with credentials, caches and managers of its own; a database is filled by its manager (replication.Config.Origin), for
+// which its role's LaunchTimeout must leave time.
 //
 // What would lead the twin to its parent is a fault: a name or zone of the parent's, and user data that names the parent's
 // zone. The error lists every fault by its field. The warnings say what will probably not work; they are sorted by role.
