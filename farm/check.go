@@ -111,11 +111,6 @@ func (f *faults) zoneName(field, zone string) {
 	}
 }
 
-// labels are the names that the role has in the zone whatever it serves, or may come to have.
-func (r *Role) labels() []string {
-	return []string{r.Name, "int-" + r.Name, r.Name + "-primary", r.Name + "-replicas"}
-}
-
 func (f *faults) seconds(field string, d time.Duration) {
 	if d < 0 || d%time.Second != 0 || d > math.MaxInt32*time.Second {
 		f.add(field, "%v is no TTL, want whole seconds, 0 or more", d)
