@@ -24,7 +24,8 @@ type CloneOptions struct {
 	// Roles are what is different for single roles, by name.
 	Roles map[string]CloneRole
 	// Arch tells the processor architecture of a size, in any words, and "" where that is not known. With it, a role that
-	// gets sizes of another architecture than its parent's without an Image of its own is warned of. Optional.
+	// gets sizes of another architecture than its parent's without an Image of its own is warned of. Optional; ec2.Arch is
+	// one.
 	Arch func(size string) string
 }
 
