@@ -104,7 +104,7 @@ func (d *decider) fresh(l lost) bool {
 	if answer == 0 {
 		return false
 	}
-	if l.warm && answer < d.expected || imported != nil && d.data {
+	if l.warm && answer < d.expected || imported != nil && d.data { // with data it has been the primary, and is no beginner
 		return false
 	}
 	if answer < d.expected {

@@ -98,10 +98,16 @@ func TestOrigin(t *testing.T) {
 					twin.settled()
 					require.NotContains(t, twin.rows("db-1"), "parent")
 					require.NotContains(t, parent.rows("db-1"), "twin")
-					if n == 1 {
+					twin.db.Crash(addr(1))
+					if n == 1 { // it has been a primary: that it takes writes again is a recovery
+						time.Sleep(time.Second)
+						twin.db.Start(addr(1))
+						top = twin.settled()
+						require.NotNil(t, top.Verdict)
+						require.Equal(t, replication.LossNone, top.Verdict.Loss)
+						require.Contains(t, twin.rows("db-1"), "twin")
 						return
 					}
-					twin.db.Crash(addr(1))
 					top = twin.primary("db-1")
 					require.Contains(t, twin.rows(top.Primary), "twin")
 					twin.db.Start(addr(1))
