@@ -104,8 +104,8 @@ func (d *decider) fresh(l lost) bool {
 	if answer == 0 {
 		return false
 	}
-	if l.warm && answer < d.expected || imported != nil && d.data { // with data it has been the primary, and is no beginner
-		return false
+	if answer < d.expected && (l.warm || imported != nil) || imported != nil && d.data {
+		return false // somebody may have been the primary
 	}
 	if answer < d.expected {
 		d.hold("a new set waits for all of its %d members: %d answer and are new", d.expected, answer)

@@ -254,6 +254,31 @@ func TestOriginWaitsForAll(t *testing.T) {
 	})
 }
 
+// A twin's first server has started again, nobody is left who knows it, and the other one is gone: under Availability it
+// goes on alone when the others have been waited for.
+func TestOriginGoesOnAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, twin := newTwin(t, 2, replication.Config{})
+		defer parent.stop()
+		twin.start()
+		twin.filled()
+		twin.stop()
+		twin.db.Remove(addr(2))
+		twin.db.Crash(addr(1))
+		twin.db.Start(addr(1))
+		twin.start()
+		defer twin.stop()
+		time.Sleep(25 * time.Second)
+		top, _ := twin.manager().Topology()
+		require.Empty(t, top.Primary)
+		time.Sleep(10 * time.Second)
+		top, _ = twin.manager().Topology()
+		require.Equal(t, "db-1", top.Primary)
+		require.Equal(t, replication.LossAtLeast, top.Verdict.Loss)
+		require.Len(t, twin.seen(replication.KindImported), 1)
+	})
+}
+
 // A dry run says what would be done.
 func TestOriginPlan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
