@@ -22,7 +22,7 @@ func (o TerminateOptions) check(field string, c *Config) error {
 		return fmt.Errorf("%s: is set, but volumes are not to be deleted: they stay anyhow", field)
 	}
 	for _, p := range c.Pools {
-		if has[provider.Volumes](p.Provider) && !has[provider.Snapshots](p.Provider) {
+		if !isNil(p.Provider) && has[provider.Volumes](p.Provider) && !has[provider.Snapshots](p.Provider) {
 			return fmt.Errorf("%s: the provider of pool %q (%T) has no such capability", field, p.Name, p.Provider)
 		}
 	}
