@@ -39,6 +39,11 @@ func check(s Spec, c Config) error {
 	if s.End != nil && s.End.At.IsZero() {
 		f.add("spec.end.at", "is missing, want a time; without an end, leave end out")
 	}
+	if s.End != nil {
+		if err := s.End.TerminateOptions.check("spec.end.final_snapshot", &c); err != nil {
+			f = append(f, err)
+		}
+	}
 	if len(s.Roles) == 0 {
 		f.add("spec.roles", "there are none, want at least one")
 	}

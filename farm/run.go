@@ -99,6 +99,9 @@ func (f *Farm) live(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.awaitDependents(ctx, f.spec.End.TerminateOptions); err != nil {
+		return err
+	}
 	return f.end(ctx)
 }
 
