@@ -36,6 +36,14 @@ func check(s Spec, c Config) error {
 	f.label("spec.name", s.Name, 32)
 	f.zone(s)
 	f.seconds("spec.ttl", s.TTL)
+	if s.End != nil && s.End.At.IsZero() {
+		f.add("spec.end.at", "is missing, want a time; without an end, leave end out")
+	}
+	if s.End != nil {
+		if err := s.End.TerminateOptions.check("spec.end.final_snapshot", &c); err != nil {
+			f = append(f, err)
+		}
+	}
 	if len(s.Roles) == 0 {
 		f.add("spec.roles", "there are none, want at least one")
 	}
@@ -88,17 +96,21 @@ func (f *faults) zone(s Spec) {
 		}
 		return
 	}
-	name, dot := strings.CutSuffix(s.Zone, ".")
+	f.zoneName("spec.zone", s.Zone)
+}
+
+func (f *faults) zoneName(field, zone string) {
+	name, dot := strings.CutSuffix(zone, ".")
 	if !dot {
-		f.add("spec.zone", "%q is not absolute, want a dot at the end: %q", s.Zone, s.Zone+".")
+		f.add(field, "%q is not absolute, want a dot at the end: %q", zone, zone+".")
 	}
 	// The farm's own labels, the longest of which is "int-<role>", come before it.
 	if len(name) > 200 {
-		f.add("spec.zone", "%q has %d characters, want at most 200", s.Zone, len(name))
+		f.add(field, "%q has %d characters, want at most 200", zone, len(name))
 	}
 	for label := range strings.SplitSeq(name, ".") {
 		if !isLabel(label) {
-			f.add("spec.zone", "%q is no domain name: label %q wants a-z, 0-9 and '-', not at either end", s.Zone, label)
+			f.add(field, "%q is no domain name: label %q wants a-z, 0-9 and '-', not at either end", zone, label)
 			break
 		}
 	}
@@ -328,7 +340,7 @@ func (f *faults) published(at string, r *Role, s *Spec, owners map[string]string
 	if r.Main {
 		claim(at+".main", "the zone's apex")
 	}
-	for _, name := range []string{r.Name, "int-" + r.Name, r.Name + "-primary", r.Name + "-replicas"} {
+	for _, name := range r.labels() {
 		claim(at+".name", name)
 	}
 	for _, other := range s.Roles {

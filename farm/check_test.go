@@ -29,7 +29,7 @@ type odd struct {
 func TestNewReportsEveryFault(t *testing.T) {
 	cloud := memcloud.New(memcloud.Options{})
 	_, err := New(Spec{
-		Name: "Shop!", Zone: "shop_example", TTL: 1500 * time.Millisecond,
+		Name: "Shop!", Zone: "shop_example", TTL: 1500 * time.Millisecond, End: &End{},
 		Roles: []Role{
 			{Name: "www", Serves: "web2", Image: "i", Min: 3, Max: 2, After: []string{"db", "nobody"}, Main: true, Aliases: []string{"db", "a b"}},
 			{Name: "db", Serves: Database, Image: "", Min: 0, Max: 1, After: []string{"cache"}, Volume: &Volume{}, Health: &Health{},
@@ -55,6 +55,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 		`spec.zone: "shop_example" is not absolute`,
 		`spec.zone: "shop_example" is no domain name: label "shop_example"`,
 		`spec.ttl: 1.5s is no TTL`,
+		`spec.end.at: is missing`,
 		`config.Pools[1].Name: "a" is also the name of config.Pools[0]`,
 		`config.Pools[3].Provider: is nil`,
 		`config.Pools[4].Provider: farm.odd cannot be compared`,

@@ -23,6 +23,7 @@ type shopDB struct {
 	cloud   *memcloud.Cloud
 	db      *memdb.Cluster
 	manager *replication.Manager
+	origin  *replication.Origin // of the database's first data
 	config  Config
 	farm    *Farm
 	events  recorder
@@ -52,7 +53,7 @@ func newShopDB(t *testing.T, spec Spec, o memcloud.Options) *shopDB {
 // restart is another run of the host program.
 func (s *shopDB) restart(t *testing.T, spec Spec) {
 	var err error
-	s.manager, err = replication.New(replication.Config{Name: "shop/db", Engine: s.db, Policy: replication.Durability})
+	s.manager, err = replication.New(replication.Config{Name: "shop/db", Engine: s.db, Policy: replication.Durability, Origin: s.origin})
 	require.NoError(t, err)
 	s.config.Databases = map[string]*replication.Manager{"db": s.manager}
 	s.farm, err = New(spec, s.config)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/provider"
 )
 
@@ -85,5 +87,23 @@ func (f *Farm) mayEnd(ctx context.Context, o TerminateOptions) error {
 		}
 		last = err
 		sleep(ctx, f.config.Interval/10)
+	}
+}
+
+// awaitDependents waits until no other farm depends on this one, and tells of those that do.
+func (f *Farm) awaitDependents(ctx context.Context, o TerminateOptions) error {
+	for told := ""; ; {
+		err := f.mayEnd(ctx, o)
+		if !errors.Is(err, ErrDependents) {
+			return err
+		}
+		if err.Error() != told {
+			told = err.Error()
+			f.emit(scalr.Event{Time: time.Now(), Kind: PassFailed, Farm: f.spec.Name, Message: "the farm is to end, and waits", Err: told})
+		}
+		sleep(ctx, f.config.Interval)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 	}
 }

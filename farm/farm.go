@@ -33,6 +33,11 @@
 // that is faster than the farm's. The farm tells the manager who the members are and how to stop their machines, runs it
 // (in Run), moves the names when it says that the primary has changed, and never ends the primary before a replica has
 // taken over.
+//
+// # Twins
+//
+// [Spec.Clone] makes the spec of a twin: the same farm once more, for development, say, with names, machines and an end of
+// its own. Its database gets the parent's data, scrubbed, by the Origin in the Config of its replication.Manager.
 package farm
 
 import (
@@ -47,7 +52,7 @@ import (
 	"github.com/scalr-go/scalr/cache"
 )
 
-// ErrEnded: the farm has been terminated, or is about to be.
+// ErrEnded: the farm has been terminated, or is about to be, or Spec.End has passed.
 var ErrEnded = errors.New("the farm is terminated")
 
 // Farm is a farm that is kept as its spec says. Its methods are safe for concurrent use; passes are made one at a time.
@@ -76,7 +81,7 @@ func New(spec Spec, config Config) (*Farm, error) {
 		return nil, fmt.Errorf("farm %q:\n%w", spec.Name, err)
 	}
 	config.Pools = slices.Clone(config.Pools)
-	f := &Farm{spec: spec.clone().withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1)}
+	f := &Farm{spec: spec.detach().withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1)}
 	f.forget()
 	return f, nil
 }
@@ -89,7 +94,7 @@ func (f *Farm) forget() {
 }
 
 // Spec gives a copy of the farm's spec, with the defaults written out.
-func (f *Farm) Spec() Spec { return f.spec.clone() }
+func (f *Farm) Spec() Spec { return f.spec.detach() }
 
 // role gives the role of that name, or nil.
 func (f *Farm) role(name string) *Role {
@@ -146,6 +151,9 @@ func (f *Farm) plan(ctx context.Context, end *TerminateOptions) (Plan, error) {
 func (f *Farm) ends() *TerminateOptions {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if e := f.spec.End; f.ending == nil && e != nil && !time.Now().Before(e.At) {
+		return &e.TerminateOptions
+	}
 	return f.ending
 }
 
@@ -200,8 +208,9 @@ func (f *Farm) settle(o observation, end *TerminateOptions) Plan {
 // publish moves the names after a change of primary, from the facts of the last pass. It lists nothing, does nothing else, and
 // waits for no pass that is under way, so that it takes as long as the registrar takes.
 func (f *Farm) publish(ctx context.Context) error {
+	end := f.ends()
 	f.mu.Lock()
-	o, h, end := f.last, f.history.next(), f.ending
+	o, h := f.last, f.history.next()
 	h.machines = slices.Clone(h.machines)
 	f.mu.Unlock()
 	if f.spec.Zone == "" || o.at.IsZero() || end != nil {

@@ -229,6 +229,31 @@ func TestAFarmThatOthersDependOnStays(t *testing.T) {
 	})
 }
 
+// TestAnEndInTheSpecWaitsForOthers lets the end of a farm come while another one is being filled from it.
+func TestAnEndInTheSpecWaitsForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{ReadyTime: 10 * time.Minute})
+		spec := storeSpec(1, &Snapshots{Every: time.Hour, Keep: 1})
+		spec.End = &End{At: time.Now().Add(30 * time.Minute), TerminateOptions: TerminateOptions{DeleteVolumes: true, DeleteSnapshots: true}}
+		config := testConfig(cloud, nil)
+		var events recorder
+		config.Events = events.event
+		shop, err := New(spec, config)
+		require.NoError(t, err)
+		done := make(chan error, 1)
+		go func() { done <- shop.Run(t.Context()) }()
+		time.Sleep(25 * time.Minute)
+		other, err := New(twin(1, Source{Farm: "shop"}), testConfig(cloud, nil))
+		require.NoError(t, err)
+		work(t, other, time.Hour, 10*time.Second)
+		require.NotEmpty(t, cloud.World(map[string]string{TagFarm: "shop"}).Instances)
+		require.Contains(t, events.kinds(), string(PassFailed))
+		require.NoError(t, other.Terminate(t.Context(), TerminateOptions{DeleteVolumes: true}))
+		require.NoError(t, <-done)
+		require.Zero(t, cloud.World(map[string]string{TagFarm: "shop"}).Len())
+	})
+}
+
 // TestWhoDependsMustBeKnown fails the list that tells: the farm is as it was when the caller gives up.
 func TestWhoDependsMustBeKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

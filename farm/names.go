@@ -48,6 +48,11 @@ func (d *decision) publish() {
 	}
 }
 
+// labels are the names that are kept for the role in the zone whatever it serves, beside those of its machines.
+func (r *Role) labels() []string {
+	return []string{r.Name, "int-" + r.Name, r.Name + "-primary", r.Name + "-replicas"}
+}
+
 // owner is the farm's name as an owner of records.
 func owner(farm string) string { return "farm/" + farm }
 

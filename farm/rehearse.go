@@ -50,7 +50,7 @@ func NewRehearsal(spec Spec, config Config) (*Rehearsal, error) {
 		return nil, fmt.Errorf("farm %q:\n%w", spec.Name, err)
 	}
 	config.Pools = slices.Clone(config.Pools)
-	r := &Rehearsal{spec: spec.clone().withDefaults(), config: config.withDefaults(), history: history{}.next()}
+	r := &Rehearsal{spec: spec.detach().withDefaults(), config: config.withDefaults(), history: history{}.next()}
 	r.clouds = r.config.clouds()
 	return r, nil
 }

@@ -17,7 +17,8 @@ type running struct {
 	done chan struct{}
 }
 
-// Run keeps the farm as its spec says until the context ends, and returns the context's cause; or nil after Terminate. It
+// Run keeps the farm as its spec says until the context ends, and returns the context's cause; or nil after Terminate, and
+// when it has ended the farm itself, since Spec.End has passed. It
 // runs the managers of the farm's databases, makes a pass each Interval, and makes one earlier when the last one changed
 // something or a database has a new primary. What fails is told as an event and tried again: Run does not end for it.
 //
@@ -48,8 +49,13 @@ func (f *Farm) run(ctx context.Context, hold func(context.Context, func(context.
 		close(r.done)
 	}()
 	for ctx.Err() == nil {
-		err := hold(ctx, f.loop)
-		if ctx.Err() != nil || err == nil {
+		err := hold(ctx, f.live)
+		switch {
+		case ctx.Err() != nil:
+			continue
+		case err == nil && f.ends() != nil:
+			return nil
+		case err == nil:
 			continue
 		}
 		if !errors.Is(err, cronlock.ErrHeld) {
@@ -79,6 +85,24 @@ func (f *Farm) held(work func(context.Context) error) func(context.Context, cron
 		f.emit(scalr.Event{Time: time.Now(), Kind: LeaseHeld, Farm: f.spec.Name, Subject: l.Name, Message: "this program runs the farm"})
 		return work(ctx)
 	}
+}
+
+// live runs the farm until its end has come, and ends it then.
+func (f *Farm) live(ctx context.Context) error {
+	if f.spec.End == nil {
+		return f.loop(ctx)
+	}
+	if f.ends() == nil {
+		until, cancel := context.WithDeadlineCause(ctx, f.spec.End.At, ErrEnded)
+		defer cancel()
+		if err := f.loop(until); !errors.Is(err, ErrEnded) || ctx.Err() != nil {
+			return err
+		}
+	}
+	if err := f.awaitDependents(ctx, f.spec.End.TerminateOptions); err != nil {
+		return err
+	}
+	return f.end(ctx)
 }
 
 // loop runs the managers and makes passes until the context ends.

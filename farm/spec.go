@@ -19,6 +19,15 @@ type Spec struct {
 	TTL time.Duration `json:"ttl,omitempty"`
 	// Roles are the farm's kinds of machine. They are launched in the order that Role.After says.
 	Roles []Role `json:"roles"`
+	// End is when the farm ends by itself; nil means never.
+	End *End `json:"end,omitempty"`
+}
+
+// End is a farm's last moment: from then on [Farm.Run] terminates it as [Farm.Terminate] does, and returns nil when nothing
+// is left; a Run that begins later does the same. While other farms depend on it, Run waits. Reconcile, which leaves that to the caller, returns ErrEnded.
+type End struct {
+	At               time.Time `json:"at"`
+	TerminateOptions           // what is to be left
 }
 
 // Service is what the machines of a role do for the farm.
@@ -198,9 +207,9 @@ func (r *Role) warm() int {
 	return r.Warm.Count
 }
 
-// clone gives a copy that shares nothing with s.
-func (s Spec) clone() Spec {
-	s.Roles = slices.Clone(s.Roles)
+// detach gives a copy that shares nothing with s.
+func (s Spec) detach() Spec {
+	s.Roles, s.End = slices.Clone(s.Roles), copied(s.End)
 	for i := range s.Roles {
 		r := &s.Roles[i]
 		r.Fallback, r.Pools, r.After, r.Aliases = slices.Clone(r.Fallback), slices.Clone(r.Pools), slices.Clone(r.After), slices.Clone(r.Aliases)

@@ -14,7 +14,9 @@ import (
 
 func TestSpecSurvivesJSON(t *testing.T) {
 	within := func(parts *rapid.Generator[any]) rapid.MakeConfig { // what a MaxOf holds
-		return rapid.MakeConfig{Fields: map[reflect.Type]map[string]*rapid.Generator[any]{reflect.TypeFor[Scale](): {"MaxOf": parts}}}
+		return rapid.MakeConfig{Types: map[reflect.Type]*rapid.Generator[any]{
+			reflect.TypeFor[time.Time](): rapid.Map(rapid.Int64Range(0, 1<<33), func(n int64) time.Time { return time.Unix(n, 0).UTC() }).AsAny(),
+		}, Fields: map[reflect.Type]map[string]*rapid.Generator[any]{reflect.TypeFor[Scale](): {"MaxOf": parts}}}
 	}
 	plain := rapid.MakeCustom[Scale](within(rapid.Just([]Scale(nil)).AsAny()))
 	specs := rapid.MakeCustom[Spec](within(rapid.SliceOfN(plain, 0, 3).AsAny()))
@@ -45,6 +47,10 @@ func TestSpecInJSONIsForPeople(t *testing.T) {
 		"limit":{"up":{"by":4,"per":"1m"},"down_for":"10m"}}}]}`), &s))
 	require.Equal(t, 5*time.Minute, s.Roles[0].Scale.MaxOf[1].Schedule.Ahead)
 	require.Equal(t, scale.Limit{Up: scale.Rate{By: 4, Per: time.Minute}, DownFor: 10 * time.Minute}, *s.Roles[0].Scale.Limit)
+
+	require.NoError(t, json.Unmarshal([]byte(`{"end":{"at":"2026-12-01T08:00:00+01:00","delete_volumes":true}}`), &s))
+	require.True(t, s.End.DeleteVolumes)
+	require.Equal(t, time.Date(2026, 12, 1, 7, 0, 0, 0, time.UTC), s.End.At.UTC())
 
 	require.ErrorContains(t, json.Unmarshal([]byte(`{"roles":[{"drain":"soon"}]}`), &s), `roles[0].drain: "soon" is no duration`)
 	require.ErrorContains(t, json.Unmarshal([]byte(`{"ttl":20}`), &s), `ttl: 20 is no duration`)

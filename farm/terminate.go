@@ -52,11 +52,7 @@ func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 			return context.Cause(ctx)
 		}
 	}
-	err := f.hold(ctx, f.end)
-	if err == nil {
-		f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
-	}
-	return err
+	return f.hold(ctx, f.end)
 }
 
 // PlanTerminate says what Terminate would do first. Nothing is done. With [ErrDependents] it gives the plan that Force would
@@ -82,6 +78,7 @@ func (f *Farm) end(ctx context.Context) error {
 			return fmt.Errorf("%w; still to do:\n%s", context.Cause(ctx), p)
 		}
 		if p.Empty() && !p.left {
+			f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
 			return nil
 		}
 		sleep(ctx, pause)

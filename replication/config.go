@@ -19,6 +19,9 @@ type Config struct {
 	// Unfenced says what to do if a lost primary can be neither reached nor stopped. The default follows the Policy.
 	Unfenced Unfenced
 
+	// Origin is where the set gets its first data from; nil lets it begin without data.
+	Origin *Origin
+
 	// Interval is the time between two looks at a member, and between a look that failed and the next one a quarter of
 	// it, or a sixteenth if the connection was refused. The default is 200 ms.
 	Interval time.Duration
@@ -32,8 +35,8 @@ type Config struct {
 	// MaxLag is how stale a replica may be and still serve reads, become the target of a switchover, or be the source of
 	// a seed. The default is 10 s.
 	MaxLag time.Duration
-	// StepTimeout bounds a step that should be short (fence, promote, follow, semi-sync). Draining and seeding take as
-	// long as they take, while the members concerned answer. The default is 10 s.
+	// StepTimeout bounds a step that should be short (fence, promote, follow, semi-sync). Draining, seeding and importing
+	// take as long as they take, while the members concerned answer. The default is 10 s.
 	StepTimeout time.Duration
 	// StopTimeout bounds Member.Fence, which stops a machine. The default is 2 min.
 	StopTimeout time.Duration
@@ -77,6 +80,7 @@ func (c Config) check() (Config, error) {
 	if c.Unfenced < UnfencedByPolicy || c.Unfenced > UnfencedGoOn {
 		fault("Unfenced is %d, want UnfencedByPolicy, UnfencedWait or UnfencedGoOn", int(c.Unfenced))
 	}
+	c.Origin.check(c.Engine, fault)
 	for _, d := range []struct {
 		name     string
 		value    *time.Duration

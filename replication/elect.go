@@ -88,11 +88,15 @@ func (d *decider) findLost() lost {
 // fresh plans the beginning of a set in which nobody has data, if that is what it is.
 func (d *decider) fresh(l lost) bool {
 	answer := 0
+	var imported *fact
 	for _, f := range d.members {
 		if !d.counts(f) {
 			continue
 		}
-		if !f.status().Empty {
+		switch st := f.status(); {
+		case st.Imported && imported == nil:
+			imported = f
+		case !st.Empty:
 			return false
 		}
 		answer++
@@ -100,16 +104,19 @@ func (d *decider) fresh(l lost) bool {
 	if answer == 0 {
 		return false
 	}
-	if l.warm && answer < d.expected {
-		return false
+	if answer < d.expected && (l.warm || imported != nil) || imported != nil && d.data {
+		return false // somebody may have been the primary
 	}
 	if answer < d.expected {
-		d.hold("a new set waits for all of its %d members: %d answer and are empty", d.expected, answer)
+		d.hold("a new set waits for all of its %d members: %d answer and are new", d.expected, answer)
 		return true
 	}
 	first := slices.MinFunc(d.members, func(f, g *fact) int { return cmp.Compare(g.Prefer, f.Prefer) })
 	if f := l.fact; f != nil {
 		first = f
+	}
+	if imported != nil {
+		first = imported
 	}
 	if d.data {
 		n, exact := d.c.Engine.Count(d.position, "")
@@ -118,6 +125,14 @@ func (d *decider) fresh(l lost) bool {
 			return true
 		}
 		d.out.draft = &Verdict{From: l.name, To: first.ID, Began: d.now, Loss: LossAtLeast, Lost: n, Reason: "all members are empty"}
+	}
+	switch {
+	case imported != nil: // the others are seeded from it when it is the primary
+		d.addPromote(first, "the set is new, and %s has the data of its origin", first.ID)
+		return true
+	case d.c.Origin != nil:
+		d.step(StepImport, d.importing(first), "", "the set is new, and gets its first data from another one")
+		return true
 	}
 	wait := false
 	for _, f := range d.members { // before the first write, so that it need not be copied

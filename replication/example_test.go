@@ -58,3 +58,55 @@ func Example() {
 	// primary: db-2 loss: none found: true
 	// context canceled
 }
+
+// A set for development gets its first data from production's replica: names are taken out before anybody may see them.
+func ExampleOrigin() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	run := func(config replication.Config, members ...replication.Member) *replication.Manager {
+		m, err := replication.New(config)
+		if err != nil {
+			panic(err)
+		}
+		m.SetMembers(members, len(members))
+		go m.Run(ctx)
+		for {
+			t, changed := m.Topology()
+			serving := 0
+			for _, x := range t.Members {
+				if x.Serves {
+					serving++
+				}
+			}
+			if serving == len(members) {
+				return m
+			}
+			<-changed
+		}
+	}
+	production := memdb.New(memdb.Options{})
+	production.Start("shop-1:3306")
+	production.Start("shop-2:3306")
+	parent := run(replication.Config{Name: "shop/db", Engine: production},
+		replication.Member{ID: "db-1", Addr: "shop-1:3306"}, replication.Member{ID: "db-2", Addr: "shop-2:3306"})
+	fmt.Println(production.Write(ctx, "shop-1:3306", "customer-1", "Ada Lovelace"))
+
+	development := memdb.New(memdb.Options{})
+	development.Start("dev-1:3306")
+	run(replication.Config{Name: "dev/db", Engine: development, Origin: &replication.Origin{
+		Engine: production, // with mysql: an engine with an account on production's servers that can only read
+		Source: parent.Source,
+		Scrub: func(_ context.Context, m replication.Member) error {
+			development.Inject(m.Addr, "customer-1", "N. N.")
+			return nil
+		},
+	}}, replication.Member{ID: "db-1", Addr: "dev-1:3306"})
+	for _, set := range []*memdb.Cluster{production, development} {
+		rows, _ := set.Rows(ctx, set.Writable()[0])
+		fmt.Println(set.Writable(), rows)
+	}
+	// Output:
+	// <nil>
+	// [shop-1:3306] map[customer-1:Ada Lovelace]
+	// [dev-1:3306] map[customer-1:N. N.]
+}

@@ -301,7 +301,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 		}
 	}
 	for _, f := range m.state.members {
-		if !slices.ContainsFunc(d.steps, func(s Step) bool { return s.Member == f.ID }) {
+		if f.answers() && !slices.ContainsFunc(d.steps, func(s Step) bool { return s.Member == f.ID }) {
 			f.trouble = ""
 		}
 	}
@@ -320,7 +320,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s Step, d decision) {
 	k := keyOf(f.Member)
 	switch s.Kind {
-	case StepDrain, StepSeed:
+	case StepDrain, StepSeed, StepImport:
 		ctx, m.withdraw[f] = context.WithCancel(ctx)
 	case StepStop:
 		ctx, m.withdraw[f] = context.WithTimeout(ctx, m.config.StopTimeout)
@@ -358,6 +358,11 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 // do calls the engine.
 func (m *Manager) do(ctx context.Context, f *fact, s Step, member, other Member) (err error) {
 	e := m.config.Engine
+	progress := func(p Progress) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		f.progress = p
+	}
 	switch s.Kind {
 	case StepFence:
 		return e.Fence(ctx, member)
@@ -371,12 +376,10 @@ func (m *Manager) do(ctx context.Context, f *fact, s Step, member, other Member)
 	case StepFollow:
 		return e.Follow(ctx, member, other)
 	case StepSeed:
-		_, err = e.Seed(ctx, member, other, func(p Progress) {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			f.progress = p
-		})
+		_, err = e.Seed(ctx, member, other, progress)
 		return err
+	case StepImport:
+		return m.imports(ctx, member, progress)
 	case StepSemiSyncOn, StepSemiSyncOff:
 		return e.SetSemiSync(ctx, member, s.Kind == StepSemiSyncOn)
 	}
@@ -396,9 +399,9 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 		f.stopped = true
 	case err == nil && s.Kind == StepDrain:
 		f.drained = true
-	case err == nil && (s.Kind == StepFollow || s.Kind == StepSeed):
+	case err == nil && (s.Kind == StepFollow || s.Kind == StepSeed || s.Kind == StepImport):
 		f.drained, f.diverged = false, false
-		if s.Kind == StepSeed {
+		if s.Kind != StepFollow {
 			f.before, f.errant = look{}, 0
 		}
 	case err != nil && !f.withdrew:

@@ -16,6 +16,7 @@ const (
 	StepPromote     StepKind = "promote"      // Engine.Promote
 	StepFollow      StepKind = "follow"       // Engine.Follow, Other is the primary
 	StepSeed        StepKind = "seed"         // Engine.Seed, Other is the source
+	StepImport      StepKind = "import"       // Importer.Import, from Config.Origin
 	StepSemiSyncOn  StepKind = "semisync-on"  // Engine.SetSemiSync
 	StepSemiSyncOff StepKind = "semisync-off" // Engine.SetSemiSync
 )

@@ -47,13 +47,15 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 	case StepPromote:
 		st.Writable, st.Source, st.Receives, st.SemiSync = true, "", false, step.SemiSync
 	case StepFollow:
-		st.Writable, st.Source, st.Receives, st.Applies = false, other.Addr, true, true
+		st.Writable, st.Source, st.Receives, st.Applies, st.Imported = false, other.Addr, true, true, false
 		st.Empty = other.status().Empty
 		st.Received, st.Applied = other.status().Applied, other.status().Applied
 		f.drained, f.deaf, f.idle, f.current = false, time.Time{}, time.Time{}, now
 	case StepSeed:
 		st.Empty, st.Source, st.Received, st.Applied = false, "", other.status().Applied, other.status().Applied
 		f.diverged = false
+	case StepImport:
+		st.Empty, st.Imported = false, true
 	case StepSemiSyncOn, StepSemiSyncOff:
 		st.SemiSync = step.Kind == StepSemiSyncOn
 		st.Unacked, f.waits = 0, time.Time{}

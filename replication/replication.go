@@ -9,6 +9,10 @@
 // which show what would be done and do nothing. The servers' own state is the only record: a Manager may die at any
 // instruction, and the next one finishes its work.
 //
+// # Where the data comes from
+//
+// A new set begins without data, or with a copy of another set's: see [Origin]. Nobody serves before that is complete.
+//
 // # When a primary is lost
 //
 // A primary is lost when several looks in a row have failed ([Config.Misses]) and no replica receives from it any more. As
@@ -79,6 +83,7 @@ type Status struct {
 	Server   string        // the server's own identity (server_id or UUID), distinct for each member
 	Version  string        // of the software
 	Empty    bool          // it holds no data of users: it may be seeded, or become the primary of a fresh set
+	Imported bool          // its data came by Importer.Import, completely, and it has followed nobody since
 	Writable bool          // it takes writes
 	Source   string        // Addr of the member that it follows, also when drained or stopped; empty if it follows none
 	Receives bool          // it is connected to its source and hears it: a source that lets heartbeats fail is not heard

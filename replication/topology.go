@@ -42,7 +42,7 @@ type MemberState struct {
 	Serves   bool          `json:"serves"` // it may serve reads: the primary, or a replica within Config.MaxLag
 	Lag      time.Duration `json:"lag"`    // how far a replica is behind, at the last look
 	Position Position      `json:"position,omitempty"`
-	Progress Progress      `json:"progress,omitzero"` // of the seed that is under way
+	Progress Progress      `json:"progress,omitzero"` // of the seed or import that is under way
 	Error    string        `json:"error,omitempty"`   // why it is not what it should be
 }
 

@@ -3,6 +3,7 @@ package memdb
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/scalr-go/scalr/replication"
@@ -46,7 +47,8 @@ func (c *Cluster) Observe(ctx context.Context, m replication.Member) (replicatio
 		st = replication.Status{
 			Server:   s.name,
 			Version:  "memdb",
-			Empty:    len(s.log) == 0,
+			Empty:    len(s.log) == 0 && !s.imported || s.filling,
+			Imported: s.imported,
 			Writable: s.writable,
 			Source:   s.source,
 			Receives: s.source != "" && s.receiving && (!s.linked.IsZero() || s.silent && now.Sub(s.heard) < c.options.Heartbeat),
@@ -56,6 +58,9 @@ func (c *Cluster) Observe(ctx context.Context, m replication.Member) (replicatio
 			Error:    s.trouble,
 			Acked:    s.hasAcked,
 			Uptime:   now.Sub(s.started),
+		}
+		if s.filling {
+			st.Received, st.Applied = "", ""
 		}
 		if s.writable && s.semisync {
 			st.SemiSync, st.Unacked = true, len(s.log)-s.acked
@@ -117,6 +122,9 @@ func (c *Cluster) Drain(ctx context.Context, m replication.Member) (replication.
 // Promote implements replication.Engine.
 func (c *Cluster) Promote(ctx context.Context, m replication.Member, semisync bool) error {
 	return c.alter(ctx, "Promote", m.Addr, func(s *server, now time.Time) error {
+		if s.filling {
+			return fmt.Errorf("%w: it holds a part of a copy", replication.ErrUnsafe)
+		}
 		if s.source != "" {
 			s.truncate(s.applied)
 		}
@@ -170,7 +178,7 @@ func (c *Cluster) Follow(ctx context.Context, m, primary replication.Member) err
 			s.truncate(len(keep))
 			s.linked, s.silent = time.Time{}, false
 		}
-		s.semisync, s.source, s.receiving = false, primary.Addr, true
+		s.semisync, s.source, s.receiving, s.imported = false, primary.Addr, true, false
 		return nil
 	})
 }
@@ -223,6 +231,86 @@ func (c *Cluster) Seed(ctx context.Context, m, source replication.Member, progre
 	report(total)
 	return position(copied), nil
 }
+
+// Import implements replication.Importer. The origin is a Cluster: another one, as a rule. The scrub hook changes the copy
+// by Inject.
+func (c *Cluster) Import(ctx context.Context, m replication.Member, origin replication.Engine, source replication.Member,
+	scrub func(context.Context, replication.Member) error, progress func(replication.Progress)) (replication.Position, error) {
+	from, ok := origin.(interface{ cluster() *Cluster })
+	if !ok {
+		return "", fmt.Errorf("the origin's engine is %T, want a *memdb.Cluster", origin)
+	}
+	var name string
+	// step does f on the server, unless another one has begun to fill it.
+	step := func(f func(s *server, now time.Time) (time.Time, bool, error)) error {
+		return c.call(ctx, "Import", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+			if s.name != name {
+				return time.Time{}, true, errors.New("another one has begun")
+			}
+			return f(s, now)
+		})
+	}
+	var copied []txn
+	err := from.cluster().enter(ctx, Manager, source.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+		copied = append(copied, s.log[:s.applied]...)
+		return time.Time{}, true, nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("the source %s: %w", source.ID, err)
+	}
+	report := func(done int) {
+		if progress != nil {
+			progress(replication.Progress{Done: int64(done), Total: int64(len(copied)), Unit: "rows", What: "transactions"})
+		}
+	}
+	err = c.alter(ctx, "Import", m.Addr, func(s *server, now time.Time) error {
+		if s.writable {
+			return fmt.Errorf("%w: it takes writes: fence it first", replication.ErrUnsafe)
+		}
+		c.erase(s)
+		s.session++
+		s.filling, name = true, s.name
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	report(0)
+	var ready time.Time
+	err = step(func(s *server, now time.Time) (time.Time, bool, error) {
+		if ready.IsZero() {
+			ready = now.Add(c.options.Copy)
+		}
+		if now.Before(ready) {
+			return ready, false, nil
+		}
+		for _, x := range copied {
+			s.commit(x.key, x.value, now)
+		}
+		s.applied, s.acked = len(s.log), len(s.log)
+		return time.Time{}, true, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	report(len(copied))
+	if scrub != nil {
+		if err := scrub(ctx, m); err != nil {
+			return "", fmt.Errorf("scrubbing the copy: %w", err)
+		}
+	}
+	err = step(func(s *server, now time.Time) (time.Time, bool, error) {
+		s.filling, s.imported = false, true
+		c.touch(now)
+		return time.Time{}, true, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return position(copied), nil
+}
+
+func (c *Cluster) cluster() *Cluster { return c }
 
 // Close implements replication.Engine.
 func (c *Cluster) Close(replication.Member) error { return nil }

@@ -46,7 +46,7 @@ type Options struct {
 	Apply time.Duration
 	// Heartbeat is how long a replica waits for a silent source before it does not count as heard. The default is 1 s.
 	Heartbeat time.Duration
-	// Copy is the time that a seed takes.
+	// Copy is the time that a seed or an import takes.
 	Copy time.Duration
 	// RelayLogsLost makes a restart, and following another source, drop what was received and not applied, as MariaDB
 	// does with GTIDs.
@@ -58,7 +58,7 @@ type Options struct {
 
 // Call is a call of an Engine method, for Options.Hook.
 type Call struct {
-	Op   string // "Observe", "Fence", "Drain", "Promote", "SetSemiSync", "Follow", "Seed"
+	Op   string // "Observe", "Fence", "Drain", "Promote", "SetSemiSync", "Follow", "Seed", "Import"
 	Addr string // the member that it acts on
 	Done bool   // false before the call, true after it
 }
@@ -74,7 +74,10 @@ type Cluster struct {
 	changed chan struct{} // closed and replaced whenever anything but time has changed
 }
 
-var _ replication.Engine = (*Cluster)(nil)
+var (
+	_ replication.Engine   = (*Cluster)(nil)
+	_ replication.Importer = (*Cluster)(nil)
+)
 
 // New makes a cluster without servers.
 func New(options Options) *Cluster {
@@ -106,7 +109,9 @@ type server struct {
 	acked     int       // as a primary: how many of log may be acknowledged
 	deaf      bool      // as a primary: acknowledgements do not arrive
 	data      map[string]string
-	dataTo    int // how many of log data holds
+	dataTo    int  // how many of log data holds
+	filling   bool // an import is under way or has broken off
+	imported  bool // an import is complete, and it has followed nobody since
 
 	writable  bool
 	semisync  bool
@@ -233,6 +238,7 @@ func (c *Cluster) erase(s *server) {
 	s.name = fmt.Sprintf("m%d", c.born)
 	s.log, s.applied, s.acked, s.data, s.dataTo = nil, 0, 0, map[string]string{}, 0
 	s.writable, s.semisync, s.source, s.receiving, s.hasAcked = false, false, "", false, false
+	s.filling, s.imported = false, false
 }
 
 // enter passes the network from one end to a server and calls f there, holding the lock, when the server runs. F may say

@@ -40,6 +40,10 @@ func fixture(options memdb.Options) replicationtest.Fixture {
 			return session{s}, err
 		},
 		Denied: denied{c},
+		Scrub: func(_ context.Context, m replication.Member) error {
+			c.Inject(m.Addr, "secret", "scrubbed")
+			return nil
+		},
 	}
 }
 

@@ -2,7 +2,9 @@ package mysql
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -25,12 +27,11 @@ func (a userAccount) ident() string {
 // public is the pseudo-role that everybody has (MariaDB 10.11).
 const public = "PUBLIC"
 
-// readAccounts reads the accounts and roles but the engine's two, the server's own, and those for the system users of the
+// readAccounts reads the accounts and roles but an engine's two, the server's own, and those for the system users of the
 // machine itself.
-func readAccounts(ctx context.Context, t *session) ([]userAccount, error) {
-	c := t.s.engine.config
-	rows, err := t.rows(ctx, "SELECT user AS u, host AS h, is_role AS r FROM mysql.user WHERE user NOT IN ("+quote(c.User)+","+
-		quote(c.ReplicationUser)+",'mariadb.sys') AND NOT (host = 'localhost' AND user IN ('root','mysql')) "+
+func readAccounts(ctx context.Context, t *session, but Config) ([]userAccount, error) {
+	rows, err := t.rows(ctx, "SELECT user AS u, host AS h, is_role AS r FROM mysql.user WHERE user NOT IN ("+quote(but.User)+","+
+		quote(but.ReplicationUser)+",'mariadb.sys') AND NOT (host = 'localhost' AND user IN ('root','mysql')) "+
 		"ORDER BY is_role DESC, user, host")
 	if err != nil {
 		return nil, err
@@ -67,9 +68,29 @@ func firstColumn(ctx context.Context, t *session, statement string) ([]string, e
 	return list, err
 }
 
-// copyAccounts makes the accounts and roles of the target those of the source.
-func (c *copying) copyAccounts(ctx context.Context, accounts []userAccount) error {
-	old, err := readAccounts(ctx, c.to)
+// locked gives the accounts of another set as this one gets them: whoever a view or a routine runs as is there, with its
+// privileges, and nobody can log in.
+func locked(accounts []userAccount) (list []userAccount) {
+	for _, a := range accounts {
+		if !a.role {
+			a.create = []string{"CREATE USER " + a.ident() + " IDENTIFIED BY " + quote(rand.Text()) + " ACCOUNT LOCK"}
+		}
+		a.grants = slices.DeleteFunc(slices.Clone(a.grants), func(g string) bool { return strings.HasPrefix(g, "GRANT PROXY ") })
+		for i, g := range a.grants {
+			a.grants[i] = identified.ReplaceAllString(g, "")
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+// identified is how SHOW GRANTS tells a password.
+var identified = regexp.MustCompile(` IDENTIFIED BY PASSWORD '[^']*'`)
+
+// makeAccounts makes the accounts and roles, and drops all others.
+func (c *copying) makeAccounts(ctx context.Context) error {
+	accounts := c.accounts
+	old, err := readAccounts(ctx, c.to, c.target.engine.config)
 	if err != nil {
 		return err
 	}
@@ -92,11 +113,6 @@ func (c *copying) copyAccounts(ctx context.Context, accounts []userAccount) erro
 			return fmt.Errorf("dropping the account %s: %w", a.ident(), err)
 		}
 	}
-	self, err := c.to.rows(ctx, "SELECT CURRENT_USER() AS me")
-	if err != nil {
-		return err
-	}
-	user, host, _ := cutAccount(self[0]["me"])
 	for _, a := range accounts {
 		var statements []string
 		if a.role && a.user != public {
@@ -112,6 +128,33 @@ func (c *copying) copyAccounts(ctx context.Context, accounts []userAccount) erro
 			return fmt.Errorf("creating the account %s: %w", a.ident(), err)
 		}
 	}
+	return nil
+}
+
+// grantEarly gives the accounts what they are granted on what there is by now: a view of a view can be made when the definer
+// of that has its privileges.
+func (c *copying) grantEarly(ctx context.Context) error {
+	for _, a := range c.accounts {
+		for _, grant := range a.grants {
+			if strings.HasPrefix(grant, "SET DEFAULT ROLE ") || strings.HasPrefix(grant, "GRANT PROXY ") {
+				continue
+			}
+			if err := c.to.exec(ctx, grant); err != nil && !isServer(err, errNoSuchTable) {
+				return fmt.Errorf("granting to %s: %w", a.ident(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// grantAccounts gives the accounts all that they are granted.
+func (c *copying) grantAccounts(ctx context.Context) error {
+	accounts := c.accounts
+	self, err := c.to.rows(ctx, "SELECT CURRENT_USER() AS me")
+	if err != nil {
+		return err
+	}
+	user, host, _ := cutAccount(self[0]["me"])
 	// A role may be granted before it has its own grants, but not before it exists; defaults come after grants.
 	for _, defaults := range []bool{false, true} {
 		for _, a := range accounts {

@@ -63,8 +63,9 @@ type catalog struct {
 	rows     int64             // an estimate
 }
 
-// readCatalog reads all definitions. The session must have no schema in use, so that views name theirs.
-func readCatalog(ctx context.Context, t *session) (*catalog, error) {
+// readCatalog reads all definitions and, but for an engine's own, the accounts. The session must have no schema in use, so
+// that views name theirs.
+func readCatalog(ctx context.Context, t *session, but Config) (*catalog, error) {
 	c := &catalog{schemas: map[string]string{}}
 	where := " NOT IN " + systemSchemas + " AND %s <> " + quote(marker)
 	list := func(query, schemaColumn string) ([]row, error) {
@@ -160,7 +161,7 @@ func readCatalog(ctx context.Context, t *session) (*catalog, error) {
 			return nil, err
 		}
 	}
-	c.accounts, err = readAccounts(ctx, t)
+	c.accounts, err = readAccounts(ctx, t, but)
 	return c, err
 }
 

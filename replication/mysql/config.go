@@ -45,7 +45,10 @@ type Engine struct {
 	servers map[string]*server // by address
 }
 
-var _ replication.Engine = (*Engine)(nil)
+var (
+	_ replication.Engine   = (*Engine)(nil)
+	_ replication.Importer = (*Engine)(nil)
+)
 
 // New makes an Engine. It reports every fault of the config at once, by field, and makes no calls.
 func New(config Config) (*Engine, error) {

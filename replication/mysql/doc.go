@@ -20,6 +20,11 @@
 // Observe looks into the relay logs of stopped threads, Drain applies them in a way that deletes nothing, and Follow drains
 // before it attaches. A member whose server has started again follows on when Follow is called.
 //
+// # Twins
+//
+// [Engine.Import] fills a member of a new set from a server of another one. The histories of the two have no transaction in
+// common: the copy begins one of its own, "0-7-1" for server 7, whatever the source's was.
+//
 // # Limits
 //
 // Replication is of GTIDs and over the default, unnamed connection; members with further named connections are drained and

@@ -36,6 +36,7 @@ const (
 	errNoSuchTable      = 1146
 	errUnknownView      = 4092
 	errNoSuchRoutine    = 1305
+	errViewInvalid      = 1356 // it uses what is not there, or what its definer may not use
 	errLockTimeout      = 1205
 	errNoRelayLog       = 1220
 	errSourceFatal      = 1236 // the source cannot send what the replica asks for

@@ -108,7 +108,13 @@ func seeded(t testing.TB, more ...string) (e *mysql.Engine, source, target *node
 // checksums asks every table for its checksum.
 func checksums(t testing.TB, n *node) map[string]string {
 	t.Helper()
-	db := n.admin(t)
+	return checksumsAs(t, n, config)
+}
+
+// checksumsAs is checksums with the administrator of another set.
+func checksumsAs(t testing.TB, n *node, c mysql.Config) map[string]string {
+	t.Helper()
+	db := n.db(t, c.User, c.Password, "")
 	tables, err := db.Query("SELECT table_schema, table_name FROM information_schema.tables WHERE table_type <> 'VIEW' AND " +
 		"table_schema NOT IN ('mysql','sys','information_schema','performance_schema')")
 	require.NoError(t, err)

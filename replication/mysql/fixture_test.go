@@ -167,7 +167,32 @@ func factory(t testing.TB) replicationtest.Fixture {
 				Hang: must(n.Hang), Resume: must(n.Resume)}
 		},
 		Open: open,
+		Scrub: func(ctx context.Context, m replication.Member) error {
+			db, err := connect(config.User, config.Password, m.Addr)
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			for _, s := range []string{"UPDATE app.kv SET v = 'scrubbed' WHERE k = 'secret'",
+				"ALTER USER " + appUser + "@'%' IDENTIFIED BY '" + appPassword + "' ACCOUNT UNLOCK"} {
+				if _, err := db.ExecContext(ctx, s); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 	}
+}
+
+// connect opens a pool without a test.
+func connect(user, password, addr string) (*sql.DB, error) {
+	c := sqldriver.NewConfig()
+	c.User, c.Passwd, c.Net, c.Addr = user, password, "tcp", addr
+	connector, err := sqldriver.NewConnector(c)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
 }
 
 // session is an application's one connection.
@@ -177,13 +202,10 @@ type session struct {
 }
 
 func open(ctx context.Context, m replication.Member) (replicationtest.Session, error) {
-	c := sqldriver.NewConfig()
-	c.User, c.Passwd, c.Net, c.Addr = appUser, appPassword, "tcp", m.Addr
-	connector, err := sqldriver.NewConnector(c)
+	db, err := connect(appUser, appPassword, m.Addr)
 	if err != nil {
 		return nil, err
 	}
-	db := sql.OpenDB(connector)
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		db.Close()

@@ -87,6 +87,11 @@ func (s *server) follow(ctx context.Context, p *server, m, primary replication.M
 			return err
 		}
 	}
+	if l.imported {
+		if err := s.exec(ctx, "DROP TABLE IF EXISTS "+name("mysql", imported)); err != nil {
+			return err
+		}
+	}
 	if err := s.attach(ctx, l, primary.Addr); err != nil {
 		return err
 	}

@@ -14,6 +14,10 @@ import (
 // marker is the schema that a member has while it is being seeded, and after a seed that broke off.
 const marker = "scalr_seeding"
 
+// imported is the table that a member has whose data came by Import, until it follows another member. It says the position
+// of the copy. Replicas do not have it, and it is copied nowhere.
+const imported = "scalr_imported"
+
 // systemSchemas hold no data of users.
 const systemSchemas = "('mysql','information_schema','performance_schema','sys')"
 
@@ -28,7 +32,8 @@ const statusQuery = "SHOW ALL SLAVES STATUS; " +
 	@@global.rpl_semi_sync_master_enabled AS master_enabled, @@global.rpl_semi_sync_master_wait_point AS wait_point,
 	@@global.rpl_semi_sync_master_timeout AS timeout, @@global.rpl_semi_sync_master_wait_no_slave AS wait_no_slave,
 	@@global.rpl_semi_sync_slave_enabled AS slave_enabled,
-	(SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '` + marker + `') AS seeding`
+	(SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '` + marker + `') AS seeding,
+	(SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = '` + imported + `') AS imported`
 
 // emptyQuery asks whether there is any table or view of users; it is asked only of a server without positions.
 const emptyQuery = "SELECT COUNT(*) AS tables FROM information_schema.tables WHERE table_schema NOT IN " + systemSchemas
@@ -53,6 +58,7 @@ type look struct {
 	applied        position // of the binary log and gtid_slave_pos
 	received       position // applied, and what lies in relay logs as far as the threads know it
 	seeding        bool
+	imported       bool
 }
 
 func (l look) on(variable string) bool { return l.vars[variable] == "1" }
@@ -79,7 +85,8 @@ func (s *server) status(ctx context.Context) (look, error) {
 	if len(results) != 3 || len(results[2]) != 1 {
 		return look{}, fmt.Errorf("the server gave %d results to its status, want 3", len(results))
 	}
-	l := look{vars: results[2][0], counters: row{}, seeding: results[2][0]["seeding"] != "0"}
+	l := look{vars: results[2][0], counters: row{}, seeding: results[2][0]["seeding"] != "0",
+		imported: results[2][0]["imported"] != "0"}
 	if err := checkVersion(l.vars["version"]); err != nil {
 		return look{}, err
 	}
@@ -172,6 +179,7 @@ func (s *server) observe(ctx context.Context) (replication.Status, error) {
 		st.Empty = true
 		return st, nil
 	}
+	st.Imported = l.imported
 	if len(l.applied) == 0 {
 		rows, err := s.rows(ctx, emptyQuery)
 		if err != nil {

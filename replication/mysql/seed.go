@@ -37,13 +37,15 @@ func (e *Engine) Seed(ctx context.Context, m, source replication.Member, progres
 		return "", wrap("seed", m, err)
 	}
 	c := &copying{target: target, source: from, progress: progress}
-	at, err := c.run(ctx, m, source)
+	at, err := c.run(ctx, m, source, c.finish)
 	return at.public(), wrap("seed", m, err)
 }
 
 // copying is one Seed.
 type copying struct {
 	target, source *server
+	apart          bool          // the source is of another set
+	accounts       []userAccount // as the target gets them
 	progress       func(replication.Progress)
 	done, total    int64 // rows
 
@@ -55,7 +57,8 @@ type copying struct {
 // errChanged is for definitions that changed during the copy.
 var errChanged = errors.New("definitions on the source changed during the copy: seed it again")
 
-func (c *copying) run(ctx context.Context, m, source replication.Member) (position, error) {
+// run copies, and finishes when the target has all of it.
+func (c *copying) run(ctx context.Context, m, source replication.Member, finish func(context.Context, position) error) (position, error) {
 	if err := c.check(ctx, m, source); err != nil {
 		return nil, err
 	}
@@ -75,12 +78,15 @@ func (c *copying) run(ctx context.Context, m, source replication.Member) (positi
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
 	}
 	defer c.snap.close()
-	before, err := readCatalog(ctx, c.defs)
+	before, err := readCatalog(ctx, c.defs, c.target.engine.config)
 	if err != nil {
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
 	}
 	if err := before.check(); err != nil {
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
+	}
+	if c.accounts = before.accounts; c.apart {
+		c.accounts = locked(c.accounts)
 	}
 	c.total = before.rows
 	c.report("definitions")
@@ -103,7 +109,7 @@ func (c *copying) run(ctx context.Context, m, source replication.Member) (positi
 	if err := c.verify(ctx, before); err != nil {
 		return nil, err
 	}
-	return at, c.finish(ctx, at)
+	return at, finish(ctx, at)
 }
 
 // check refuses what must not be, before anything is touched.
@@ -157,7 +163,7 @@ func (c *copying) prepare(ctx context.Context) (release func(), err error) {
 		statements = append(statements, "STOP SLAVE "+quote(channel.name), "RESET SLAVE "+quote(channel.name)+" ALL")
 	}
 	statements = append(statements, "SET GLOBAL rpl_semi_sync_master_enabled = OFF",
-		"CREATE SCHEMA IF NOT EXISTS "+name(marker))
+		"CREATE SCHEMA IF NOT EXISTS "+name(marker), "DROP TABLE IF EXISTS "+name("mysql", imported))
 	if err := t.exec(ctx, statements...); err != nil {
 		return release, err
 	}
@@ -191,7 +197,14 @@ func (c *copying) prepare(ctx context.Context) (release func(), err error) {
 	if err := c.to.exec(ctx, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"); err != nil {
 		return release, err
 	}
-	return release, c.clear(ctx)
+	if err := c.clear(ctx); err != nil {
+		return release, err
+	}
+	// Before what runs as them; and if the source is of another set, nobody but administrators may see what comes now.
+	if err := c.makeAccounts(ctx); err != nil {
+		return release, err
+	}
+	return release, t.endSessions(ctx, "", map[string]bool{})
 }
 
 // takeOver makes this the only seed that fills the target: what is left of an earlier one is ended.

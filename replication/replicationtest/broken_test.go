@@ -311,6 +311,62 @@ var broken = []struct {
 			return e.Cluster.Seed(ctx, m, s, f)
 		}
 	}},
+	{"Import", "is a seed", func(e *engine) {
+		e.imports = func(ctx context.Context, m member, _ replication.Engine, s member, scrub scrubber, f func(replication.Progress)) (pos, error) {
+			p, err := e.Cluster.Seed(ctx, m, s, f)
+			return p, errors.Join(err, scrub(ctx, m))
+		}
+	}},
+	{"Import", "is known as one for ever", func(e *engine) {
+		done := map[string]bool{}
+		e.imports = func(ctx context.Context, m member, o replication.Engine, s member, scrub scrubber, f func(replication.Progress)) (pos, error) {
+			done[m.Addr] = true
+			return e.Cluster.Import(ctx, m, o, s, scrub, f)
+		}
+		e.observe = func(ctx context.Context, m member) (status, error) {
+			st, err := e.Cluster.Observe(ctx, m)
+			st.Imported = done[m.Addr]
+			return st, err
+		}
+	}},
+	{"Import", "gives a position of its own", func(e *engine) {
+		e.imports = func(ctx context.Context, m member, o replication.Engine, s member, scrub scrubber, f func(replication.Progress)) (pos, error) {
+			_, err := e.Cluster.Import(ctx, m, o, s, scrub, f)
+			st, _ := e.Cluster.Observe(ctx, m)
+			return st.Applied, err
+		}
+	}},
+	{"Import", "scrubs the source", func(e *engine) {
+		e.imports = func(ctx context.Context, m member, o replication.Engine, s member, scrub scrubber, f func(replication.Progress)) (pos, error) {
+			p, err := e.Cluster.Import(ctx, m, o, s, scrub, f)
+			return p, errors.Join(err, scrub(ctx, s))
+		}
+	}},
+	{"ImportHidden", "scrubs when all is done", func(e *engine) {
+		e.imports = func(ctx context.Context, m member, o replication.Engine, s member, scrub scrubber, f func(replication.Progress)) (pos, error) {
+			p, err := e.Cluster.Import(ctx, m, o, s, nil, f)
+			return p, errors.Join(err, scrub(ctx, m))
+		}
+	}},
+	{"ImportHidden", "does not scrub", func(e *engine) {
+		e.imports = func(ctx context.Context, m member, o replication.Engine, s member, _ scrubber, f func(replication.Progress)) (pos, error) {
+			return e.Cluster.Import(ctx, m, o, s, nil, f)
+		}
+	}},
+	{"ImportBroken", "does not mind a scrub that fails", func(e *engine) {
+		e.imports = func(ctx context.Context, m member, o replication.Engine, s member, scrub scrubber, f func(replication.Progress)) (pos, error) {
+			return e.Cluster.Import(ctx, m, o, s, func(ctx context.Context, m member) error { _ = scrub(ctx, m); return nil }, f)
+		}
+	}},
+	{"ImportBroken", "forgets that it is half a copy", func(e *engine) {
+		e.restarted = func(addr string) {
+			if st, _ := e.Cluster.Observe(context.Background(), member{Addr: addr}); st.Empty {
+				e.Remove(addr)
+				e.Start(addr)
+				e.Inject(addr, "half", "1")
+			}
+		}
+	}},
 	{"Close", "for ever", func(e *engine) {
 		closed := false
 		e.close = func(member) error { closed = true; return nil }
@@ -325,6 +381,8 @@ var broken = []struct {
 		e.close = func(m member) error { return e.Cluster.Fence(context.Background(), m) }
 	}},
 }
+
+type scrubber = func(context.Context, member) error
 
 // dropping drains as MariaDB does when both threads are stopped first: what was received and not applied is gone.
 func dropping(e *engine) {

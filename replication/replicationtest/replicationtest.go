@@ -30,6 +30,9 @@ type Fixture struct {
 	Open func(ctx context.Context, m replication.Member) (Session, error)
 	// Denied is an engine like Engine whose credentials the servers do not accept. Nil leaves its rule out.
 	Denied replication.Engine
+	// Scrub changes a copy as an Origin.Scrub does, as an administrator: the row "secret" gets the value "scrubbed", and
+	// Open works on the server from then on. Nil leaves the rules of an Importer out.
+	Scrub func(ctx context.Context, m replication.Member) error
 	// Within bounds every wait for something that must happen. The default is 20 s.
 	Within time.Duration
 }

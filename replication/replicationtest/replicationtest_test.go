@@ -34,7 +34,9 @@ type engine struct {
 	semi    func(ctx context.Context, m member, on bool) error
 	follow  func(ctx context.Context, m, primary member) error
 	seed    func(ctx context.Context, m, source member, f func(replication.Progress)) (pos, error)
-	close   func(m member) error
+	imports func(ctx context.Context, m member, origin replication.Engine, source member, scrub func(context.Context, member) error,
+		f func(replication.Progress)) (pos, error)
+	close func(m member) error
 
 	restarted func(addr string)
 	session   func(s Session, open func() (Session, error)) Session
@@ -104,6 +106,14 @@ func (e *engine) Seed(ctx context.Context, m, source member, f func(replication.
 	return e.Cluster.Seed(ctx, m, source, f)
 }
 
+func (e *engine) Import(ctx context.Context, m member, origin replication.Engine, source member,
+	scrub func(context.Context, member) error, f func(replication.Progress)) (pos, error) {
+	if e.imports != nil {
+		return e.imports(ctx, m, origin, source, scrub, f)
+	}
+	return e.Cluster.Import(ctx, m, origin, source, scrub, f)
+}
+
 func (e *engine) Close(m member) error {
 	if e.close != nil {
 		return e.close(m)
@@ -163,6 +173,10 @@ func (e *engine) fixture() Fixture {
 			}
 			return s, err
 		},
+	}
+	f.Scrub = func(_ context.Context, m member) error {
+		e.Inject(m.Addr, "secret", "scrubbed")
+		return nil
 	}
 	if e.denied != nil {
 		f.Denied = e.denied(e)

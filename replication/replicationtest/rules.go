@@ -35,6 +35,9 @@ var rules = []rule{
 	{"SeedReplica", "a replica may be the source of a seed, and goes on as before", seedReplica},
 	{"SeedOver", "a seed replaces what the server had", seedOver},
 	{"SeedBroken", "a seed that breaks off leaves an empty server that can be seeded again", seedBroken},
+	{"Import", "an import gives the data of a server in another set, scrubbed, with nothing else in common, and only reads the source", imports},
+	{"ImportHidden", "until a copy is complete and scrubbed its server is empty, takes no writes and cannot be promoted", importHidden},
+	{"ImportBroken", "an import that breaks off leaves an empty server, also when that starts again, and can be made again", importBroken},
 	{"Close", "after Close the engine connects anew", closes},
 }
 

@@ -1,0 +1,282 @@
+package farm
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/provider/memcloud"
+	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/memdb"
+)
+
+func TestCloneIsTheParentWithANameOfItsOwn(t *testing.T) {
+	parent := testSpec()
+	parent.End = &End{At: time.Unix(1, 0)}
+	before, err := json.Marshal(parent)
+	require.NoError(t, err)
+	twin, warnings, err := parent.Clone("dev", CloneOptions{Zone: "dev.example."})
+	require.NoError(t, err)
+	require.Empty(t, warnings)
+	require.Equal(t, "dev", twin.Name)
+	require.Equal(t, "dev.example.", twin.Zone)
+	require.Nil(t, twin.End, "a twin does not end with its parent")
+	require.Equal(t, parent.Roles, twin.Roles)
+
+	// What is done to the twin's spec is not done to the parent's.
+	for i := range twin.Roles {
+		r := &twin.Roles[i]
+		r.After, r.Aliases = append(r.After[:0], "x"), append(r.Aliases[:0], "x")
+		if r.Volume != nil {
+			r.Volume.SizeGB = 77
+		}
+	}
+	after, err := json.Marshal(parent)
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(after))
+}
+
+func TestCloneChangesRoles(t *testing.T) {
+	parent := Spec{Name: "shop", Roles: []Role{
+		{Name: "db", Serves: Database, Image: "mariadb", Size: "m5.xlarge", Fallback: []string{"m5a.xlarge"}, Pools: []string{"a"}, Min: 3, Max: 3},
+		{Name: "www", Image: "web", Size: "m5.large", Min: 4, Max: 40, Warm: &Warm{Count: 2}, UserData: "u"},
+		{Name: "batch", Image: "web", Size: "m5.large", Min: 0, Max: 10},
+	}}
+	end := &End{At: time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC), TerminateOptions: TerminateOptions{DeleteVolumes: true}}
+	arch := func(size string) string {
+		if strings.Contains(size, "g.") {
+			return "arm64"
+		}
+		return "amd64"
+	}
+	twin, warnings, err := parent.Clone("dev", CloneOptions{Scale: 0.1, Pools: []string{"b"}, End: end, Arch: arch, Roles: map[string]CloneRole{
+		"db":    {Scale: 0.5, Size: "t4g.small", Fallback: []string{"t3.small", "t4g.large"}},
+		"www":   {Size: "t4g.small", Image: "web-arm", UserData: "v"},
+		"batch": {Pools: []string{"c", "b"}},
+	}})
+	require.NoError(t, err)
+	require.Equal(t, Spec{Name: "dev", End: end, Roles: []Role{
+		{Name: "db", Serves: Database, Image: "mariadb", Size: "t4g.small", Fallback: []string{"t3.small", "t4g.large"}, Pools: []string{"b"}, Min: 2, Max: 2},
+		{Name: "www", Image: "web-arm", Size: "t4g.small", Min: 1, Max: 4, Warm: &Warm{Count: 1}, UserData: "v", Pools: []string{"b"}},
+		{Name: "batch", Image: "web", Size: "m5.large", Min: 0, Max: 1, Pools: []string{"c", "b"}},
+	}}, twin)
+	require.Equal(t, []string{
+		"role db: size t4g.large is arm64 and the parent's m5.xlarge is amd64: image mariadb may not boot",
+		"role db: size t4g.small is arm64 and the parent's m5.xlarge is amd64: image mariadb may not boot",
+	}, warnings)
+}
+
+// What the parent has one of, the twin has one of, and it never has more of its least than of its most.
+func TestCloneScales(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := Role{Name: "www", Min: rapid.IntRange(0, 300).Draw(t, "min")}
+		r.Max = max(1, r.Min+rapid.IntRange(0, 300).Draw(t, "more"))
+		by := rapid.Float64Range(1e-12, 3).Draw(t, "by")
+		twin, _, err := Spec{Name: "shop", Roles: []Role{r}}.Clone("dev", CloneOptions{Scale: by})
+		require.NoError(t, err)
+		got := twin.Roles[0]
+		require.True(t, got.Min <= got.Max && got.Max >= 1, "%+v", got)
+		require.Equal(t, r.Min > 0, got.Min > 0)
+		require.InDelta(t, float64(r.Max)*by, float64(got.Max), 1)
+	})
+}
+
+func TestCloneReportsEveryFault(t *testing.T) {
+	parent := Spec{Name: "shop", Zone: "shop.example.", Roles: []Role{
+		{Name: "db", UserData: "host=db.Shop.Example"}, {Name: "www", Aliases: []string{"web"}, UserData: "host=www.dev.shop.example."}}}
+	_, _, err := parent.Clone("shop", CloneOptions{Zone: "Shop.example.", Scale: -1, End: &End{}, Roles: map[string]CloneRole{
+		"db": {Scale: 2000, Fallback: []string{"s"}}, "nobody": {}}})
+	for _, want := range []string{
+		`clone of farm "shop":`,
+		`name: "shop" is the parent's own name`,
+		`options.Zone: "Shop.example." is the parent's own zone`,
+		`options.Scale: -1 is no factor`,
+		`options.End.At: is missing`,
+		`options.Roles["db"].Scale: 2000 is no factor`,
+		`options.Roles["db"].Fallback: ["s"] is what to take instead of Size, which is empty`,
+		`options.Roles["nobody"]: farm shop has no role of that name`,
+		`options.Roles["db"].UserData: the user data names the parent's zone shop.example.`,
+	} {
+		require.ErrorContains(t, err, want)
+	}
+	for zone, want := range map[string]string{
+		"":                          "options.Zone: is empty",
+		"dev":                       `options.Zone: "dev" is not absolute`,
+		"a_b.":                      `label "a_b" wants`,
+		"www.shop.example.":         "the parent would have the name www.shop.example. too, for its role www",
+		"db-replicas.shop.example.": "for its role db",
+		"www-12.shop.example.":      "for its role www",
+		"web.shop.example.":         "for its role www",
+	} {
+		_, _, err := parent.Clone("dev", CloneOptions{Zone: zone})
+		require.ErrorContains(t, err, want, zone)
+	}
+	// The other way round: the parent's apex would be a name of the twin's.
+	below := Spec{Name: "dev", Zone: "www.shop.example.", Roles: []Role{{Name: "www"}}}
+	_, _, err = below.Clone("shop", CloneOptions{Zone: "shop.example."})
+	require.ErrorContains(t, err, "the twin would have the name www.shop.example. too")
+	_, _, err = Spec{Name: "a"}.Clone("Dev!", CloneOptions{Zone: "dev.example."})
+	require.ErrorContains(t, err, `name: "Dev!" is no DNS label`)
+	require.ErrorContains(t, err, "but the parent publishes no names")
+
+	// A zone below the parent's that is none of its names is one like any other, and user data may name it.
+	parent.Roles[0].UserData = ""
+	for _, zone := range []string{"dev.shop.example.", "www.dev.shop.example.", "xwww.shop.example."} {
+		parent.Roles[1].UserData = "host=www." + zone
+		twin, _, err := parent.Clone("dev", CloneOptions{Zone: zone})
+		require.NoError(t, err)
+		require.Equal(t, zone, twin.Zone)
+	}
+}
+
+// TestTwinsShareNothing runs a farm and its twin on one account and in one registrar, and ends the twin: the parent has
+// what it had, and of the twin nothing is left.
+func TestTwinsShareNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{})
+		zones := &dnsreg.Memory{Zones: []string{"shop.example.", "dev.shop.example."}}
+		parent := testSpec()
+		twin, _, err := parent.Clone("dev", CloneOptions{Zone: "dev.shop.example."})
+		require.NoError(t, err)
+		first, err := New(parent, testConfig(cloud, zones))
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), first, 100, 2))
+		tagged := func(farm string) memcloud.World { return cloud.World(map[string]string{TagFarm: farm}) }
+		before := tagged("shop")
+		names, err := zones.Records(t.Context(), parent.Zone)
+		require.NoError(t, err)
+
+		second, err := New(twin, testConfig(cloud, zones))
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), second, 100, 2))
+		require.Len(t, tagged("dev").Instances, len(before.Instances))
+		require.Len(t, tagged("dev").Volumes, len(before.Volumes))
+		require.Len(t, tagged("dev").Addresses, len(before.Addresses))
+		theirs, err := zones.Records(t.Context(), twin.Zone)
+		require.NoError(t, err)
+		addrs := map[string]bool{}
+		for _, r := range names {
+			for _, v := range r.Values {
+				addrs[v] = r.Type == "A" || r.Type == "AAAA"
+			}
+		}
+		for _, r := range theirs {
+			require.True(t, strings.HasSuffix("."+r.Name, ".dev.shop.example."), r.Name)
+			for _, v := range r.Values {
+				require.False(t, addrs[v], "%s points to the parent's %s", r.Name, v)
+			}
+		}
+		require.NoError(t, second.Terminate(t.Context(), TerminateOptions{DeleteVolumes: true}))
+		require.NoError(t, passes(t.Context(), first, 5, 2))
+		require.Equal(t, before, tagged("shop"))
+		require.Empty(t, tagged("dev").Volumes)
+		require.Empty(t, tagged("dev").Addresses)
+		again, err := zones.Records(t.Context(), parent.Zone)
+		require.NoError(t, err)
+		require.Equal(t, names, again)
+	})
+}
+
+// TestTwinWaitsForItsData clones a farm with a database. Until the twin's database has the parent's data, scrubbed, nobody
+// serves, nothing has a name, and the web servers are not launched; the host program dies meanwhile.
+func TestTwinWaitsForItsData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		production := memdb.New(memdb.Options{})
+		source := replication.Member{ID: "db-1", Addr: "production:3306"}
+		production.Start(source.Addr)
+		require.NoError(t, production.Promote(t.Context(), source, false))
+		for _, key := range []string{"a", "secret"} {
+			require.NoError(t, production.Write(t.Context(), source.Addr, key, "production"))
+		}
+		parent := dbSpec(3)
+		parent.Name, parent.Zone = "production", "production.example."
+		parent.Roles = append(parent.Roles, Role{Name: "www", Image: "web", Min: 6, Max: 6, After: []string{"db"}})
+		twin, _, err := parent.Clone("shop", CloneOptions{Zone: "shop.example.", Scale: 0.5})
+		require.NoError(t, err)
+
+		s := newShopDB(t, twin, memcloud.Options{BootTime: 5 * time.Second})
+		fit := make(chan struct{})
+		s.origin = &replication.Origin{
+			Engine: production,
+			Source: func(context.Context) (replication.Member, error) { return source, nil },
+			Scrub: func(ctx context.Context, m replication.Member) error {
+				select {
+				case <-fit:
+					s.db.Inject(m.Addr, "secret", "scrubbed")
+					return nil
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			},
+		}
+		for range 3 {
+			s.restart(t, twin)
+			stop := s.run(t)
+			time.Sleep(5 * time.Minute)
+			require.Len(t, s.farm.Servers("db"), 2)
+			require.Zero(t, s.ready())
+			require.Empty(t, s.farm.Servers("www"))
+			names, err := s.config.DNS.Records(t.Context(), "shop.example.")
+			require.NoError(t, err)
+			require.Empty(t, dnsreg.Owned("shop.example.", owner("shop"), names))
+			stop()
+		}
+		close(fit)
+		s.restart(t, twin)
+		defer s.run(t)()
+		time.Sleep(time.Minute)
+		require.Equal(t, 2, s.ready())
+		require.Len(t, s.farm.Servers("www"), 3)
+		addr := values(t, s.config, "shop.example.", "db.shop.example.", "A")[0] + ":3306"
+		rows, err := s.db.Rows(t.Context(), addr)
+		require.NoError(t, err)
+		require.Equal(t, map[string]string{"a": "production", "secret": "scrubbed"}, rows)
+		rows, err = production.Rows(t.Context(), source.Addr)
+		require.NoError(t, err)
+		require.Equal(t, map[string]string{"a": "production", "secret": "production"}, rows)
+	})
+}
+
+// TestRunEndsAFarmWhoseTimeHasCome lets a farm live until its end; the program that runs it dies while it is being ended.
+func TestRunEndsAFarmWhoseTimeHasCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{TerminateTime: time.Minute})
+		spec, config := web(2, 2), testConfig(cloud, testZone())
+		events := record(&config)
+		spec.Roles[0].Volume = &Volume{SizeGB: 1}
+		spec.End = &End{At: time.Now().Add(10 * time.Hour)}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		done := make(chan error, 1)
+		go func() { done <- f.Run(t.Context()) }()
+		time.Sleep(9*time.Hour + 59*time.Minute)
+		require.Len(t, world(cloud), 2)
+		p, err := f.Plan(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, p.Steps, "its time has not come")
+		time.Sleep(time.Minute + time.Second)
+		_, err = f.Reconcile(t.Context())
+		require.ErrorIs(t, err, ErrEnded)
+		require.NoError(t, <-done)
+		require.Empty(t, world(cloud))
+		require.Len(t, cloud.World(map[string]string{TagFarm: "shop"}).Volumes, 2, "the data stays unless the spec says otherwise")
+		require.Contains(t, events.kinds(), string(Terminated))
+
+		// Another program, after a crash, ends what is left: here, the volumes.
+		spec.End.DeleteVolumes = true
+		f, err = New(spec, config)
+		require.NoError(t, err)
+		p, err = f.Plan(t.Context())
+		require.NoError(t, err)
+		require.Contains(t, p.String(), "delete-volume")
+		require.NoError(t, f.Run(t.Context()))
+		require.Empty(t, cloud.World(map[string]string{TagFarm: "shop"}).Volumes)
+	})
+}

@@ -1,0 +1,184 @@
+// Command twin measures what it costs a farm to be cloned, with real MariaDB servers on this machine: a farm whose database
+// has some data and takes writes, and its twin, which gets the data of one moment.
+//
+//	go run ./internal/bench/twin -gb 1 -json
+//
+// Clone_pause_ms is the longest time in which none of the parent's writers had a commit acknowledged, from the twin's first
+// launch until all of its members serve; before_pause_ms is the same before, in 5 s. Rows_equal says that the twin has, to
+// the row and the byte, what the parent had at the GTID of the copy: writers note the GTID of each commit, so that what
+// there was at that moment is known. Isolated says that nothing of the twin could reach the parent, and nothing of the
+// parent the twin. Left_over are machines and volumes that are there when both farms have been terminated.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/scalr-go/scalr/farm"
+	"github.com/scalr-go/scalr/replication"
+)
+
+// options are the flags.
+type options struct {
+	gb      float64
+	writers int
+	policy  replication.Policy
+	json    bool
+}
+
+// summary is the result.
+type summary struct {
+	Summary     bool    `json:"summary"`
+	GB          float64 `json:"gb"`
+	Policy      string  `json:"policy"`
+	Rows        int     `json:"rows"`    // of the twin
+	Written     int     `json:"written"` // commits of the parent's writers while it was cloned
+	CloneMs     int64   `json:"clone_ms"`
+	PauseMs     float64 `json:"clone_pause_ms"`
+	BeforeMs    float64 `json:"before_pause_ms"`
+	FromReplica bool    `json:"from_replica"`
+	RowsEqual   bool    `json:"rows_equal"`
+	Scrubbed    bool    `json:"scrubbed"`
+	Isolated    bool    `json:"isolated"`
+	LeftOver    int     `json:"left_over"`
+}
+
+func main() {
+	var o options
+	var policy string
+	flag.Float64Var(&o.gb, "gb", 1, "how much data the parent has, in GB")
+	flag.IntVar(&o.writers, "writers", 4, "the parent's writers")
+	flag.StringVar(&policy, "policy", "durability", "the parent's policy: availability or durability")
+	flag.BoolVar(&o.json, "json", false, "print every event as a line of JSON, not only the summary")
+	flag.Parse()
+	if policy == replication.Durability.String() {
+		o.policy = replication.Durability
+	}
+	err := errors.Join(
+		check(o.gb > 0 && o.gb <= 100, "-gb is %v, want more than 0 and at most 100", o.gb),
+		check(o.writers > 0, "-writers is %d, want at least 1", o.writers),
+		check(policy == o.policy.String(), "-policy is %q, want availability or durability", policy))
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		var s summary
+		if s, err = run(ctx, o); err == nil {
+			print(s)
+			err = s.verdict()
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func check(ok bool, format string, args ...any) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
+}
+
+func print(v any) {
+	line, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(string(line))
+}
+
+// verdict is nil unless something is wrong that never may be. How long it took is for the reader to judge.
+func (s summary) verdict() error {
+	return errors.Join(
+		check(s.RowsEqual, "the twin's rows are not those of the parent at that moment"),
+		check(s.Scrubbed, "the twin has what should have been scrubbed"),
+		check(s.Isolated, "the twin and its parent can reach each other"),
+		check(s.LeftOver == 0, "%d things are left over", s.LeftOver))
+}
+
+func run(ctx context.Context, o options) (s summary, err error) {
+	w, err := newWorld(ctx, o)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	s = summary{Summary: true, GB: o.gb, Policy: o.policy.String()}
+
+	parent, err := w.parent(ctx)
+	if err != nil {
+		return s, err
+	}
+	rows, err := parent.load(ctx, o.gb)
+	if err != nil {
+		return s, fmt.Errorf("loading the parent: %w", err)
+	}
+	t := parent.write(ctx, o.writers, rows)
+	defer t.stop()
+	before := time.Now()
+	select {
+	case <-time.After(5 * time.Second):
+	case <-ctx.Done():
+		return s, context.Cause(ctx)
+	}
+
+	began := time.Now()
+	twin, err := w.twin(ctx, parent)
+	if err != nil {
+		return s, err
+	}
+	ended := time.Now()
+	t.stop()
+	if t.err != nil {
+		return s, fmt.Errorf("a writer of the parent's: %w", t.err)
+	}
+	s.CloneMs = ended.Sub(began).Milliseconds()
+	s.BeforeMs, _ = t.longest(before, began)
+	s.PauseMs, s.Written = t.longest(began, ended)
+
+	at, source, err := twin.origin()
+	if err != nil {
+		return s, err
+	}
+	old, _ := parent.manager.Topology()
+	primary, _ := old.Member(old.Primary)
+	s.FromReplica = source != primary.Member.Addr
+	if s.Rows, s.RowsEqual, err = compare(ctx, parent, twin, t.at(at), rows); err != nil {
+		return s, err
+	}
+	if s.Scrubbed, err = scrubbed(ctx, parent, twin); err != nil {
+		return s, err
+	}
+	reached, err := reaches(ctx, parent, twin)
+	if err != nil {
+		return s, err
+	}
+	if err := twin.end(ctx); err != nil {
+		return s, err
+	}
+	if s.Isolated = len(reached) == 0; !s.Isolated {
+		fmt.Fprintln(os.Stderr, strings.Join(reached, "\n"))
+	}
+	if err := parent.end(ctx); err != nil {
+		return s, err
+	}
+	s.LeftOver, err = w.left(ctx)
+	return s, err
+}
+
+// end terminates the farm, data included.
+func (s *site) end(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err := s.farm.Terminate(ctx, farm.TerminateOptions{DeleteVolumes: true})
+	s.ended = err == nil
+	return err
+}

@@ -1,0 +1,130 @@
+package replication
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	"github.com/scalr-go/scalr"
+)
+
+// KindImported is an event: a new set has its first data. Subject is the member, Attrs have the "source" (its address) and
+// the "position" of the copy, in the other set's notation.
+const KindImported scalr.Kind = "data-imported"
+
+// Origin is where a new set gets its first data from, when that is another set: a twin for development gets production's.
+//
+// When all members of the set are there and empty, one of them receives a consistent copy, is scrubbed, and becomes the
+// primary; the others are seeded from it. Nothing of the set serves before, and nobody is told of a primary. What breaks
+// off, because the Manager, the member or the source dies, begins again with a new copy; a copy that is complete is marked
+// so in the member itself, and is not made twice. A set that has data is never filled.
+//
+// The two sets have nothing in common afterwards. The copy has a history of its own, the set's members follow nobody else,
+// and no account of the source can log in to it: those of the set's applications are opened or created by Scrub, or later
+// on the primary.
+type Origin struct {
+	// Engine speaks to the source, with credentials that are valid there. It is used for reading only, and must not be the
+	// set's own Engine, whose credentials are to be the set's alone. Required.
+	Engine Engine
+	// Source says which server to copy from. It is asked before each try, within Config.StepTimeout. [Manager.Source] of
+	// the other set's Manager names a replica, so that the primary feels nothing. Required.
+	Source func(context.Context) (Member, error)
+	// Scrub changes the copy before anybody else may see it: it takes out what must not leave production, and opens the
+	// accounts of applications. The member refuses the writes of everybody but administrators then. If it fails, the copy
+	// is thrown away, and made again later. It is bounded by its context, which ends when the member no longer answers.
+	// Optional.
+	Scrub func(context.Context, Member) error
+}
+
+// Importer is what an [Engine] may have besides. A set with an [Origin] needs it.
+type Importer interface {
+	// Import replaces the data of the member by a consistent copy of the data of a server in another set, which origin
+	// speaks to, and calls scrub, unless it is nil, when the copy is complete. It returns the position of the copy at the
+	// source, which is only read.
+	//
+	// While it is under way, scrubbing included, and after it has broken off, the member is Empty, follows nobody, takes no
+	// writes but an administrator's, and cannot be promoted. Then it has a position that shares no transaction with any
+	// other set's, and is Imported until it follows another member or is seeded: whatever its set has came from it.
+	Import(ctx context.Context, m Member, origin Engine, source Member, scrub func(context.Context, Member) error,
+		progress func(Progress)) (Position, error)
+}
+
+// check adds the faults of the origin.
+func (o *Origin) check(set Engine, fault func(format string, args ...any)) {
+	if o == nil {
+		return
+	}
+	if _, ok := set.(Importer); !ok && set != nil {
+		fault("Origin is set, but the Engine (%T) cannot import", set)
+	}
+	switch {
+	case o.Engine == nil:
+		fault("Origin.Engine is nil, want an engine for the servers of the other set")
+	case set != nil && reflect.ValueOf(set).Comparable() && reflect.ValueOf(o.Engine).Comparable() && o.Engine == set:
+		fault("Origin.Engine is the set's own Engine, want another one, with the other set's credentials")
+	}
+	if o.Source == nil {
+		fault("Origin.Source is nil, want a function that names a server of the other set")
+	}
+}
+
+// Source gives a member to copy from: of the replicas that serve, the one that is least behind, or the primary if there
+// is none. Without either it is ErrNoPrimary.
+func (t Topology) Source() (Member, error) {
+	var best *MemberState
+	for i := range t.Members {
+		m := &t.Members[i]
+		if m.Role == RoleReplica && m.Serves && m.Error == "" && (best == nil || m.Lag < best.Lag) {
+			best = m
+		}
+	}
+	if best != nil {
+		return best.Member, nil
+	}
+	if p, ok := t.Member(t.Primary); ok {
+		return p.Member, nil
+	}
+	return Member{}, ErrNoPrimary
+}
+
+// Source is [Topology.Source] of the topology as it is now. It waits for nothing.
+func (m *Manager) Source(context.Context) (Member, error) {
+	t, _ := m.Topology()
+	return t.Source()
+}
+
+// imports fills a member from the origin.
+func (m *Manager) imports(ctx context.Context, member Member, progress func(Progress)) error {
+	o := m.config.Origin
+	bounded, cancel := context.WithTimeout(ctx, m.config.StepTimeout)
+	source, err := o.Source(bounded)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("finding a server to copy from: %w", err)
+	}
+	m.mu.Lock()
+	own := m.state.byAddr(source.Addr) != nil
+	m.mu.Unlock()
+	if own {
+		return fmt.Errorf("Origin.Source named %s (%s), which is a member of this set", source.ID, source.Addr)
+	}
+	at, err := m.config.Engine.(Importer).Import(ctx, member, o.Engine, source, o.Scrub, progress)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.emit(KindImported, member.ID, fmt.Sprintf("%s has the data of %s as of %s", member.ID, source.ID, at), nil)
+	m.events[len(m.events)-1].Attrs = map[string]string{"source": source.Addr, "position": string(at)}
+	return nil
+}
+
+// importing picks the member that the data is for: the one that is being filled, or the preferred one.
+func (d *decider) importing(preferred *fact) *fact {
+	for _, f := range d.members {
+		if f.running != nil && f.running.Kind == StepImport {
+			return f
+		}
+	}
+	return preferred
+}
