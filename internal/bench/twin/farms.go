@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -238,10 +237,8 @@ func (w *world) left(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		for _, r := range records {
-			for _, v := range r.Values {
-				if _, err := netip.ParseAddr(v); err == nil && (r.Type == "A" || r.Type == "AAAA") && strings.Contains(r.Name, "db") {
-					left++
-				}
+			if r.Type == "A" || r.Type == "TXT" {
+				left += len(r.Values)
 			}
 		}
 	}
