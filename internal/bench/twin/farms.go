@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"time"
@@ -104,9 +105,23 @@ func (w *world) image(which int) (local.Image, error) {
 	} else {
 		more = append(more, "gtid_domain_id = 7")
 	}
-	return local.MariaDB{User: c.User, Password: c.Password, SQL: accounts, Config: func(m local.Machine) string {
+	image, err := local.MariaDB{User: c.User, Password: c.Password, SQL: accounts, Config: func(m local.Machine) string {
 		return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), Port: 3306, BufferPool: 256 << 20, More: more})
 	}}.Image()
+	if err != nil || which == 0 {
+		return image, err
+	}
+	nice, err := exec.LookPath("nice")
+	if err != nil {
+		return image, err
+	}
+	command := image.Command
+	image.Command = func(m local.Machine) local.Command {
+		c := command(m)
+		c.Args = append([]string{nice, "-n", "10"}, c.Args...)
+		return c
+	}
+	return image, nil
 }
 
 // start runs something until the end.
