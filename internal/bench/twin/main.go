@@ -4,10 +4,11 @@
 //	go run ./internal/bench/twin -gb 1 -json
 //
 // Clone_pause_ms is the longest time in which none of the parent's writers had a commit acknowledged, from the twin's first
-// launch until all of its members serve; before_pause_ms is the same before, in 5 s. Rows_equal says that the twin has, to
+// launch until all of its members serve; before_pause_ms is the same before, in 5 s. The twin's servers have a lower priority
+// (nice), since they share with the parent's the processors that in a cloud they would not. Rows_equal says that the twin has, to
 // the row and the byte, what the parent had at the GTID of the copy: writers note the GTID of each commit, so that what
 // there was at that moment is known. Isolated says that nothing of the twin could reach the parent, and nothing of the
-// parent the twin. Left_over are machines and volumes that are there when both farms have been terminated.
+// parent the twin. Left_over are machines, volumes and records that are there when both farms have been terminated.
 package main
 
 import (
