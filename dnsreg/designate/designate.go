@@ -8,8 +8,6 @@
 //
 // Designate takes one RRset at a time and hands it to its name servers afterwards. Apply returns when they have it: when the
 // zone is ACTIVE again. It has neither change sets nor preconditions, so what a change replaces is read just before it is made.
-//
-// This is a draft: it has not been held against a real Designate.
 package designate
 
 import (

@@ -9,9 +9,6 @@
 //
 // # How a thing is made once
 //
-// (This is a draft: against a real OpenStack, a launch whose reply was lost can still leave a second thing when it is made again,
-// and an image of a server that is being copied is refused.)
-//
 // OpenStack has no client tokens, takes the same name twice, and may make a server although it answered 503. So everything
 // bears its token, is looked for by it before it is made and after, whatever the answer was, and of several the oldest is kept
 // and the others are deleted. Calls with one token wait for each other. What was asked for stands beside the token as a short
@@ -29,7 +26,7 @@
 //
 // Servers boot from images, not from volumes. A volume with snapshots cannot be deleted at Cinder: DeleteVolume hides it from
 // lists, and the end of its last snapshot deletes it. Octavia knows no end of draining: a member that drains has the
-// weight 0 and is removed by the balancer's first change after its time. Stop asks the server's operating system first, for
+// weight 0 and is removed by the balancer's first change after its time. A balancer listens from its first target on. Stop asks the server's operating system first, for
 // as long as the cloud says (shutdown_timeout, 60 s by default).
 package openstack
 
