@@ -26,8 +26,8 @@
 //
 // Servers boot from images, not from volumes. A volume with snapshots cannot be deleted at Cinder: DeleteVolume hides it from
 // lists, and the end of its last snapshot deletes it. Octavia knows no end of draining: a member that drains has the
-// weight 0 and is removed by the balancer's first change after its time. A balancer listens from its first target on. Stop asks the server's operating system first, for
-// as long as the cloud says (shutdown_timeout, 60 s by default).
+// weight 0 and is removed by the balancer's first change after its time. A balancer listens from its first target on. Stop
+// asks the server's operating system first, for as long as the cloud says (shutdown_timeout, 60 s by default).
 package openstack
 
 import (
