@@ -46,7 +46,8 @@ type CloneRole struct {
 // Everything that a farm has at a provider and in a zone bears its name, so that the twin has its own machines, volumes,
 // addresses, balancers and records, and can neither see nor touch the parent's. The twin's Config is made by the caller,
 // with credentials, caches and managers of its own; a database is filled by its manager (replication.Config.Origin), for
-// which its role's LaunchTimeout must leave time.
+// which its role's LaunchTimeout must leave time. Volume.From is not the twin's: whoever wants its volumes filled from
+// snapshots, unscrubbed as they are, sets it in the result.
 //
 // What would lead the twin to its parent is a fault: a name or zone of the parent's, and user data that names the parent's
 // zone. The error lists every fault by its field. The warnings say what will probably not work; they are sorted by role.
@@ -76,6 +77,10 @@ func (s Spec) Clone(name string, o CloneOptions) (twin Spec, warnings []string, 
 	for i := range twin.Roles {
 		r := &twin.Roles[i]
 		c := o.Roles[r.Name]
+		if r.Volume != nil && r.Volume.From != nil {
+			r.Volume.From = nil
+			warnings = append(warnings, fmt.Sprintf("role %s: its new volumes are empty, while the parent's are filled from snapshots (Volume.From)", r.Name))
+		}
 		r.resize(or(or(c.Scale, o.Scale), 1))
 		r.Image, r.UserData = or(c.Image, r.Image), or(c.UserData, r.UserData)
 		for _, pools := range [][]string{o.Pools, c.Pools} {
@@ -161,11 +166,22 @@ func leadsTo(text, zone, other string) bool {
 		return false
 	}
 	bare := func(s string) string { return strings.ToLower(strings.TrimSuffix(s, ".")) }
-	text = bare(text)
-	if strings.HasSuffix(bare(other), "."+bare(zone)) {
-		text = strings.ReplaceAll(text, bare(other), "")
+	text, zone, other = bare(text), bare(zone), bare(other)
+	below := strings.TrimSuffix(other, zone) // "dev." of "dev.example.com"
+	if !strings.HasSuffix(other, "."+zone) {
+		below = ""
 	}
-	return strings.Contains(text, bare(zone))
+	for at := 0; ; at++ {
+		i := strings.Index(text[at:], zone)
+		if i < 0 {
+			return false
+		}
+		at += i
+		before, under := strings.CutSuffix(text[:at], below)
+		if below == "" || !under || before != "" && strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-_", rune(before[len(before)-1])) {
+			return true
+		}
+	}
 }
 
 // differentArch warns of sizes whose architecture is none of the parent's.

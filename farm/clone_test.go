@@ -280,3 +280,33 @@ func TestRunEndsAFarmWhoseTimeHasCome(t *testing.T) {
 		require.Empty(t, cloud.World(map[string]string{TagFarm: "shop"}).Volumes)
 	})
 }
+
+// TestATwinIsNotFilledFromSnapshots: what fills the parent's volumes is not the twin's, which would get it unscrubbed.
+func TestATwinIsNotFilledFromSnapshots(t *testing.T) {
+	parent := web(1, 1)
+	for _, from := range []*Source{{}, {Farm: parent.Name}, {Farm: "old"}, {Role: "db"}} {
+		parent.Roles[0].Volume = &Volume{SizeGB: 1, From: from, Snapshots: &Snapshots{Every: time.Hour, Keep: 2}}
+		twin, warnings, err := parent.Clone("dev", CloneOptions{Zone: "dev.example."})
+		require.NoError(t, err)
+		require.Nil(t, twin.Roles[0].Volume.From)
+		require.Equal(t, parent.Roles[0].Volume.Snapshots, twin.Roles[0].Volume.Snapshots)
+		require.Len(t, warnings, 1)
+		require.Contains(t, warnings[0], "Volume.From")
+		require.Equal(t, from, parent.Roles[0].Volume.From)
+	}
+}
+
+func TestUserDataThatLeadsToTheParent(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want bool
+	}{
+		{"host=db.shop.example", true}, {"host=DB.Shop.Example.", true}, {"host=db-dev.shop.example", true}, {"x", false},
+		{"host=db.dev.shop.example", false}, {"dev.shop.example", false}, {"a.dev.shop.example b.dev.shop.example.", false},
+		{"a.dev.shop.example b.shop.example", true}, {"mydev.shop.example", true}, {"'dev.shop.example'", false},
+	} {
+		require.Equal(t, c.want, leadsTo(c.text, "shop.example.", "dev.shop.example."), c.text)
+	}
+	require.True(t, leadsTo("dev.shop.example", "shop.example.", "dev.example."))
+	require.False(t, leadsTo("anything", "", "dev.example."))
+}

@@ -157,7 +157,7 @@ func (f *Farm) callSnapshot(ctx context.Context, s *Step, pool *Pool) error {
 // ownTags leaves of a snapshot's tags those that it was created with: somebody may have added some.
 func ownTags(tags map[string]string) map[string]string {
 	own := map[string]string{}
-	for _, key := range []string{TagFarm, TagRole, TagIndex, TagPool, TagDue, TagGeneration, TagFinal, TagPrimary} {
+	for _, key := range []string{TagFarm, TagRole, TagIndex, TagPool, TagDue, TagGeneration, TagFinal, TagPrimary, TagBorn} {
 		if v, ok := tags[key]; ok {
 			own[key] = v
 		}

@@ -74,36 +74,22 @@ func dependents(farm string, o TerminateOptions, volumes []provider.Volume) (why
 	return slices.Compact(why)
 }
 
-// mayEnd waits until it is known whether another farm depends on this one.
-func (f *Farm) mayEnd(ctx context.Context, o TerminateOptions) error {
-	var last error
-	for {
-		err := f.dependents(ctx, o)
-		if err == nil || errors.Is(err, ErrDependents) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("%w: %w", context.Cause(ctx), or(last, err))
-		}
-		last = err
-		sleep(ctx, f.config.Interval/10)
-	}
-}
-
-// awaitDependents waits until no other farm depends on this one, and tells of those that do.
-func (f *Farm) awaitDependents(ctx context.Context, o TerminateOptions) error {
+// mayEnd waits until it is known whether another farm depends on this one, and if told until none does. It tells what it waits for.
+func (f *Farm) mayEnd(ctx context.Context, o TerminateOptions, patient bool) error {
 	for told := ""; ; {
-		err := f.mayEnd(ctx, o)
-		if !errors.Is(err, ErrDependents) {
+		err := f.dependents(ctx, o)
+		switch {
+		case err == nil || errors.Is(err, ErrDependents) && !patient:
 			return err
-		}
-		if err.Error() != told {
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case err.Error() != told:
 			told = err.Error()
 			f.emit(scalr.Event{Time: time.Now(), Kind: PassFailed, Farm: f.spec.Name, Message: "the farm is to end, and waits", Err: told})
 		}
-		sleep(ctx, f.config.Interval)
+		sleep(ctx, f.config.Interval/10)
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
 }

@@ -134,7 +134,11 @@ func (f *Farm) Plan(ctx context.Context) (Plan, error) {
 		return Plan{}, err
 	}
 	defer f.give()
-	return f.plan(ctx, f.ends())
+	end := f.ends()
+	if end == nil && f.over() {
+		end = &f.spec.End.TerminateOptions
+	}
+	return f.plan(ctx, end)
 }
 
 // plan observes and decides.
@@ -147,21 +151,21 @@ func (f *Farm) plan(ctx context.Context, end *TerminateOptions) (Plan, error) {
 	return p, errors.Join(o.errs...)
 }
 
-// ends says how the farm is to end; nil while it is not.
+// ends says how the farm is being ended; nil while it is not.
 func (f *Farm) ends() *TerminateOptions {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if e := f.spec.End; f.ending == nil && e != nil && !time.Now().Before(e.At) {
-		return &e.TerminateOptions
-	}
 	return f.ending
 }
+
+// over reports whether Spec.End has passed, by the wall clock.
+func (f *Farm) over() bool { return f.spec.End != nil && !time.Now().Before(f.spec.End.At.Round(0)) }
 
 // Reconcile makes one pass and returns its plan, with the error of each step that failed. The error joins these and the
 // facts that could not be had. It is for programs that have a loop of their own: they run the managers of their databases
 // themselves and make sure that no other program runs the farm.
 func (f *Farm) Reconcile(ctx context.Context) (Plan, error) {
-	if f.ends() != nil {
+	if f.ends() != nil || f.over() {
 		return Plan{}, ErrEnded
 	}
 	return f.pass(ctx)

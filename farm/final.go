@@ -73,8 +73,20 @@ func (d *decision) final(c *cloud, v *provider.Volume, s slot) bool {
 	if !ok {
 		return false
 	}
+	// The list may be older than a machine that has got the volume since.
+	last := d.h.started
+	if d.h.lastMade.After(last) {
+		last = d.h.lastMade
+	}
+	busy := slices.ContainsFunc(d.byRole[s.role], func(m *machine) bool { return m.slot == s && m.ended.IsZero() && !m.state.Gone() })
+	if left := d.config.ListLag - d.now.Sub(last); left > 0 || busy {
+		d.plan.soon = true
+		d.wait(s.role, s.index, "volume %s gets its last snapshot when no machine can have it any more", v.ID)
+		return false
+	}
 	tags := tagsOf(d.spec.Name, s, c.poolNamed(v.Tags[TagPool]))
 	tags[TagFinal], tags[TagGeneration] = d.now.UTC().Format(time.RFC3339Nano), strconv.Itoa(mem.try+1)
+	tags[TagBorn] = v.Created.UTC().Format(time.RFC3339Nano)
 	if set, ok := d.o.sets[s.role]; ok && set.Primary == s.name() {
 		tags[TagPrimary] = "true"
 	}

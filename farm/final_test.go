@@ -146,14 +146,14 @@ func TestTheEndCanBeReadFirst(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, p.String(), "terminate-instance app-1")
 		require.Len(t, cloud.Changes(), before)
-		// With the machine gone, the plan has the snapshot, and nothing is deleted before it is there.
 		require.NoError(t, cloud.Kill(world(cloud)[0], "gone"))
+		// Another program does not know yet what an earlier one may have launched a moment ago.
 		f, err = New(storeSpec(1, &Snapshots{Every: time.Hour, Keep: 1}), testConfig(cloud, nil))
 		require.NoError(t, err)
 		p, err = f.PlanTerminate(t.Context(), options)
 		require.NoError(t, err)
 		v := volumesOf(t, cloud, "shop")["app-1"].ID
-		require.Equal(t, "create-snapshot app-1 in a: of "+v+": the farm is to end, and its volumes with it\n", p.String())
+		require.Equal(t, "wait app-1: volume "+v+" gets its last snapshot when no machine can have it any more\n", p.String())
 		require.Len(t, cloud.Changes(), before)
 		require.NoError(t, f.Terminate(t.Context(), options))
 	})

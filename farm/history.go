@@ -25,6 +25,7 @@ const (
 	TagDue        = "scalr-due"      // of a snapshot by schedule: when it was due, as RFC 3339 has it
 	TagFinal      = "scalr-final"    // of a snapshot that the end of its farm has taken: when that was
 	TagPrimary    = "scalr-primary"  // of such a one: "true" if its machine was the primary of its database
+	TagBorn       = "scalr-born"     // of such a one: when its volume was created
 	TagSource     = "scalr-source"   // of a volume that was filled from a snapshot: the farm that had taken it
 	TagSnapshot   = "scalr-snapshot" // of the same: the snapshot's ID
 )

@@ -3,6 +3,7 @@ package farm
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/scalr-go/scalr/provider"
 )
@@ -85,12 +86,16 @@ func (d *decision) newest(r *Role, s slot, from Source) (x shot, highest int, ok
 	}
 	slices.SortFunc(found, newestFirst)
 	if r.Serves == Database {
+		var born time.Time
 		for _, x := range found {
-			if x.Tags[TagFinal] == "" {
-				break // it is newer than what the last end left
+			if x.Tags[TagFinal] == "" || !x.Created.After(born) {
+				break // what comes now is older than what the last end left
 			}
 			if x.Tags[TagPrimary] != "" {
 				return x, highest, true
+			}
+			if at, err := time.Parse(time.RFC3339Nano, x.Tags[TagBorn]); err == nil && at.After(born) {
+				born = at
 			}
 		}
 	}

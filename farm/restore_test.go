@@ -251,6 +251,28 @@ func TestADatabaseIsRestoredFromOneSnapshot(t *testing.T) {
 	}
 }
 
+// TestAFinalSnapshotOfAnEarlierLifeIsOld: what the last end took is the newest, also where it did not know the primary.
+func TestAFinalSnapshotOfAnEarlierLifeIsOld(t *testing.T) {
+	begin := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+	final := func(id string, day int, taken time.Duration, primary bool) provider.Snapshot {
+		born := begin.AddDate(0, 0, day)
+		x := provider.Snapshot{ID: id, Ready: true, Created: born.Add(taken), Tags: map[string]string{TagFarm: "shop", TagRole: "db", TagIndex: "1",
+			TagFinal: born.Add(taken).Format(time.RFC3339Nano), TagBorn: born.Format(time.RFC3339Nano)}}
+		if primary {
+			x.Tags[TagPrimary] = "true"
+		}
+		return x
+	}
+	choose := func(items ...provider.Snapshot) string {
+		d := &decision{o: observation{clouds: []cloud{{snapshots: []snapshotsOf{{"shop", listing[provider.Snapshot]{items: items}}}}}}}
+		x, _, ok := d.newest(&Role{Name: "db", Serves: Database}, slot{"db", 1}, Source{"shop", "db"})
+		require.True(t, ok)
+		return x.ID
+	}
+	require.Equal(t, "p", choose(final("r", 0, 2*time.Hour, false), final("p", 0, time.Hour, true)), "the primary's of the same end")
+	require.Equal(t, "new", choose(final("old", 0, time.Hour, true), final("new", 7, time.Hour, false), final("other", 7, 30*time.Minute, false)))
+}
+
 // TestHostKilledWhileItRestores kills the host program at each call while a farm is restored, with newer snapshots coming up
 // meanwhile, and starts it again: each index has one volume, filled.
 func TestHostKilledWhileItRestores(t *testing.T) {

@@ -53,10 +53,8 @@ func (f *Farm) run(ctx context.Context, hold func(context.Context, func(context.
 		switch {
 		case ctx.Err() != nil:
 			continue
-		case err == nil && f.ends() != nil:
-			return nil
 		case err == nil:
-			continue
+			return nil // it has ended
 		}
 		if !errors.Is(err, cronlock.ErrHeld) {
 			f.emit(scalr.Event{Time: time.Now(), Kind: LeaseLost, Farm: f.spec.Name, Message: "waits for the lease again", Err: err.Error()})
@@ -89,30 +87,57 @@ func (f *Farm) held(work func(context.Context) error) func(context.Context, cron
 
 // live runs the farm until its end has come, and ends it then.
 func (f *Farm) live(ctx context.Context) error {
-	if f.spec.End == nil {
-		return f.loop(ctx)
-	}
-	if f.ends() == nil {
-		until, cancel := context.WithDeadlineCause(ctx, f.spec.End.At, ErrEnded)
-		defer cancel()
-		if err := f.loop(until); !errors.Is(err, ErrEnded) || ctx.Err() != nil {
-			return err
-		}
-	}
-	if err := f.awaitDependents(ctx, f.spec.End.TerminateOptions); err != nil {
-		return err
-	}
-	return f.end(ctx)
-}
-
-// loop runs the managers and makes passes until the context ends.
-func (f *Farm) loop(ctx context.Context) error {
 	// What was known under an earlier lease is old: meanwhile another program has run the farm.
 	if err := f.take(ctx); err != nil {
 		return err
 	}
 	f.forget()
 	f.give()
+	if f.spec.End == nil {
+		return f.loop(ctx)
+	}
+	until, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer stop(nil)
+	waiting.Go(func() {
+		if f.awaitEnd(until) {
+			stop(ErrEnded)
+		}
+	})
+	if err := f.loop(until); !errors.Is(err, ErrEnded) || ctx.Err() != nil {
+		return err
+	}
+	end := &f.spec.End.TerminateOptions
+	f.mu.Lock()
+	if f.ending == nil {
+		f.ending = end
+	}
+	f.mu.Unlock()
+	err := f.end(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil && f.ending == end {
+		f.ending = nil // whoever has the lease next goes on
+	}
+	return err
+}
+
+// awaitEnd reports that Spec.End has passed and no other farm depends on this one, which it tells of as long as one does. Until
+// then the farm is kept as it is.
+func (f *Farm) awaitEnd(ctx context.Context) bool {
+	for !f.over() {
+		// The clock may be set meanwhile.
+		if sleep(ctx, min(time.Until(f.spec.End.At.Round(0)), f.config.Interval)); ctx.Err() != nil {
+			return false
+		}
+	}
+	return f.mayEnd(ctx, f.spec.End.TerminateOptions, true) == nil
+}
+
+// loop runs the managers and makes passes until the context ends.
+func (f *Farm) loop(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()

@@ -24,7 +24,8 @@ type Spec struct {
 }
 
 // End is a farm's last moment: from then on [Farm.Run] terminates it as [Farm.Terminate] does, and returns nil when nothing
-// is left; a Run that begins later does the same. While other farms depend on it, Run waits. Reconcile, which leaves that to the caller, returns ErrEnded.
+// is left; a Run that begins later does the same. While other farms depend on it, Run keeps the farm and tells of them. Reconcile,
+// which leaves that to the caller, returns ErrEnded.
 type End struct {
 	At               time.Time `json:"at"`
 	TerminateOptions           // what is to be left

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/scalr-go/scalr"
@@ -32,12 +33,12 @@ type TerminateOptions struct {
 // be called again after an error, and by another program after a crash; a Farm that has been told to end does nothing else.
 //
 // While another farm depends on this one, it fails with [ErrDependents] and has touched nothing: see TerminateOptions.Force.
-// Whether one does is asked once, at the beginning.
+// Whether one does is asked once, at the beginning; while that cannot be known, Terminate waits and tells of it as an event.
 func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 	if err := o.check("options.FinalSnapshot", &f.config); err != nil {
 		return err
 	}
-	if err := f.mayEnd(ctx, o); err != nil {
+	if err := f.mayEnd(ctx, o, false); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -52,7 +53,17 @@ func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 			return context.Cause(ctx)
 		}
 	}
-	return f.hold(ctx, f.end)
+	return f.hold(ctx, func(ctx context.Context) error {
+		// Without the lease, another program may have let the farm work on: a last snapshot is none any more.
+		if err := f.take(ctx); err != nil {
+			return err
+		}
+		f.mu.Lock()
+		maps.DeleteFunc(f.history.copies, func(key series, _ copyMemory) bool { return key.final != "" })
+		f.mu.Unlock()
+		f.give()
+		return f.end(ctx)
+	})
 }
 
 // PlanTerminate says what Terminate would do first. Nothing is done. With [ErrDependents] it gives the plan that Force would

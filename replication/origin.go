@@ -31,7 +31,7 @@ type Origin struct {
 	Source func(context.Context) (Member, error)
 	// Scrub changes the copy before anybody else may see it: it takes out what must not leave production, and opens the
 	// accounts of applications. The member refuses the writes of everybody but administrators then. If it fails, the copy
-	// is thrown away, and made again later. It is bounded by its context, which ends when the member no longer answers.
+	// is thrown away, and made again later. It is bounded by its context, which ends when the member or the source no longer answers.
 	// Optional.
 	Scrub func(context.Context, Member) error
 }

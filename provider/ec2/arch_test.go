@@ -14,7 +14,7 @@ func TestArch(t *testing.T) {
 		"p4d.24xlarge": "x86_64", "x2iedn.32xlarge": "x86_64", "inf2.xlarge": "x86_64", "mac1.metal": "x86_64", "t2.micro": "x86_64",
 		"t4g.small": "arm64", "m7gd.metal": "arm64", "c6gn.medium": "arm64", "g5g.xlarge": "arm64", "im4gn.large": "arm64",
 		"is4gen.large": "arm64", "x2gd.medium": "arm64", "hpc7g.16xlarge": "arm64", "a1.medium": "arm64", "mac2.metal": "arm64",
-		"mac2-m2pro.metal": "arm64", "u7i-12tb.224xlarge": "x86_64",
+		"mac2-m2pro.metal": "arm64", "p6e-gb200.36xlarge": "arm64", "u7i-12tb.224xlarge": "x86_64",
 		"": "", "large": "", "u-6tb1.metal": "", "m5": "", "M5.large": "",
 	} {
 		require.Equal(t, want, ec2.Arch(size), size)

@@ -77,15 +77,15 @@ func locked(accounts []userAccount) (list []userAccount) {
 		}
 		a.grants = slices.DeleteFunc(slices.Clone(a.grants), func(g string) bool { return strings.HasPrefix(g, "GRANT PROXY ") })
 		for i, g := range a.grants {
-			a.grants[i] = identified.ReplaceAllString(g, "")
+			a.grants[i] = identified.ReplaceAllString(g, "$1")
 		}
 		list = append(list, a)
 	}
 	return list
 }
 
-// identified is how SHOW GRANTS tells a password.
-var identified = regexp.MustCompile(` IDENTIFIED BY PASSWORD '[^']*'`)
+// identified is how SHOW GRANTS tells by what an account logs in, and what comes after that.
+var identified = regexp.MustCompile(` IDENTIFIED (?:BY PASSWORD '[^']*'|VIA .*?)( REQUIRE .*| WITH .*|$)`)
 
 // makeAccounts makes the accounts and roles, and drops all others.
 func (c *copying) makeAccounts(ctx context.Context) error {

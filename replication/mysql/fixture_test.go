@@ -264,7 +264,7 @@ type limitedConn struct {
 }
 
 func (c *limitedConn) Write(b []byte) (int, error) {
-	if len(b) > 4 && b[4] == 3 { // COM_QUERY
+	if len(b) > 4 && b[4] == 3 && string(b[5:]) != "DO 1" { // COM_QUERY, but for the looks whether the server is there
 		if c.left.Add(-1) < 0 {
 			c.Close()
 			return 0, net.ErrClosed

@@ -236,6 +236,6 @@ func TestImportNoticesAHungSource(t *testing.T) {
 	require.ErrorContains(t, err, source.Addr)
 	require.NoError(t, source.Resume(t.Context()))
 	require.True(t, observe(t, e, target).Empty)
-	_, err = e.Import(t.Context(), target.Member, origin, source.Member, nil, nil)
+	_, err = e.Import(t.Context(), target.Member, engine(t, config, source), source.Member, nil, nil)
 	require.NoError(t, err)
 }
