@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/memcloud"
 	"github.com/scalr-go/scalr/replication"
 	"github.com/scalr-go/scalr/replication/memdb"
@@ -309,4 +310,39 @@ func TestUserDataThatLeadsToTheParent(t *testing.T) {
 	}
 	require.True(t, leadsTo("dev.shop.example", "shop.example.", "dev.example."))
 	require.False(t, leadsTo("anything", "", "dev.example."))
+}
+
+// TestAFarmThatOthersDependOnIsKept lets a farm's time come while another farm depends on it: until that is over it is run like any
+// other, and what fails is replaced.
+func TestAFarmThatOthersDependOnIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{ReadyTime: time.Second})
+		spec, config := web(1, 1), testConfig(cloud, testZone())
+		events := record(&config)
+		spec.Roles[0].Volume = &Volume{SizeGB: 1}
+		spec.End = &End{At: time.Now().Add(10 * time.Minute), TerminateOptions: TerminateOptions{DeleteVolumes: true, DeleteSnapshots: true}}
+		other, err := cloud.CreateVolume(t.Context(), provider.VolumeSpec{Token: "v", SizeGB: 1, Tags: map[string]string{TagFarm: "twin", TagRole: "www", TagIndex: "1", TagSource: "shop"}})
+		require.NoError(t, err)
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		done := make(chan error, 1)
+		go func() { done <- f.Run(t.Context()) }()
+		time.Sleep(15 * time.Minute)
+		before := world(cloud)
+		require.Len(t, before, 1)
+		require.NoError(t, cloud.Kill(before[0], "gone"))
+		time.Sleep(10 * time.Minute)
+		after := world(cloud)
+		require.Len(t, after, 1)
+		require.NotEqual(t, before, after)
+		p, err := f.Plan(t.Context())
+		require.NoError(t, err)
+		require.Contains(t, p.String(), "terminate-instance", "what would be done if nobody depended on it")
+		require.NoError(t, cloud.DeleteVolume(t.Context(), other.ID))
+		require.NoError(t, <-done)
+		require.Empty(t, world(cloud))
+		require.Contains(t, events.kinds(), string(Terminated))
+		_, err = f.Reconcile(t.Context())
+		require.ErrorIs(t, err, ErrEnded)
+	})
 }
