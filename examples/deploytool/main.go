@@ -1,0 +1,146 @@
+// Deploytool is a command-line deployment tool of the kind that this library is for. It reads a farm from a YAML file and runs
+// it on this machine, with nothing installed: the machines are processes that serve a page, in a state directory.
+//
+//	go build -o /tmp/deploytool ./examples/deploytool && cd examples/deploytool
+//	/tmp/deploytool plan               what would be done now, and why
+//	/tmp/deploytool apply              do it until the farm rests
+//	/tmp/deploytool status             what there is, and what happened last
+//	/tmp/deploytool roll -role www web-1.1
+//	/tmp/deploytool clone twin         a twin with machines of its own, from a copy of the file: twin.yaml
+//	/tmp/deploytool terminate          end the farm; -delete-volumes deletes its data too
+//
+// Each command is a program of its own that finds by their tags what earlier ones have launched. Between two of them nobody
+// watches: what dies is replaced by the next apply. That is also why a spec has no zone here. A name server would live no
+// longer than a command; a tool for a real zone sets Config.DNS to a registrar such as dnsreg/rfc2136 or dnsreg/route53, and
+// a program that is to watch, scale and recover calls Farm.Run.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"time"
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "-web" {
+		fail(serve(os.Args[2])) // what a machine runs
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends a program that waits for an answer
+	fail(run(ctx, os.Args[1:], os.Stdin, os.Stdout))
+}
+
+func fail(err error) {
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "deploytool:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// tool is a command with its options.
+type tool struct {
+	state, spec   string
+	yes           bool
+	role          string
+	deleteVolumes bool
+
+	in  io.Reader
+	out *progress
+}
+
+// commands are what the tool can do, each with the name of its argument.
+var commands = map[string]struct {
+	argument string
+	do       func(context.Context, *tool, *document, string) (summary, error)
+}{
+	"plan":      {"", plan},
+	"apply":     {"", apply},
+	"status":    {"", status},
+	"roll":      {"IMAGE", roll},
+	"clone":     {"NAME", clone},
+	"terminate": {"", terminate},
+}
+
+func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error {
+	t := &tool{in: in}
+	flags := flag.NewFlagSet("deploytool", flag.ContinueOnError)
+	flags.StringVar(&t.state, "state", ".deploytool", "the directory that keeps the machines and the journal")
+	flags.StringVar(&t.spec, "spec", "shop.yaml", "the file that says what the farm is")
+	flags.BoolVar(&t.yes, "yes", false, "do not ask before something is done")
+	flags.StringVar(&t.role, "role", "", "roll: which role")
+	flags.BoolVar(&t.deleteVolumes, "delete-volumes", false, "terminate: delete the volumes, and the data with them")
+	asJSON := flags.Bool("json", false, "print a JSON object a line, the last of them a summary")
+	timeout := flags.Duration("timeout", 5*time.Minute, "how long a command may take")
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "deploytool [flags] plan | apply | status | roll IMAGE | clone NAME | terminate")
+		flags.PrintDefaults()
+	}
+	// Flags may stand before the command, behind it and behind its argument.
+	var words []string
+	for rest := args; ; rest = flags.Args()[1:] {
+		if err := flags.Parse(rest); err != nil {
+			return err
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		words = append(words, flags.Arg(0))
+	}
+	if len(words) == 0 {
+		flags.Usage()
+		return errors.New("there is no command, want plan, apply, status, roll, clone or terminate")
+	}
+	command, ok := commands[words[0]]
+	if !ok {
+		return fmt.Errorf("%q is no command, want plan, apply, status, roll, clone or terminate", words[0])
+	}
+	argument := ""
+	if command.argument != "" && len(words) == 2 {
+		argument = words[1]
+	} else if command.argument != "" || len(words) != 1 {
+		return fmt.Errorf("%s: the arguments are %q, want: %[1]s %[3]s", words[0], words[1:], command.argument)
+	}
+	if *asJSON && !t.yes && words[0] != "plan" && words[0] != "status" {
+		return fmt.Errorf("-json: %s cannot ask then, want -yes too", words[0])
+	}
+	t.out = newProgress(out, *asJSON)
+	ctx, cancel := context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("it took longer than -timeout %v", *timeout))
+	defer cancel()
+	doc, err := readSpec(t.spec)
+	var sum summary
+	if err == nil {
+		sum, err = command.do(ctx, t, doc, argument)
+	}
+	sum.Summary, sum.Command = true, words[0]
+	if err != nil {
+		sum.Err = err.Error()
+	}
+	if *asJSON || err == nil {
+		t.out.say(sum, sum.String())
+	}
+	return err
+}
+
+// summary is the last line with -json.
+type summary struct {
+	Summary  bool           `json:"summary"`
+	Command  string         `json:"command"`
+	Farm     string         `json:"farm,omitempty"`
+	Steps    int            `json:"steps"`             // that the plan has, or had before it was done
+	Machines int            `json:"machines"`          // that there are now
+	Running  int            `json:"running"`           // of these
+	Images   map[string]int `json:"images,omitempty"`  // machines by what they run
+	Volumes  []string       `json:"volumes,omitempty"` // that there are now
+	Err      string         `json:"error,omitempty"`
+}
+
+func (s summary) String() string {
+	return fmt.Sprintf("Farm %s: %d machines, %d of them run, and %d volumes.", s.Farm, s.Machines, s.Running, len(s.Volumes))
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/farm"
+	"github.com/scalr-go/scalr/farm/journal"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/local"
+)
+
+// TestMain makes the test binary the web server as well: it is the program that machines run.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "-web" {
+		fail(serve(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+const two = `name: shop # the farm's name
+roles:
+- name: store
+  image: web-1.0
+  port: 8080
+  min: 1
+  max: 1
+  health: {path: /healthz}
+  volume: {size_gb: 1}
+- name: www
+  serves: web
+  image: web-1.0 # what roll changes
+  port: 8080
+  min: 2
+  max: 3
+  after: [store]
+  drain: -1s
+  health: {path: /healthz}
+  update: {}
+`
+
+// place is a state directory and a spec file in which commands are given, each as if by a program of its own.
+type place struct {
+	t         *testing.T
+	dir, spec string
+}
+
+func newPlace(t *testing.T) *place {
+	dir := t.TempDir()
+	p := &place{t, filepath.Join(dir, "state"), filepath.Join(dir, "shop.yaml")}
+	require.NoError(t, os.WriteFile(p.spec, []byte(two), 0o600))
+	t.Cleanup(func() { // whatever has gone wrong
+		c := p.cloud()
+		all, _ := c.Instances(context.Background(), nil)
+		for _, m := range all {
+			_ = c.Terminate(context.Background(), m.ID)
+		}
+	})
+	return p
+}
+
+// do gives a command, and what it says at its end.
+func (p *place) do(args ...string) (sum summary, err error) {
+	p.t.Helper()
+	var out bytes.Buffer
+	err = run(p.t.Context(), append([]string{"-state", p.dir, "-spec", p.spec, "-json", "-yes"}, args...), strings.NewReader(""), &out)
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	for _, line := range lines {
+		require.True(p.t, json.Valid([]byte(line)), line)
+	}
+	require.NoError(p.t, json.Unmarshal([]byte(lines[len(lines)-1]), &sum))
+	require.True(p.t, sum.Summary)
+	if err != nil {
+		require.Equal(p.t, err.Error(), sum.Err)
+	}
+	return sum, err
+}
+
+func (p *place) cloud() *local.Cloud {
+	c, err := local.New(local.Options{Dir: filepath.Join(p.dir, "machines")})
+	require.NoError(p.t, err)
+	return c
+}
+
+// machines gives what there is of a farm, by machine what it runs, having asked each of them.
+func (p *place) machines(name string) (ids map[string]string) {
+	p.t.Helper()
+	all, err := p.cloud().Instances(p.t.Context(), map[string]string{farm.TagFarm: name})
+	require.NoError(p.t, err)
+	ids = map[string]string{}
+	for _, m := range all {
+		if m.State.Gone() {
+			continue
+		}
+		require.Equal(p.t, provider.Running, m.State)
+		ids[m.ID] = m.Image
+		resp, err := http.Get("http://" + m.Private.String() + ":8080/")
+		require.NoError(p.t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(p.t, errors.Join(err, resp.Body.Close()))
+		require.Equal(p.t, m.Image+" on "+m.Name+"\n", string(body))
+	}
+	return ids
+}
+
+func TestLife(t *testing.T) {
+	p := newPlace(t)
+	ok := func(args ...string) summary {
+		t.Helper()
+		sum, err := p.do(args...)
+		require.NoError(t, err)
+		require.Empty(t, sum.Err)
+		return sum
+	}
+	is := func(sum summary, machines int, images map[string]int, volumes int) {
+		t.Helper()
+		require.Equal(t, machines, sum.Machines)
+		require.Equal(t, machines, sum.Running)
+		require.Equal(t, images, sum.Images)
+		require.Len(t, sum.Volumes, volumes)
+	}
+	file := func() string {
+		text, err := os.ReadFile(p.spec)
+		require.NoError(t, err)
+		return string(text)
+	}
+
+	is(ok("plan"), 0, nil, 0)
+	is(ok("apply"), 3, map[string]int{"web-1.0": 3}, 1)
+	first := p.machines("shop")
+	require.Len(t, first, 3)
+	sum := ok("apply")
+	is(sum, 3, map[string]int{"web-1.0": 3}, 1)
+	require.Zero(t, sum.Steps)
+	require.Equal(t, first, p.machines("shop"), "what is there stays")
+
+	is(ok("roll", "-role", "www", "web-1.1"), 3, map[string]int{"web-1.0": 1, "web-1.1": 2}, 1)
+	require.Equal(t, strings.Replace(two, "web-1.0 # what", "web-1.1 # what", 1), file())
+	second := p.machines("shop")
+	require.Len(t, second, 3)
+	for id, image := range second {
+		require.Equal(t, image == "web-1.0", first[id] != "", "the store stays, and the web servers are new")
+	}
+	require.Zero(t, ok("plan").Steps, "the file says what there is")
+
+	_, err := p.do("roll", "-role", "www", "web-broken")
+	require.ErrorIs(t, err, errGivenUp)
+	require.Equal(t, strings.Replace(two, "web-1.0 # what", "web-1.1 # what", 1), file(), "the file is as before")
+	is(ok("status"), 3, map[string]int{"web-1.0": 1, "web-1.1": 2}, 1)
+	require.Zero(t, ok("plan").Steps)
+
+	// What dies between two commands is replaced by the next.
+	before := p.machines("shop")
+	for id, image := range before {
+		if image == "web-1.1" {
+			require.NoError(t, p.cloud().Terminate(t.Context(), id))
+			break
+		}
+	}
+	sum = ok("status")
+	require.Equal(t, 2, sum.Machines)
+	require.Equal(t, 1, sum.Steps)
+	is(ok("apply"), 3, map[string]int{"web-1.0": 1, "web-1.1": 2}, 1)
+	before = p.machines("shop")
+
+	is(ok("clone", "twin"), 3, map[string]int{"web-1.0": 1, "web-1.1": 2}, 1)
+	require.Equal(t, before, p.machines("shop"), "the parent is not touched")
+	twin := filepath.Join(filepath.Dir(p.spec), "twin.yaml")
+	text, err := os.ReadFile(twin)
+	require.NoError(t, err)
+	require.Equal(t, strings.Replace(file(), "shop", "twin", 1), string(text))
+	_, err = p.do("clone", "twin")
+	require.ErrorContains(t, err, "twin.yaml: is there already")
+
+	is(ok("terminate"), 0, nil, 1) // the data stays
+	require.Len(t, p.machines("twin"), 3)
+	is(ok("terminate", "-delete-volumes"), 0, nil, 0)
+	is(ok("terminate", "-delete-volumes", "-spec", twin), 0, nil, 0)
+	all, err := p.cloud().Instances(t.Context(), nil)
+	require.NoError(t, err)
+	require.False(t, slices.ContainsFunc(all, func(m provider.Instance) bool { return !m.State.Gone() }), "nothing is left")
+	volumes, err := p.cloud().Volumes(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, volumes)
+
+	log := filepath.Join(p.dir, "journal")
+	last, err := (&journal.File{Path: log}).Read(t.Context(), journal.Query{Farm: "twin", Last: 1})
+	require.NoError(t, err)
+	require.Equal(t, farm.Terminated, last[0].Kind)
+	for name, mode := range map[string]os.FileMode{log: 0o600, twin: 0o600, p.dir: 0o700} {
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		require.Equal(t, mode, info.Mode().Perm(), name)
+	}
+}
+
+// A person is shown the plan and asked; the answer counts.
+func TestAsked(t *testing.T) {
+	p := newPlace(t)
+	ask := func(answer string, args ...string) (string, error) {
+		var out strings.Builder
+		err := run(t.Context(), append([]string{"-state", p.dir, "-spec", p.spec}, args...), strings.NewReader(answer), &out)
+		return out.String(), err
+	}
+	for _, command := range [][]string{{"apply"}, {"terminate"}, {"clone", "twin"}, {"roll", "-role", "www", "web-1.1"}} {
+		for _, answer := range []string{"n\n", "\n", ""} {
+			out, err := ask(answer, command...)
+			require.ErrorIs(t, err, errDeclined)
+			require.Contains(t, out, "Go on? [y/N] ")
+		}
+	}
+	require.Empty(t, p.machines("shop"))
+	text, err := os.ReadFile(p.spec)
+	require.NoError(t, err)
+	require.Equal(t, two, string(text))
+	require.NoFileExists(t, filepath.Join(filepath.Dir(p.spec), "twin.yaml"))
+
+	out, err := ask("y\n", "apply")
+	require.NoError(t, err)
+	require.Contains(t, out, "wait www-1: waits for role store: 0 of 1 serve\n")
+	require.Contains(t, out, "slot www-2 is empty\n")
+	require.True(t, strings.HasSuffix(out, "Farm shop: 3 machines, 3 of them run, and 1 volumes.\n"), out)
+	out, err = ask("", "status")
+	require.NoError(t, err)
+	require.Contains(t, out, "shop-www-1   running    web-1.0")
+	require.Contains(t, out, "happened: ")
+	require.Contains(t, out, "next: nothing to do\n")
+	out, err = ask("yes\n", "terminate", "-delete-volumes")
+	require.NoError(t, err)
+	require.True(t, strings.HasSuffix(out, "Farm shop: 0 machines, 0 of them run, and 0 volumes.\n"), out)
+}
+
+// What is asked for wrongly is refused before anything is touched.
+func TestRefused(t *testing.T) {
+	p := newPlace(t)
+	for want, args := range map[string][]string{
+		"there is no command, want plan, apply":                                        {},
+		`"aply" is no command, want plan, apply`:                                       {"aply"},
+		`apply: the arguments are ["now"], want: apply`:                                {"apply", "now"},
+		`roll: the arguments are [], want: roll IMAGE`:                                 {"roll"},
+		`-role is "", want the name of a role of ` + p.spec:                            {"roll", "web-1.1"},
+		p.spec + `:3:3: spec.roles[0] (store).update: is missing`:                      {"roll", "-role", "store", "web-1.1"},
+		p.spec + `:12:10: spec.roles[1] (www).image: there is no "web-7", want one of`: {"roll", "-role", "www", "web-7"},
+		`name: "shop" is the parent's own name, want another one`:                      {"clone", "shop"},
+		`name: "a_b" is no DNS label`:                                                  {"clone", "a_b"},
+		"-json: apply cannot ask then, want -yes too":                                  {"-json", "apply"},
+		"it took longer than -timeout 1ns":                                             {"-timeout", "1ns", "-yes", "apply"},
+	} {
+		var out strings.Builder
+		err := run(t.Context(), append([]string{"-state", p.dir, "-spec", p.spec}, args...), strings.NewReader("y\n"), &out)
+		require.ErrorContains(t, err, want)
+	}
+	require.NoError(t, os.MkdirAll(p.dir, 0o700))
+	release, err := lock(p.dir)
+	require.NoError(t, err)
+	_, err = p.do("apply")
+	require.ErrorContains(t, err, "another command is at work there")
+	_, err = p.do("status")
+	require.NoError(t, err, "it changes nothing")
+	require.NoError(t, release())
+	require.Empty(t, p.machines("shop"))
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/farm"
+	"github.com/scalr-go/scalr/farm/journal"
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/local"
+)
+
+var errGivenUp = errors.New("the update was given up: its first machine did not come to serve")
+
+// site is a farm with what it is made with. Nothing of it outlives a command but what stands in the state directory: the
+// machines, which bear the farm's tags, and the journal.
+type site struct {
+	doc     *document
+	cloud   *local.Cloud
+	farm    *farm.Farm
+	journal *journal.File
+	out     *progress
+	givenUp bool // an update was
+	toEnd   int  // the machines that the farm's end is to end
+	ended   int  // and those that it has ended
+
+	close func() error
+}
+
+// open makes a farm of a spec file. Like farm.New it launches nothing.
+func open(state string, doc *document, out *progress) (*site, error) {
+	images, err := images()
+	if err != nil {
+		return nil, err
+	}
+	s := &site{doc: doc, out: out, journal: &journal.File{Path: filepath.Join(state, "journal")}}
+	if s.cloud, err = local.New(local.Options{Dir: filepath.Join(state, "machines"), Images: images}); err != nil {
+		return nil, err
+	}
+	writer := journal.NewWriter(s.journal)
+	s.farm, err = farm.New(doc.spec, farm.Config{
+		Pools: []farm.Pool{{Name: "local", Provider: s.cloud}},
+		Events: func(e scalr.Event) {
+			writer.Event(e)
+			s.note(e)
+		},
+		// This cloud shows at once what there is, and a launch that failed may be tried again soon.
+		ListLag: time.Millisecond, Grace: time.Second, Backoff: time.Second, Interval: time.Second,
+	})
+	if err != nil {
+		err = doc.locate(err)
+	}
+	if err = errors.Join(doc.check(images), err); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	var failed error
+	wg.Go(func() { failed = writer.Run(ctx) })
+	s.close = func() error {
+		stop()
+		wg.Wait()
+		return failed
+	}
+	return s, nil
+}
+
+// check reports what a spec may ask for and this tool has not.
+func (d *document) check(images map[string]local.Image) error {
+	var faults []error
+	if d.spec.Zone != "" {
+		faults = append(faults, d.fault(d.at["zone"], "spec.zone: is %q, but names need a name server that outlives a command: leave it out", d.spec.Zone))
+	}
+	if d.spec.End != nil {
+		faults = append(faults, d.fault(d.at["end"], "spec.end: is set, but no program runs all the while to end the farm: leave it out"))
+	}
+	for i, r := range d.spec.Roles {
+		if _, ok := images[r.Image]; !ok && r.Image != "" {
+			faults = append(faults, d.fault(d.at[fmt.Sprintf("roles[%d].image", i)], "spec.roles[%d] (%s).image: there is no %q, want one of %q",
+				i, r.Name, r.Image, slices.Sorted(maps.Keys(images))))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// note is the sink of events.
+func (s *site) note(e scalr.Event) {
+	switch {
+	case e.Kind == farm.UpdateFailed:
+		s.givenUp = true
+	case e.Kind == scalr.Kind(farm.TerminateInstance) && s.toEnd > 0:
+		s.ended++
+		s.out.draw([]bar{{"ended", s.ended, s.toEnd, e.Message}})
+	}
+	s.out.event(e)
+}
+
+// machines lists what the farm has, by its tags.
+func (s *site) machines(ctx context.Context) ([]provider.Instance, error) {
+	all, err := s.cloud.Instances(ctx, map[string]string{farm.TagFarm: s.doc.spec.Name})
+	return slices.DeleteFunc(all, func(i provider.Instance) bool { return i.State.Gone() }), err
+}
+
+// settle makes passes until the farm rests: nothing is to be done, nothing is waited for, and every role serves.
+func (s *site) settle(ctx context.Context) error {
+	defer s.out.draw(nil)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		p, err := s.farm.Reconcile(ctx) // what fails is told as an event and tried again
+		if errors.Is(err, farm.ErrEnded) {
+			return err
+		}
+		if ctx.Err() == nil {
+			bars, serving := s.bars(ctx, p)
+			s.out.draw(bars)
+			if p.Empty() && serving && (len(p.Waits) == 0 || s.givenUp) {
+				if s.givenUp {
+					return errGivenUp
+				}
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w; the next apply goes on from here:\n%s", context.Cause(ctx), strings.TrimRight(p.String(), "\n"))
+		}
+	}
+}
+
+// bars counts the machines of each role that serve and have the role's image, and reports whether all that should serve do.
+func (s *site) bars(ctx context.Context, p farm.Plan) (bars []bar, serving bool) {
+	machines, err := s.machines(ctx)
+	serving = err == nil
+	for _, r := range s.doc.spec.Roles {
+		b := bar{role: r.Name, want: p.Desired[r.Name].Count, note: r.Image}
+		serve := 0
+		for _, server := range s.farm.Servers(r.Name) {
+			if !server.Ready || server.Warm {
+				continue
+			}
+			serve++
+			if slices.ContainsFunc(machines, func(m provider.Instance) bool { return m.ID == server.ID && m.Image == r.Image }) {
+				b.done++
+			}
+		}
+		for _, w := range p.Waits {
+			if w.Role == r.Name {
+				b.note = w.Reason
+			}
+		}
+		serving = serving && serve >= b.want
+		bars = append(bars, b)
+	}
+	return bars, serving
+}
+
+// lock keeps other commands from changing farms in the same state directory. The kernel releases it when the program ends.
+func lock(state string) (release func() error, err error) {
+	f, err := os.OpenFile(filepath.Join(state, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("-state %s: another command is at work there: %w", state, err), f.Close())
+	}
+	return f.Close, nil
+}
