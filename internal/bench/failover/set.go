@@ -189,7 +189,8 @@ func (f *fixture) sessions(name string) string {
 
 // until waits for a condition.
 func until(ctx context.Context, what string, cond func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	// A server that was away for long catches up while others write: it is a hang that this is to find, not slowness.
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for !cond() {
 		select {
