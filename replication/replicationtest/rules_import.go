@@ -11,8 +11,11 @@ import (
 func (h *harness) importer() replication.Importer {
 	h.Helper()
 	i, ok := h.Engine.(replication.Importer)
-	if !ok || h.Scrub == nil {
-		h.Skip("the engine is no Importer, or the fixture has no Scrub")
+	if !ok {
+		h.Skip("the engine is no Importer")
+	}
+	if h.Scrub == nil {
+		h.Fatal("the engine is an Importer, and the fixture has no Scrub to try that with")
 	}
 	return i
 }
