@@ -193,11 +193,7 @@ func (d *decision) desired(r *Role, held, ready, late int) Desired {
 // forget drops what no longer matters from the history. What is left of the farm is known for sure only when the lists have
 // had the time to show what was created last.
 func (d *decision) forget() {
-	last := d.h.started
-	if d.h.lastMade.After(last) {
-		last = d.h.lastMade
-	}
-	d.plan.left = d.plan.left || len(d.h.machines) > 0 || d.blind() || d.now.Sub(last) < d.config.ListLag
+	d.plan.left = d.plan.left || len(d.h.machines) > 0 || d.blind() || d.now.Sub(d.h.unlisted()) < d.config.ListLag
 	d.h.tidy = d.h.tidy || !d.untidy && !d.blind()
 	for o, b := range d.h.offers {
 		if d.now.Sub(b.until) > time.Hour {

@@ -74,12 +74,8 @@ func (d *decision) final(c *cloud, v *provider.Volume, s slot) bool {
 		return false
 	}
 	// The list may be older than a machine that has got the volume since.
-	last := d.h.started
-	if d.h.lastMade.After(last) {
-		last = d.h.lastMade
-	}
 	busy := slices.ContainsFunc(d.byRole[s.role], func(m *machine) bool { return m.slot == s && m.ended.IsZero() && !m.state.Gone() })
-	if left := d.config.ListLag - d.now.Sub(last); left > 0 || busy {
+	if left := d.config.ListLag - d.now.Sub(d.h.unlisted()); left > 0 || busy {
 		d.plan.soon = true
 		d.wait(s.role, s.index, "volume %s gets its last snapshot when no machine can have it any more", v.ID)
 		return false

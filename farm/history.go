@@ -119,6 +119,15 @@ func (h *history) slot(s slot) *slotMemory {
 	return mem
 }
 
+// unlisted is when something may have been created last: lists show it after Config.ListLag. Before the first pass an earlier run
+// of the program may have created it.
+func (h history) unlisted() time.Time {
+	if h.lastMade.After(h.started) {
+		return h.lastMade
+	}
+	return h.started
+}
+
 // served reports whether the machine has served, or may have before this program began.
 func (m *machine) served() bool { return m.acked.IsZero() || !m.readyAt.IsZero() }
 
