@@ -59,6 +59,7 @@ func TestHostKilledOnEC2(t *testing.T) {
 			if _, died := s.killed(t, fmt.Sprintf("shop%d%t", kill, after), max(kill, 1), after); died {
 				kills++
 			}
+			t.Logf("request %d of %d, after its effect: %t; killed %d times", kill, all, after, kills)
 		}
 	}
 	t.Logf("killed %d times, of %d requests", kills, all)
