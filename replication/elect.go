@@ -172,6 +172,9 @@ func (d *decider) isLost(l lost) bool {
 	if l.warm && d.ended[d.primary.machine] {
 		return true // a replica that has not noticed yet is no witness
 	}
+	if l.fact != nil && l.fact.stalled {
+		return true // it is in sight, and whoever hears it is no witness
+	}
 	silence := time.Duration(d.c.Misses) * d.c.Timeout
 	for _, f := range d.members {
 		switch st := f.status(); {
@@ -335,7 +338,9 @@ func reason(l lost) string {
 	case l.fact.refused:
 		return l.name + " refuses connections"
 	case l.fact.stopped:
-		return l.name + " did not answer, and its machine has been stopped"
+		return l.name + " did not work, and its machine has been stopped"
+	case l.fact.stalled:
+		return l.name + " answers, and its commits do not end"
 	}
 	return l.name + " does not answer"
 }
@@ -392,7 +397,7 @@ func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
 		}
 		failed := f.Fence == nil || f.fault != nil
 		if !failed {
-			d.step(StepStop, f, "", "it does not answer and could still take writes")
+			d.step(StepStop, f, "", "it does not work and could take writes again")
 			failed = d.tries[try{keyOf(f.Member), StepStop, ""}].fail
 		}
 		switch {

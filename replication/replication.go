@@ -16,8 +16,12 @@
 // # When a primary is lost
 //
 // A primary is lost when several looks in a row have failed ([Config.Misses]) and no replica receives from it any more. As
-// long as one does, it is the Manager's own network that is in doubt, and nothing is done. A Manager that sees no replica
-// never acts.
+// long as one does, it is the Manager's own network that is in doubt, and nothing is done, unless the primary says itself that
+// its commits do not end ([ErrStalled]). A Manager that sees no replica never acts.
+//
+// Nothing is written to find that out. The commits of applications are the probe: where none is under way nobody is kept from
+// anything, and a transaction of the Manager's own would, on a primary that dies with it, be one too many, for which the old
+// primary had to be seeded anew.
 //
 // Before another member is promoted the old primary is fenced: by [Engine.Fence] where it answers, by [Member.Fence], which
 // stops its machine, where it does not. One whose address refuses connections does not run, and takes no writes when it
@@ -116,6 +120,9 @@ var (
 	ErrRefused error = refused{}
 	// ErrHung: the server takes connections or has one, and does not answer in time.
 	ErrHung = errors.New("does not answer in time")
+	// ErrStalled is ErrHung by the server's own word: it takes writes, and their commits do not end (a full disk, storage that
+	// does not return). Its replicas go on hearing it, which is no sign that it works. A replica says what it has, stalled or not.
+	ErrStalled error = stalled{}
 	// ErrAccess: the credentials are wrong or lack a privilege. The message says which.
 	ErrAccess = errors.New("access denied")
 	// ErrDiverged: the member has transactions that its new primary lacks, so it cannot follow as it is.
@@ -131,6 +138,11 @@ type refused struct{}
 
 func (refused) Error() string        { return "connection refused" }
 func (refused) Is(target error) bool { return target == ErrUnreachable }
+
+type stalled struct{}
+
+func (stalled) Error() string        { return "answers, and its commits do not end" }
+func (stalled) Is(target error) bool { return target == ErrHung }
 
 // Engine is what a database software can do. Each method acts on one member, is idempotent, is bounded by its context, and
 // leaves the member as it was or as it shall be when it fails. Implementations pass replicationtest.Run and are safe for

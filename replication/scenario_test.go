@@ -82,6 +82,45 @@ func TestHung(t *testing.T) {
 	})
 }
 
+// The primary's disk is full: it answers and its replicas hear it, but it commits nothing.
+func TestStalled(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.stoppable(300*time.Millisecond, nil)
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			time.Sleep(100 * time.Millisecond)
+			w.db.Stall(addr(1))
+			begin := time.Now()
+			top := w.primary("db-1")
+			t.Log("primary after", time.Since(begin))
+			require.Less(t, time.Since(begin), 2*time.Second)
+			require.Contains(t, top.Verdict.Reason, "its machine has been stopped")
+			require.Contains(t, w.rows(top.Primary), "x")
+			require.ErrorIs(t, w.db.Write(w.ctx, addr(1), "y", ""), replication.ErrRefused, "its machine was not stopped")
+			w.db.Start(addr(1))
+			w.settled()
+		})
+	})
+}
+
+// A replica whose disk is full says what it has, but cannot be promoted: another one is.
+func TestStalledReplicaIsNoHeir(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			time.Sleep(100 * time.Millisecond)
+			w.db.Stall(addr(2))
+			w.stays(3 * time.Second)
+			w.db.Crash(addr(1))
+			require.Equal(t, "db-3", w.primary("db-1").Primary)
+		})
+	})
+}
+
 // The provider says that the primary's machine is gone for good: there is nothing to wait for.
 func TestMachineEnded(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {

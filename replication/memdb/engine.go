@@ -10,7 +10,16 @@ import (
 )
 
 // call is enter for the Engine's methods, with the hook around it.
-func (c *Cluster) call(ctx context.Context, op, addr string, f func(s *server, now time.Time) (time.Time, bool, error)) error {
+func (c *Cluster) call(ctx context.Context, op, addr string, work func(s *server, now time.Time) (time.Time, bool, error)) error {
+	f := func(s *server, now time.Time) (time.Time, bool, error) {
+		switch {
+		case s.stalled && op == "Observe" && s.writable:
+			return time.Time{}, true, replication.ErrStalled
+		case s.stalled && op != "Observe":
+			return time.Time{}, false, nil
+		}
+		return work(s, now)
+	}
 	if hook := c.options.Hook; hook != nil {
 		if err := hook(ctx, Call{Op: op, Addr: addr}); err != nil {
 			return err
