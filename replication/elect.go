@@ -3,6 +3,8 @@ package replication
 import (
 	"cmp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -204,7 +206,7 @@ func (d *decider) recent() (n int) {
 }
 
 // candidates are the members that may be promoted, the one that has most first. Among equals it is the one
-// that is preferred, the old primary, if it is back, then one in its pool, one that has been drained, one that has applied more,
+// that is preferred, one that applies without a delay, one whose software is older, the old primary, if it is back, then one in its pool, one that has been drained, one that has applied more,
 // and the first by ID.
 func (d *decider) candidates(l lost) []*fact {
 	var candidates []*fact
@@ -259,6 +261,8 @@ func (d *decider) candidates(l lost) []*fact {
 		}
 		return n
 	}
+	// A replica can follow a primary whose software is older, not always one whose is newer.
+	version := func(f, g *fact) int { return slices.Compare(release(f.status().Version), release(g.status().Version)) }
 	slices.SortFunc(candidates, func(f, g *fact) int {
 		applied := 0
 		switch d.c.Engine.Compare(f.status().Applied, g.status().Applied) {
@@ -267,9 +271,22 @@ func (d *decider) candidates(l lost) []*fact {
 		case Behind:
 			applied = 1
 		}
-		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
+		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.status().Delay, g.status().Delay),
+			version(f, g), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
 	})
 	return candidates
+}
+
+// release gives the first two numbers of a version; none where it has none.
+func release(version string) (numbers []int) {
+	for part := range strings.SplitSeq(version, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil || len(numbers) == 2 {
+			break
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers
 }
 
 // leftBehind reports whether the member has got nothing from the primary that was known: what it has and others lack is
@@ -435,6 +452,7 @@ func (d *decider) drain(l lost, best *fact, unfenced bool) bool {
 		case unfenced && d.c.Policy == Durability: // whoever is drained acknowledges nothing to a primary that wakes
 			d.step(StepDrain, f, "", "%s may still run, and must find nobody to acknowledge its writes", l.name)
 			ready = false
+		case st.Delay > 0: // it is to keep its delay, and what it has not applied the new primary has
 		case d.contains(best.status().Received, st.Received):
 			d.step(StepDrain, f, "", "%s is to be promoted, and can be followed by who has applied all that it has received", best.ID)
 		}

@@ -55,7 +55,8 @@ func (c *Cluster) Observe(ctx context.Context, m replication.Member) (replicatio
 	err := c.call(ctx, "Observe", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
 		st = replication.Status{
 			Server:   s.name,
-			Version:  "memdb",
+			Version:  s.version,
+			Delay:    s.delay,
 			Empty:    len(s.log) == 0 && !s.imported || s.filling,
 			Imported: s.imported,
 			Writable: s.writable,
@@ -113,7 +114,7 @@ func (c *Cluster) Drain(ctx context.Context, m replication.Member) (replication.
 	first := true
 	err := c.call(ctx, "Drain", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
 		if first {
-			first, s.receiving = false, false
+			first, s.receiving, s.delay = false, false, 0
 			c.touch(now)
 		}
 		p = position(s.log)

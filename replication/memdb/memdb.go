@@ -100,6 +100,8 @@ type server struct {
 	hung    bool
 	stalled bool
 	denied  bool
+	version string
+	delay   time.Duration // as a replica
 	started time.Time
 	resumed time.Time // when it last began to run: started, or woken
 	session int       // the sessions that are open bear this number
@@ -143,7 +145,7 @@ func (c *Cluster) Start(addr string) {
 	c.change(func(now time.Time) {
 		s := c.servers[addr]
 		if s == nil {
-			s = &server{addr: addr}
+			s = &server{addr: addr, version: "memdb"}
 			c.erase(s)
 			c.servers[addr] = s
 		}
@@ -199,6 +201,16 @@ func (c *Cluster) Resume(addr string) {
 // looks, and says that it is stalled if it is a primary; its replicas hear it.
 func (c *Cluster) Stall(addr string) {
 	c.with(addr, func(s *server, now time.Time) { s.stalled = s.up })
+}
+
+// Delay makes the server, as a replica, apply everything so much later than it could, until it is drained.
+func (c *Cluster) Delay(addr string, d time.Duration) {
+	c.with(addr, func(s *server, now time.Time) { s.delay = d })
+}
+
+// Upgrade gives the server's software another version; at first it is "memdb", which has no number.
+func (c *Cluster) Upgrade(addr, version string) {
+	c.with(addr, func(s *server, now time.Time) { s.version = version })
 }
 
 // LoseAcks loses the acknowledgements of the server's replicas, which have the transactions, until semi-synchronous

@@ -50,6 +50,11 @@ type channel struct {
 	row      row
 }
 
+// delay is how much later than it could the member is set to apply (MASTER_DELAY).
+func (c channel) delay() time.Duration {
+	return time.Duration(number(c.row["SQL_Delay"])) * time.Second
+}
+
 // look is what one round trip tells.
 type look struct {
 	vars, counters row
@@ -213,6 +218,7 @@ func (s *server) observeReplica(ctx context.Context, l look, st *replication.Sta
 		st.Receives = st.Receives && c.io == "Yes"
 		st.Applies = st.Applies && c.sql == "Yes"
 		st.Lag = max(st.Lag, time.Duration(number(c.row["Seconds_Behind_Master"]))*time.Second)
+		st.Delay = max(st.Delay, c.delay())
 		if e := c.row["Last_IO_Error"]; e != "" {
 			troubles = append(troubles, "does not receive: "+s.engine.redact(e))
 		}
