@@ -1,7 +1,7 @@
 # What the tests need beside Go: real servers, as Debian packages. They are started by the tests, in temporary directories
 # and on loopback addresses; the packages' own services are not used.
-PACKAGES = mariadb-server-core mariadb-client-core memcached haproxy bind9 bind9-dnsutils knot nsd zookeeper default-jre-headless iproute2
-PROGRAMS = mariadbd memcached haproxy named knotd nsd dig java ip
+PACKAGES = mariadb-server-core mariadb-client-core memcached haproxy bind9 bind9-dnsutils knot nsd zookeeper default-jre-headless iproute2 openssh-server
+PROGRAMS = mariadbd memcached haproxy named knotd nsd dig java ip sshd
 FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -24,7 +24,7 @@ servers:
 	for f in $(FILES); do [ -e $$f ] || missing="$$missing $$f"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(PACKAGES); \
+		apt-get update -q && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(PACKAGES); \
 	else \
 		echo "missing:$$missing; the tests that need them are skipped. To run them: apt-get install $(PACKAGES)"; \
 	fi
