@@ -298,18 +298,18 @@ func (c *Client) keep(ctx context.Context, path string, lease cronlock.Lease, wo
 			err = errors.Join(cronlock.ErrLost, err)
 		}
 	}()
-	return work(leased{workCtx, &k, lose}, lease)
+	return work(&leased{workCtx, &k, lose}, lease)
 }
 
 // leased is the context of work under a lease. After a standstill of the process, its Err knows that the lease has ended before the
-// renewal comes to tell.
+// renewal comes to tell. It is a pointer: contexts are compared.
 type leased struct {
 	context.Context
 	k    *keeper
 	lose func()
 }
 
-func (l leased) Err() error {
+func (l *leased) Err() error {
 	if !time.Now().Before(*l.k.until.Load()) {
 		l.lose()
 	}
