@@ -34,8 +34,10 @@ type fleet struct {
 	down    bool           // runners that die stay dead
 	ending  bool           // and for ever
 	group   sync.WaitGroup
+	gone    map[string]time.Time  // runners that the store has let go, and when that was seen
 	cpu     map[int]time.Duration // of each process, when the measurement began
 	packets int
+	stop    context.CancelFunc // ends the watch
 }
 
 func newFleet(ctx context.Context, o options, e *testenv.Ensemble) (*fleet, error) {
@@ -43,33 +45,52 @@ func newFleet(ctx context.Context, o options, e *testenv.Ensemble) (*fleet, erro
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{options: o, ensemble: e, dir: dir, procs: make([]*exec.Cmd, o.Runners), done: map[string]int{}}
+	o.Began = time.Now()
+	f := &fleet{
+		options: o, ensemble: e, dir: dir, procs: make([]*exec.Cmd, o.Runners), done: map[string]int{}, gone: map[string]time.Time{},
+	}
+	watched, stop := context.WithCancel(ctx)
+	f.stop = stop
+	if err := f.watch(watched); err != nil {
+		f.end()
+		return nil, err
+	}
 	for i := range f.procs {
 		if err := f.start(i); err != nil {
 			f.end()
 			return nil, err
 		}
 	}
+	if err := f.settle(ctx); err != nil {
+		f.end()
+		return nil, err
+	}
+	f.began, f.cpu, f.packets = time.Now(), f.used(), f.received(ctx)
+	return f, nil
+}
+
+// settle waits until all runners are there and all jobs are known.
+func (f *fleet) settle(ctx context.Context) error {
 	client, err := f.client(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer client.Close()
 	for {
 		fl, err := client.Fleet(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if len(fl.Runners) >= o.Runners {
+		if len(fl.Runners) >= f.Runners {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	for _, j := range o.jobs(nil) { // until their homes have made them known
+	for _, j := range f.jobs(nil) { // until their homes have made them known
 		for {
 			control, err := client.Control(ctx, j.Name)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if !control.Created.IsZero() {
 				break
@@ -77,9 +98,10 @@ func newFleet(ctx context.Context, o options, e *testenv.Ensemble) (*fleet, erro
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	time.Sleep(2 * time.Second)
-	f.began, f.cpu, f.packets = time.Now(), f.used(), f.received(ctx)
-	return f, nil
+	if !pause(ctx, 2*time.Second) {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // used is the processor time of each runner so far, where the system tells.
@@ -113,7 +135,7 @@ func (f *fleet) received(ctx context.Context) (n int) {
 }
 
 func (f *fleet) client(ctx context.Context) (*zookeeper.Client, error) {
-	return zookeeper.Open(ctx, zookeeper.Options{Servers: f.ensemble.Addrs(), Timeout: 10 * time.Second, Root: "/bench"})
+	return zookeeper.Open(ctx, zookeeper.Options{Servers: f.ensemble.Addrs(), Timeout: 10 * time.Second, Root: f.Root})
 }
 
 func (f *fleet) gate(i int) string { return filepath.Join(f.dir, fmt.Sprint("gate-", i)) }
@@ -152,11 +174,14 @@ func (f *fleet) start(i int) error {
 	}
 	f.mu.Unlock()
 	f.group.Go(func() {
-		for s := bufio.NewScanner(out); s.Scan(); {
+		s := bufio.NewScanner(out)
+		s.Buffer(nil, 1<<20)
+		for s.Scan() {
 			var l line
 			if json.Unmarshal(s.Bytes(), &l) != nil {
 				continue // torn by a kill
 			}
+			l.process = i
 			f.mu.Lock()
 			f.lines = append(f.lines, l)
 			if l.Kind == "die" {
@@ -167,7 +192,11 @@ func (f *fleet) start(i int) error {
 				fmt.Println(s.Text())
 			}
 		}
-		cmd.Wait()
+		if err := cmd.Wait(); err != nil {
+			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+				f.note(crash)
+			}
+		}
 		for {
 			f.mu.Lock()
 			down, ending := f.down, f.ending
@@ -189,6 +218,7 @@ func (f *fleet) start(i int) error {
 
 // end kills what is left.
 func (f *fleet) end() {
+	f.stop()
 	f.mu.Lock()
 	f.ending = true
 	for _, p := range f.procs {
@@ -200,6 +230,9 @@ func (f *fleet) end() {
 	f.group.Wait()
 	os.RemoveAll(f.dir)
 }
+
+// crash is what no fault is: a runner that ended by itself.
+const crash = "crash"
 
 func (f *fleet) note(fault string) {
 	f.mu.Lock()
@@ -216,6 +249,7 @@ func (f *fleet) chaos(ctx context.Context) {
 		if !f.has(fault) {
 			return
 		}
+		every = min(every, f.For/2) // so that each is made, however short the time
 		group.Go(func() {
 			for pause(ctx, every/2+rand.N(every)) {
 				do()
