@@ -144,7 +144,7 @@ func (f *fleet) weigh(s *summary, jobs []cronlock.Job) {
 	}
 	s.Calls, s.Unlinearizable = len(ops), linearizable(ops)
 	s.Tokens += fallen(ops)
-	s.transactions(ops, f.lines)
+	f.transactions(s, ops)
 	s.LatenessMS, s.LatenessP50, s.TakeoverMS = percentile(late, 99), percentile(late, 50), percentile(takeover, 50)
 }
 
@@ -213,11 +213,11 @@ func (f *fleet) orphans(ctx context.Context, s *summary, client *zookeeper.Clien
 	}
 }
 
-// transactions finds how many requests a claim and its end took.
-func (s *summary) transactions(ops []porcupine.Operation, lines []line) {
+// transactions finds how many transactions were sent for each claim and each end of a run. Before the time that is measured, jobs were made known.
+func (f *fleet) transactions(s *summary, ops []porcupine.Operation) {
 	first, last, made := map[int]uint64{}, map[int]uint64{}, map[int]uint64{}
-	for _, l := range lines {
-		if l.Call == nil {
+	for _, l := range f.lines {
+		if l.Call == nil || l.Call.Begin.Before(f.began) {
 			continue
 		}
 		p := l.Call.Process
@@ -227,7 +227,9 @@ func (s *summary) transactions(ops []porcupine.Operation, lines []line) {
 		last[p] = max(last[p], l.Requests)
 	}
 	for _, op := range ops {
-		made[op.Input.(call).Process]++
+		if c := op.Input.(call); !c.Begin.Before(f.began) {
+			made[c.Process]++
+		}
 	}
 	var requests, calls uint64
 	for process, n := range made {
