@@ -73,7 +73,7 @@ func (o options) jobs(work func(context.Context, cronlock.Run) error) (list []cr
 
 func (o options) expression(n int) string {
 	period := int(o.Every / time.Second)
-	at := n % period
+	at := n * period / o.Jobs
 	switch {
 	case period < 60:
 		return fmt.Sprintf("%d/%d * * * * *", at, period)
