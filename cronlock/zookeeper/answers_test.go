@@ -61,7 +61,7 @@ func tour(ctx context.Context, w *world, c, other *zookeeper.Client) error {
 	first = update(first, cronlock.Running, 2)
 	update(first, cronlock.Succeeded, 2)
 	second := run(1, "")
-	second.Status, second.Attempt, second.Exclusive = cronlock.Requested, 0, false
+	second.Status, second.Attempt, second.Exclusive, second.ID = cronlock.Requested, 0, false, "id"
 	second, err = c.Claim(ctx, second)
 	must("request", err)
 	second.Exclusive = true
@@ -88,6 +88,10 @@ func tour(ctx context.Context, w *world, c, other *zookeeper.Client) error {
 	}
 	must("Hold", c.Hold(ctx, "l", hold))
 	must("TryHold", c.TryHold(ctx, "l", hold))
+	must("Hold of another name", c.Hold(ctx, "m", func(context.Context, cronlock.Lease) error {
+		must("TryHold of what is held", c.TryHold(ctx, "m", hold), cronlock.ErrHeld)
+		return nil
+	}))
 	var group sync.WaitGroup
 	held := make(chan struct{})
 	var failed error
@@ -158,7 +162,7 @@ func TestEachAnswerLost(t *testing.T) {
 		if err := tour(ctx, w, c, other); err != nil {
 			return nil, err
 		}
-		for _, dir := range []string{"/locks/l", "/runners", "/open"} {
+		for _, dir := range []string{"/locks/l", "/locks/m", "/runners", "/open"} {
 			for names := w.names(dir); len(names) > 0; names = w.names(dir) {
 				if time.Sleep(5 * time.Millisecond); ctx.Err() != nil {
 					return nil, fmt.Errorf("%s has %v left over", dir, names)
