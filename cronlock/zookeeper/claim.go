@@ -132,7 +132,7 @@ func (c *Client) Claim(ctx context.Context, claim cronlock.Claim) (cronlock.Clai
 		stats, failed, e := c.multi(ctx, ops)
 		switch {
 		case e == nil:
-			c.gauge(stats[2].Mtime, sent)
+			c.gauge.note(stats[2].Mtime, sent, time.Now())
 			return decode(claim.Key, node{data, stats[2]})
 		case failed == 0 && (errors.Is(e, zk.ErrBadVersion) || errors.Is(e, zk.ErrNoNode)):
 			control, err = c.cached(ctx, claim.Job, true)
@@ -275,5 +275,5 @@ func (c *Client) Open(ctx context.Context) (list []cronlock.Key, err error) {
 func (c *Client) Fleet(ctx context.Context) (cronlock.Fleet, error) {
 	runners, err := c.children(ctx, c.root+"/runners")
 	slices.Sort(runners)
-	return cronlock.Fleet{Runners: runners, Skew: time.Duration(c.skew.Load())}, err
+	return cronlock.Fleet{Runners: runners, Skew: c.gauge.ahead(time.Now())}, err
 }

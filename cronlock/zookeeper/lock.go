@@ -354,7 +354,7 @@ func (k *keeper) renew(ctx context.Context) error {
 	until := sent.Add(k.c.Timeout() / 2)
 	k.stat = stat
 	k.until.Store(&until)
-	k.c.gauge(stat.Mtime, sent)
+	k.c.gauge.note(stat.Mtime, sent, time.Now())
 	return nil
 }
 
@@ -380,15 +380,6 @@ func (k *keeper) run(stop context.Context) bool {
 			return false
 		}
 	}
-}
-
-// gauge notes how far the leader's clock, which stamps writes, is ahead of this one.
-func (c *Client) gauge(mtime int64, sent time.Time) {
-	trip := time.Since(sent)
-	if trip > 500*time.Millisecond {
-		return // it says too little
-	}
-	c.skew.Store(int64(time.UnixMilli(mtime).Sub(sent.Add(trip / 2).Round(0))))
 }
 
 // leave removes the nodes that bear the GUID, of which path may be known. It waits a little for that to be confirmed; if it is not, it goes on in the

@@ -72,9 +72,9 @@ type Client struct {
 	conn    *zk.Conn
 	root    string
 	acl     []zk.ACL
-	holder  []byte        // what lock nodes say of their holder, for people
-	timeout atomic.Int64  // granted, in nanoseconds
-	skew    atomic.Int64  // in nanoseconds
+	holder  []byte       // what lock nodes say of their holder, for people
+	timeout atomic.Int64 // granted, in nanoseconds
+	gauge   gauge
 	granted chan struct{} // receives when there is a session
 	wire    atomic.Pointer[wire]
 
