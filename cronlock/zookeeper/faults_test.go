@@ -2,14 +2,10 @@ package zookeeper_test
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/http/httptest"
 	"os"
 	"slices"
 	"strconv"
@@ -350,52 +346,6 @@ func TestTornWrites(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	require.Greater(t, len(torn), 3, "%v", torn)
-}
-
-// The connection is TLS, and a server that cannot show who it is gets no request.
-func TestTLS(t *testing.T) {
-	e := calm.ensemble(t)
-	certs := httptest.NewUnstartedServer(nil)
-	certs.StartTLS()
-	defer certs.Close()
-	front, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certs.TLS.Certificates})
-	require.NoError(t, err)
-	var group sync.WaitGroup
-	group.Go(func() {
-		for {
-			in, err := front.Accept()
-			if err != nil {
-				return
-			}
-			group.Go(func() {
-				defer in.Close()
-				if in.(*tls.Conn).Handshake() != nil {
-					return
-				}
-				out, err := net.Dial("tcp", e.Servers[0].Addr)
-				if err != nil {
-					return
-				}
-				defer out.Close()
-				group.Go(func() { io.Copy(out, in); out.Close() })
-				io.Copy(in, out)
-			})
-		}
-	})
-	roots := tls.Config{ServerName: "example.com", RootCAs: x509.NewCertPool()}
-	roots.RootCAs.AddCert(certs.Certificate())
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	c, err := zookeeper.Open(ctx, zookeeper.Options{Servers: []string{front.Addr().String()}, TLS: &roots, Root: "/tls"})
-	require.NoError(t, err)
-	require.NoError(t, c.Hold(ctx, "a", func(context.Context, cronlock.Lease) error { return nil }))
-	c.Close()
-	short, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err = zookeeper.Open(short, zookeeper.Options{Servers: []string{front.Addr().String()}, TLS: &tls.Config{}, Root: "/tls"})
-	require.ErrorContains(t, err, "no session")
-	front.Close()
-	group.Wait()
 }
 
 func TestBadOptions(t *testing.T) {

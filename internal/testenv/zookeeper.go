@@ -18,7 +18,7 @@ import (
 // zooJars are what a ZooKeeper server needs, from Debian's libzookeeper-java and what that depends on.
 var zooJars = []string{
 	"zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "netty-common", "netty-buffer", "netty-handler", "netty-transport",
-	"netty-resolver", "netty-codec", "metrics-core", "snappy-java",
+	"netty-resolver", "netty-codec", "netty-transport-native-epoll", "netty-transport-native-unix-common", "metrics-core", "snappy-java",
 }
 
 const zooDir = "/usr/share/java"
