@@ -286,9 +286,7 @@ func (f *fleet) chaos(ctx context.Context) {
 		if i, err := f.ensemble.Leader(ctx); err == nil {
 			s := f.ensemble.Servers[i]
 			long := context.WithoutCancel(ctx)
-			if err := errors.Join(s.Kill(long), s.Start(long), f.ensemble.Ready(long)); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-			}
+			complain(errors.Join(s.Kill(long), s.Start(long), f.ensemble.Ready(long)))
 		}
 	})
 	loop("follower", 20*time.Second, func() {
@@ -304,15 +302,11 @@ func (f *fleet) chaos(ctx context.Context) {
 	loop("quorum", 40*time.Second, func() {
 		disturb.Lock()
 		defer disturb.Unlock()
-		long := context.WithoutCancel(ctx)
 		for _, s := range f.ensemble.Servers[1:] {
-			s.Hang(long)
+			complain(s.Hang(ctx))
 		}
 		time.Sleep(min(30*time.Second, f.For/4))
-		for _, s := range f.ensemble.Servers[1:] {
-			s.Resume(long)
-		}
-		f.ensemble.Ready(long)
+		f.resume(context.WithoutCancel(ctx))
 	})
 	outage := f.has("outage")
 	loop("outage", f.For/2, func() {
@@ -339,14 +333,35 @@ func (f *fleet) chaos(ctx context.Context) {
 		defer disturb.Unlock()
 		long := context.WithoutCancel(ctx)
 		for _, s := range f.ensemble.Servers {
-			if err := errors.Join(s.Stop(long), s.Start(long), f.ensemble.Ready(long)); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-			}
+			complain(errors.Join(s.Stop(long), s.Start(long), f.ensemble.Ready(long)))
 		}
 	})
 	<-ctx.Done()
 	group.Wait()
 	f.ended = time.Now()
+}
+
+// resume lets all servers go on until they serve.
+func (f *fleet) resume(ctx context.Context) {
+	for {
+		for _, s := range f.ensemble.Servers {
+			complain(s.Resume(ctx))
+		}
+		short, cancel := context.WithTimeout(ctx, 20*time.Second)
+		err := f.ensemble.Ready(short)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		complain(err)
+	}
+}
+
+// complain says that a fault could not be made, or ended, as it should.
+func complain(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
