@@ -184,8 +184,12 @@ func (f *fleet) start(i int) error {
 			l.process = i
 			f.mu.Lock()
 			f.lines = append(f.lines, l)
-			if l.Kind == "die" {
+			switch l.Kind {
+			case "die":
 				f.done["die "+l.Text]++
+			case "leak":
+				f.done[leak]++
+				fmt.Fprintln(os.Stderr, l.Text)
 			}
 			f.mu.Unlock()
 			if f.JSON && l.Kind == "event" {
@@ -193,7 +197,7 @@ func (f *fleet) start(i int) error {
 			}
 		}
 		if err := cmd.Wait(); err != nil {
-			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL && status.Signal() != syscall.SIGTERM {
 				f.note(crash)
 			}
 		}
@@ -216,23 +220,35 @@ func (f *fleet) start(i int) error {
 	return nil
 }
 
-// end kills what is left.
+// end ends the runners: every other one as a program is ended, the rest with SIGKILL.
 func (f *fleet) end() {
 	f.stop()
 	f.mu.Lock()
 	f.ending = true
-	for _, p := range f.procs {
+	for i, p := range f.procs {
 		if p != nil {
-			p.Process.Kill()
+			p.Process.Signal([]os.Signal{syscall.SIGTERM, syscall.SIGKILL}[i%2])
 		}
 	}
 	f.mu.Unlock()
+	last := time.AfterFunc(time.Minute, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.done[crash]++ // it hangs
+		for _, p := range f.procs {
+			p.Process.Kill()
+		}
+	})
+	defer last.Stop()
 	f.group.Wait()
 	os.RemoveAll(f.dir)
 }
 
-// crash is what no fault is: a runner that ended by itself.
-const crash = "crash"
+// What no faults are: a runner that ended by itself, or not when it was told to; and goroutines that were left when one ended.
+const (
+	crash = "crash"
+	leak  = "leak"
+)
 
 func (f *fleet) note(fault string) {
 	f.mu.Lock()

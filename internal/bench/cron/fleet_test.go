@@ -38,6 +38,7 @@ func TestChaos(t *testing.T) {
 	require.Zero(t, s.Early, "early starts")
 	require.Empty(t, s.Unlinearizable, "histories that could not be")
 	require.NotContains(t, s.Faults, crash)
+	require.NotContains(t, s.Faults, leak)
 	require.NotZero(t, s.Holds)
 	require.NotZero(t, s.Calls)
 	require.NotZero(t, s.Instants)

@@ -6,17 +6,18 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/scalr-go/scalr/cronlock"
 )
 
-// locks has this process compete with all others for some locks, as long as it lives.
-func (c *claimer) locks(ctx context.Context) {
+// locks has this process compete with all others for some locks, until ctx ends.
+func (c *claimer) locks(ctx context.Context, group *sync.WaitGroup) {
 	for n := range c.config.Options.Locks {
-		go func() {
+		group.Go(func() {
 			name := fmt.Sprint("lock-", n)
-			for {
+			for ctx.Err() == nil {
 				_ = c.Hold(ctx, name, func(ctx context.Context, lease cronlock.Lease) error {
 					l := line{Kind: "hold", Run: name, Token: lease.Token, Runner: fmt.Sprint(os.Getpid())}
 					for range 5 {
@@ -33,9 +34,9 @@ func (c *claimer) locks(ctx context.Context) {
 					}
 					return nil
 				})
-				time.Sleep(50 * time.Millisecond)
+				pause(ctx, 50*time.Millisecond)
 			}
-		}()
+		})
 	}
 }
 

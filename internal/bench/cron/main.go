@@ -128,8 +128,8 @@ func run(o options) (err error) {
 
 // bad is an error unless all is as it must be.
 func (s summary) bad() error {
-	if s.Doubles+s.Misses+s.PastDeadline+s.Tokens+s.Orphans+s.Early+s.Faults[crash]+len(s.Unlinearizable) > 0 {
-		return errors.New("not every instant was run once, by who had the right to, with nothing left and no runner crashed")
+	if s.Doubles+s.Misses+s.PastDeadline+s.Tokens+s.Orphans+s.Early+s.Faults[crash]+s.Faults[leak]+len(s.Unlinearizable) > 0 {
+		return errors.New("not every instant was run once, by who had the right to, with nothing left, nothing leaked and no runner crashed")
 	}
 	return nil
 }

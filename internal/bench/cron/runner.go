@@ -10,10 +10,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/cronlock"
@@ -32,7 +35,7 @@ type config struct {
 
 // line is what a runner reports, on its standard output: one write each, so that a kill tears none.
 type line struct {
-	Kind    string // of runs: start, step, end; of locks: hold, work, release; of calls to the store: call, return; event, die
+	Kind    string // of runs: start, step, end; of locks: hold, work, release; of calls to the store: call, return; event, die, leak
 	Run     string // or the lock's name
 	Attempt int
 	Token   uint64
@@ -96,8 +99,13 @@ func be(text string) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(1)
 	}()
-	ctx := context.Background()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	before := goleak.IgnoreCurrent()
 	client, err := zookeeper.Open(ctx, zookeeper.Options{Servers: c.Servers, Timeout: c.Options.Timeout, Root: c.Options.Root, Dial: c.dial})
+	if ctx.Err() != nil {
+		return
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -137,9 +145,15 @@ func be(text string) {
 			say(line{Kind: "event", Text: e.String(), Run: e.Attrs["at"]})
 		}
 	}}
-	go store.locks(ctx)
-	if err := cron.Run(ctx); err != nil {
+	var group sync.WaitGroup
+	store.locks(ctx, &group)
+	if err := cron.Run(ctx); ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, err)
+	}
+	group.Wait()
+	client.Close()
+	if err := goleak.Find(before); err != nil {
+		say(line{Kind: "leak", Text: err.Error()})
 	}
 }
 
