@@ -314,7 +314,7 @@ func (r *runner) claim(ctx context.Context, j *Job, run Key) {
 				continue
 			}
 			mine.Status, mine.Exclusive, mine.Runner, mine.Ended = Skipped, false, r.lease.Name, time.Now()
-			mine.Error = "the previous run had not ended"
+			mine.ID, mine.Error = r.lease.Name, "the previous run had not ended"
 		case ctx.Err() != nil:
 			return
 		default:

@@ -58,6 +58,10 @@ func tour(ctx context.Context, w *world, c, other *zookeeper.Client) error {
 	must("claim of what is claimed", err, cronlock.ErrClaimed)
 	_, err = c.Update(ctx, cronlock.Claim{Key: first.Key, Version: 77, Status: cronlock.Running, Runner: "r", Attempt: 1}, first)
 	must("update of what is not there", err, cronlock.ErrClaimed)
+	skipped := run(2, "r")
+	skipped.Status, skipped.Exclusive, skipped.ID = cronlock.Skipped, false, "skip"
+	_, err = c.Claim(ctx, skipped)
+	must("a run that is skipped", err)
 	first = update(first, cronlock.Running, 2)
 	update(first, cronlock.Succeeded, 2)
 	second := run(1, "")
@@ -70,8 +74,8 @@ func tour(ctx context.Context, w *world, c, other *zookeeper.Client) error {
 	pause(false, second.At)
 	_, err = c.Claim(ctx, run(0, "r"))
 	must("claim before the floor", err, cronlock.ErrPruned)
-	if all, err := c.Instants(ctx, "a/b", time.Time{}, time.Now()); err != nil || len(all) != 1 || !all[0].Equal(second.At) {
-		errs = append(errs, fmt.Errorf("instants are %v, %v, want the second", all, err))
+	if all, err := c.Instants(ctx, "a/b", time.Time{}, time.Now()); err != nil || len(all) != 2 || !all[0].Equal(second.At) {
+		errs = append(errs, fmt.Errorf("instants are %v, %v, want the second and the third", all, err))
 	}
 	open, err := c.Open(ctx)
 	if must("Open", err); len(open) > 0 {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"slices"
@@ -65,6 +66,7 @@ type state struct {
 	made    bool
 	version int64
 	runner  string
+	id      string
 	attempt int
 	status  cronlock.Status
 	token   uint64 // of the last grant of which somebody was told
@@ -72,9 +74,9 @@ type state struct {
 
 // after is the state when a call has been done.
 func (s state) after(c call) state {
-	to := state{true, c.Was + 1, c.To.Runner, c.To.Attempt, c.To.Status, s.token}
+	to := state{true, c.Was + 1, c.To.Runner, s.id, c.To.Attempt, c.To.Status, s.token}
 	if c.Was < 0 {
-		to.version = 1 // made and written once
+		to.version, to.id = 1, c.To.ID // made and written once
 	}
 	return to
 }
@@ -101,7 +103,7 @@ var records = porcupine.NondeterministicModel{
 		if c.Was >= 0 {
 			applies = s.made && s.version == c.Was
 		}
-		own := c.Was < 0 && s.made && s.status == cronlock.Running && c.To.Status == cronlock.Running && s.runner == c.To.Runner && s.attempt == c.To.Attempt
+		own := c.Was < 0 && s.made && c.To.Made(cronlock.Claim{ID: s.id, Status: s.status, Runner: s.runner, Attempt: s.attempt})
 		switch c.Outcome {
 		case done:
 			if own { // an earlier call of the same runner has made it, and its answer did not arrive
@@ -177,16 +179,27 @@ func history(lines []line) (list []porcupine.Operation) {
 	return list
 }
 
-// linearizable checks all that was claimed and changed, and gives the runs whose records could not have become so.
+// linearizable checks all that was claimed and changed, and gives the runs whose records could not have become so; their histories go to
+// standard error.
 func linearizable(ops []porcupine.Operation) (bad []string) {
 	model := records.ToModel()
 	for _, run := range records.Partition(ops) {
 		if porcupine.CheckOperationsTimeout(model, run, time.Minute) != porcupine.Ok {
 			bad = append(bad, run[0].Input.(call).To.Key.String())
+			for _, op := range run {
+				c := op.Input.(call)
+				fmt.Fprintf(os.Stderr, "%s %d-%d: process %d: version %d to %s: %q, %s\n",
+					c.To.Key, op.Call/1e6, op.Return/1e6, c.Process, c.Was, plain(c.To), c.Outcome, plain(c.Got))
+			}
 		}
 	}
 	slices.Sort(bad)
 	return bad
+}
+
+// plain is a claim that prints with all its fields.
+func plain(c cronlock.Claim) string {
+	return fmt.Sprintf("{%s attempt %d by %s token %d version %d id %q}", c.Status, c.Attempt, c.Runner, c.Token, c.Version, c.ID)
 }
 
 // fallen counts grants of a job's runs whose token is not greater than that of a grant which was known before they were asked for.
