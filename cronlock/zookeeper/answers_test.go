@@ -128,6 +128,7 @@ func tour(ctx context.Context, w *world, c, other *zookeeper.Client) error {
 // The answer to each request in turn is lost, or the connection breaks before the request is written, whatever it asks: all calls give what
 // they would have given, and nothing is left over.
 func TestEachAnswerLost(t *testing.T) {
+	t.Parallel() // these wait most of the time, and their sessions last
 	e := calm.ensemble(t)
 	// try makes the tour with a fault at the nth request, and gives the opcodes of all requests.
 	try := func(fault string, n int) (ops []int32, err error) {

@@ -62,6 +62,7 @@ func TestClaimIsOneRoundTrip(t *testing.T) {
 
 // Records are pruned while late runners claim what lies before and behind the floor: no run is granted twice.
 func TestPruneRace(t *testing.T) {
+	t.Parallel() // these wait most of the time, and their sessions last
 	e := calm.ensemble(t)
 	w := newWorld(t, e)
 	const runs, window, kept = 300, 40, 15

@@ -57,6 +57,7 @@ var claims = porcupine.Model{
 // Each answer is lost once in a while, whatever was asked: claims stay linearizable, locks exclusive with rising tokens,
 // and nothing is left over.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel() // these wait most of the time, and their sessions last
 	e := calm.ensemble(t)
 	w := newWorld(t, e)
 	const clients, runs = 6, 30

@@ -49,6 +49,7 @@ func identity(t *testing.T, name string) (text []byte, cert tls.Certificate, roo
 
 // The server's own TLS: it shows who it is and wants the same of its clients. Whoever cannot gets no session, and says why.
 func TestTLS(t *testing.T) {
+	t.Parallel() // these wait most of the time, and their sessions last
 	text, cert, roots := identity(t, "zookeeper.example")
 	file := filepath.Join(t.TempDir(), "identity.pem")
 	require.NoError(t, os.WriteFile(file, text, 0o600))
