@@ -71,6 +71,7 @@ func TestWeigh(t *testing.T) {
 	require.Equal(t, 1, s.Tokens)
 	s = weigh(say("start", "job-00000", 1, 5, time.Second), say("start", "job-00000", 2, 6, 3*time.Second), say("step", "job-00000", 1, 5, 4*time.Second))
 	require.Equal(t, 1, s.PastDeadline)
+	require.Equal(t, 1, weigh(say("start", "job-00000", 1, 5, -time.Millisecond)).Early)
 }
 
 // The model takes what may be, and nothing else.
