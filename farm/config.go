@@ -39,6 +39,7 @@ type Config struct {
 	Hooks map[string]Hooks
 	// Doomed tells which machines their cloud has announced to take back, by instance ID, and why: spot machines mostly. It
 	// is asked at each pass. The farm launches a successor at once and takes the machine out of service when that serves.
+	// (*ec2.Cloud).Doomed is one.
 	Doomed func(context.Context) (map[string]string, error)
 	// Limit, if set, is waited for before each call to a provider, so that several farms, or all that a program does with
 	// an account, stay within one rate. A *rate.Limiter of golang.org/x/time/rate is one.

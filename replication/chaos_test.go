@@ -177,9 +177,14 @@ func chaos(t *rapid.T) {
 			if p := primary(); rapid.Bool().Draw(t, "primary") && p != "" {
 				a = p
 			}
-			w.tell("hang %s", a)
 			ill(func() { hung[a] = true })
-			w.db.Hang(a)
+			if rapid.Bool().Draw(t, "stall") {
+				w.tell("stall %s", a)
+				w.db.Stall(a)
+			} else {
+				w.tell("hang %s", a)
+				w.db.Hang(a)
+			}
 		case 4:
 			a := member()
 			w.tell("resume %s", a)

@@ -3,6 +3,8 @@ package replication
 import (
 	"cmp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -172,6 +174,9 @@ func (d *decider) isLost(l lost) bool {
 	if l.warm && d.ended[d.primary.machine] {
 		return true // a replica that has not noticed yet is no witness
 	}
+	if l.fact != nil && l.fact.stalled {
+		return true // it is in sight, and whoever hears it is no witness
+	}
 	silence := time.Duration(d.c.Misses) * d.c.Timeout
 	for _, f := range d.members {
 		switch st := f.status(); {
@@ -201,7 +206,7 @@ func (d *decider) recent() (n int) {
 }
 
 // candidates are the members that may be promoted, the one that has most first. Among equals it is the one
-// that is preferred, the old primary, if it is back, then one in its pool, one that has been drained, one that has applied more,
+// that is preferred, one that applies without a delay, one whose software is older, the old primary, if it is back, then one in its pool, one that has been drained, one that has applied more,
 // and the first by ID.
 func (d *decider) candidates(l lost) []*fact {
 	var candidates []*fact
@@ -256,6 +261,8 @@ func (d *decider) candidates(l lost) []*fact {
 		}
 		return n
 	}
+	// A replica can follow a primary whose software is older, not always one whose is newer.
+	version := func(f, g *fact) int { return slices.Compare(release(f.status().Version), release(g.status().Version)) }
 	slices.SortFunc(candidates, func(f, g *fact) int {
 		applied := 0
 		switch d.c.Engine.Compare(f.status().Applied, g.status().Applied) {
@@ -264,9 +271,22 @@ func (d *decider) candidates(l lost) []*fact {
 		case Behind:
 			applied = 1
 		}
-		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
+		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.status().Delay, g.status().Delay),
+			version(f, g), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
 	})
 	return candidates
+}
+
+// release gives the first two numbers of a version; none where it has none.
+func release(version string) (numbers []int) {
+	for part := range strings.SplitSeq(version, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil || len(numbers) == 2 {
+			break
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers
 }
 
 // leftBehind reports whether the member has got nothing from the primary that was known: what it has and others lack is
@@ -335,7 +355,9 @@ func reason(l lost) string {
 	case l.fact.refused:
 		return l.name + " refuses connections"
 	case l.fact.stopped:
-		return l.name + " did not answer, and its machine has been stopped"
+		return l.name + " did not work, and its machine has been stopped"
+	case l.fact.stalled:
+		return l.name + " answers, and its commits do not end"
 	}
 	return l.name + " does not answer"
 }
@@ -392,7 +414,7 @@ func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
 		}
 		failed := f.Fence == nil || f.fault != nil
 		if !failed {
-			d.step(StepStop, f, "", "it does not answer and could still take writes")
+			d.step(StepStop, f, "", "it does not work and could take writes again")
 			failed = d.tries[try{keyOf(f.Member), StepStop, ""}].fail
 		}
 		switch {
@@ -430,6 +452,7 @@ func (d *decider) drain(l lost, best *fact, unfenced bool) bool {
 		case unfenced && d.c.Policy == Durability: // whoever is drained acknowledges nothing to a primary that wakes
 			d.step(StepDrain, f, "", "%s may still run, and must find nobody to acknowledge its writes", l.name)
 			ready = false
+		case st.Delay > 0: // it is to keep its delay, and what it has not applied the new primary has
 		case d.contains(best.status().Received, st.Received):
 			d.step(StepDrain, f, "", "%s is to be promoted, and can be followed by who has applied all that it has received", best.ID)
 		}

@@ -3,7 +3,9 @@ package replication_test
 import (
 	"context"
 	"fmt"
+	"sync"
 
+	"github.com/scalr-go/scalr/cronlock"
 	"github.com/scalr-go/scalr/replication"
 	"github.com/scalr-go/scalr/replication/memdb"
 )
@@ -109,4 +111,35 @@ func ExampleOrigin() {
 	// <nil>
 	// [shop-1:3306] map[customer-1:Ada Lovelace]
 	// [dev-1:3306] map[customer-1:N. N.]
+}
+
+// Two host programs have a Manager for one set, and each runs it under the same lease: one works at a time. When it loses the
+// lease its context ends, before the other one can have it, which goes on where the first was, in a recovery too.
+func ExampleManager_Run() {
+	db := memdb.New(memdb.Options{})
+	db.Start("db-1:3306")
+	locker := &cronlock.Memory{} // or one of cronlock/zookeeper, for programs on several machines
+	ctx, cancel := context.WithCancel(context.Background())
+	tokens := make(chan uint64)
+	var hosts sync.WaitGroup
+	for range 2 {
+		hosts.Go(func() {
+			manager, err := replication.New(replication.Config{Name: "shop/db", Engine: db})
+			if err != nil {
+				panic(err)
+			}
+			manager.SetMembers([]replication.Member{{ID: "db-1", Addr: "db-1:3306"}}, 1)
+			_ = locker.Hold(ctx, "replication/shop/db", func(ctx context.Context, lease cronlock.Lease) error {
+				tokens <- lease.Token
+				return manager.Run(ctx)
+			})
+		})
+	}
+	first := <-tokens
+	locker.Expire("replication/shop/db")
+	second := <-tokens
+	fmt.Println("the second one has the higher token:", second > first)
+	cancel()
+	hosts.Wait()
+	// Output: the second one has the higher token: true
 }

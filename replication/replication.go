@@ -16,8 +16,12 @@
 // # When a primary is lost
 //
 // A primary is lost when several looks in a row have failed ([Config.Misses]) and no replica receives from it any more. As
-// long as one does, it is the Manager's own network that is in doubt, and nothing is done. A Manager that sees no replica
-// never acts.
+// long as one does, it is the Manager's own network that is in doubt, and nothing is done, unless the primary says itself that
+// its commits do not end ([ErrStalled]). A Manager that sees no replica never acts.
+//
+// Nothing is written to find that out. The commits of applications are the probe: where none is under way nobody is kept from
+// anything, and a transaction of the Manager's own would, on a primary that dies with it, be one too many, for which the old
+// primary had to be seeded anew.
 //
 // Before another member is promoted the old primary is fenced: by [Engine.Fence] where it answers, by [Member.Fence], which
 // stops its machine, where it does not. One whose address refuses connections does not run, and takes no writes when it
@@ -56,7 +60,8 @@ type Member struct {
 	// Pool is where it is; among equals, promotion prefers the pool of the old primary.
 	Pool string `json:"pool,omitempty"`
 	// Prefer says who is promoted among members that have the same transactions: the one with the highest number. It is
-	// above all else but the data: a replica for reports, or one that applies with a delay, has a number below 0.
+	// above all else but the data: a replica for reports has a number below 0. Among equals, one that applies with a delay
+	// comes last, and one whose software is older before the others, who can follow it.
 	Prefer int `json:"prefer,omitempty"`
 	// Fence stops the machine through its provider and returns nil only when the machine does nothing any more. It is
 	// called for a primary that cannot be reached, before another one is promoted. Nil where there is no such means.
@@ -81,7 +86,7 @@ const (
 // Status is what a member says of itself: facts, without judgement.
 type Status struct {
 	Server   string        // the server's own identity (server_id or UUID), distinct for each member
-	Version  string        // of the software
+	Version  string        // of the software, as "10.11.6-MariaDB": what follows the first two numbers is not compared
 	Empty    bool          // it holds no data of users: it may be seeded, or become the primary of a fresh set
 	Imported bool          // its data came by Importer.Import, completely, and it has followed nobody since
 	Writable bool          // it takes writes
@@ -91,6 +96,7 @@ type Status struct {
 	Received Position      // what it has, applied or not
 	Applied  Position      // what a reader sees
 	Lag      time.Duration // how far what it applies is behind its source; meaningful if it Applies
+	Delay    time.Duration // how much later than it could it is set to apply what it receives
 	Error    string        // why it does not receive or apply, in the server's words
 	SemiSync bool          // as a primary: every acknowledged transaction is on a replica too, now
 	Waiters  int           // as a primary: how many replicas acknowledge
@@ -116,6 +122,9 @@ var (
 	ErrRefused error = refused{}
 	// ErrHung: the server takes connections or has one, and does not answer in time.
 	ErrHung = errors.New("does not answer in time")
+	// ErrStalled is ErrHung by the server's own word: it takes writes, and their commits do not end (a full disk, storage that
+	// does not return). Its replicas go on hearing it, which is no sign that it works. A replica says what it has, stalled or not.
+	ErrStalled error = stalled{}
 	// ErrAccess: the credentials are wrong or lack a privilege. The message says which.
 	ErrAccess = errors.New("access denied")
 	// ErrDiverged: the member has transactions that its new primary lacks, so it cannot follow as it is.
@@ -131,6 +140,11 @@ type refused struct{}
 
 func (refused) Error() string        { return "connection refused" }
 func (refused) Is(target error) bool { return target == ErrUnreachable }
+
+type stalled struct{}
+
+func (stalled) Error() string        { return "answers, and its commits do not end" }
+func (stalled) Is(target error) bool { return target == ErrHung }
 
 // Engine is what a database software can do. Each method acts on one member, is idempotent, is bounded by its context, and
 // leaves the member as it was or as it shall be when it fails. Implementations pass replicationtest.Run and are safe for
@@ -155,7 +169,7 @@ type Engine interface {
 	Fence(ctx context.Context, m Member) error
 
 	// Drain makes the member stop receiving and apply all that it has received, and returns its position then. Received
-	// transactions are never dropped, whatever state the member was in.
+	// transactions are never dropped, whatever state the member was in. A Status.Delay ends with it.
 	Drain(ctx context.Context, m Member) (Position, error)
 
 	// Promote makes a drained (or empty) member a writable primary that follows nobody. With semisync, writes are
@@ -169,7 +183,8 @@ type Engine interface {
 	SetSemiSync(ctx context.Context, m Member, on bool) error
 
 	// Follow makes the member a read-only replica of the primary, whatever it was before, and returns when it has told
-	// the member so; whether it receives is seen by Observe. An empty primary may be followed before it is promoted.
+	// the member so; whether it receives is seen by Observe. An empty primary may be followed before it is promoted. A
+	// member with a Status.Delay keeps it.
 	// ErrDiverged if the member has transactions that the primary lacks and that the engine cannot take back.
 	Follow(ctx context.Context, m, primary Member) error
 

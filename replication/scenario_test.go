@@ -82,6 +82,96 @@ func TestHung(t *testing.T) {
 	})
 }
 
+// The primary's disk is full: it answers and its replicas hear it, but it commits nothing.
+func TestStalled(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.stoppable(300*time.Millisecond, nil)
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			time.Sleep(100 * time.Millisecond)
+			w.db.Stall(addr(1))
+			begin := time.Now()
+			top := w.primary("db-1")
+			t.Log("primary after", time.Since(begin))
+			require.Less(t, time.Since(begin), 2*time.Second)
+			require.Contains(t, top.Verdict.Reason, "its machine has been stopped")
+			require.Contains(t, w.rows(top.Primary), "x")
+			require.ErrorIs(t, w.db.Write(w.ctx, addr(1), "y", ""), replication.ErrRefused, "its machine was not stopped")
+			w.db.Start(addr(1))
+			w.settled()
+		})
+	})
+}
+
+// A replica whose disk is full says what it has, but cannot be promoted: another one is.
+func TestStalledReplicaIsNoHeir(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			time.Sleep(100 * time.Millisecond)
+			w.db.Stall(addr(2))
+			w.stays(3 * time.Second)
+			w.db.Crash(addr(1))
+			require.Equal(t, "db-3", w.primary("db-1").Primary)
+		})
+	})
+}
+
+// A replica that applies with a delay is promoted last, follows the new primary with its delay, and is promoted at once if it
+// is the only one left.
+func TestDelayedReplica(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.start()
+			w.whole()
+			w.db.Delay(addr(2), time.Hour)
+			w.write("db-1", "x")
+			time.Sleep(time.Second)
+			w.db.Crash(addr(1))
+			require.Equal(t, "db-3", w.primary("db-1").Primary)
+			w.db.Start(addr(1))
+			w.write("db-3", "y")
+			time.Sleep(time.Minute)
+			st, err := w.db.Observe(w.ctx, w.members[1])
+			require.NoError(t, err)
+			require.Equal(t, addr(3), st.Source)
+			require.Equal(t, time.Hour, st.Delay)
+			require.NotContains(t, w.rows("db-2"), "x")
+			w.db.Crash(addr(1))
+			w.db.Crash(addr(3))
+			if c.Policy == replication.Durability { // one that is gone may have more
+				time.Sleep(time.Minute)
+				top, _ := w.manager().Topology()
+				require.Empty(t, top.Primary)
+				return
+			}
+			require.Equal(t, "db-2", w.primary("db-3").Primary)
+			require.Subset(t, w.rows("db-2"), []string{"x", "y"})
+		})
+	})
+}
+
+// Of members with the same data, one whose software is older is promoted: those that are newer can follow it.
+func TestOlderSoftwareIsPromoted(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.db.Upgrade(addr(1), "10.11.6-MariaDB")
+			w.db.Upgrade(addr(2), "11.4.2-MariaDB")
+			w.db.Upgrade(addr(3), "10.11.9-MariaDB")
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			time.Sleep(time.Second)
+			w.db.Crash(addr(1))
+			require.Equal(t, "db-3", w.primary("db-1").Primary)
+		})
+	})
+}
+
 // The provider says that the primary's machine is gone for good: there is nothing to wait for.
 func TestMachineEnded(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {

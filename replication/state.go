@@ -34,6 +34,7 @@ type fact struct {
 	back      uint64    // when it answered again after that
 	refused   bool      // the newest look was refused
 	refusing  bool      // all of the looks that were missed were refused
+	stalled   bool      // the newest look was answered, and commits do not end there
 	fault     error     // the newest look was answered with this error
 
 	settled  uint64    // looks that began before are out of date: a step has ended then
@@ -273,13 +274,14 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 		f.lastErr = l.err
 		f.refused = errors.Is(l.err, ErrRefused)
 		f.refusing = f.refusing && f.refused
+		f.stalled = errors.Is(l.err, ErrStalled)
 		f.ended = f.ended || f.refused
 		f.fault = nil
 		return
 	case l.began < f.settled:
 		return // it saw the member before or while a step changed it
 	case l.err != nil:
-		f.misses, f.refused, f.fault, f.stopped = 0, false, l.err, false
+		f.misses, f.refused, f.stalled, f.fault, f.stopped = 0, false, false, l.err, false
 		return
 	}
 	s.trust(k, f, l, contains)
@@ -290,7 +292,7 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	if f.misses > 0 {
 		f.back = l.ended
 	}
-	f.misses, f.refused, f.fault, f.stopped = 0, false, nil, false
+	f.misses, f.refused, f.stalled, f.fault, f.stopped = 0, false, false, nil, false
 	st := &l.status
 	f.ended = f.ended && !st.Writable
 	since(&f.waits, l.at, st.Unacked > 0 && f.before.status.Unacked > 0 && st.Applied == f.before.status.Applied)

@@ -3,6 +3,7 @@
 package nameserver
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -27,9 +28,9 @@ const (
 // system calls for all of them.
 //
 // It is a blocking socket, on whose reader a thread waits in the kernel: a reader that waited in Go's poller would cost a
-// wake-up of the poller and one of the thread for each batch, which is as much as an answer costs.
+// wake-up of the poller and one of the thread for each batch, which is as much as an answer costs. So the socket must not be
+// known to the poller either, as that of an os.File would be: it would be woken by each message.
 type batches struct {
-	file   *os.File
 	fd     int
 	closed atomic.Bool
 	mu     sync.Mutex // held to close the file or to wake who reads it
@@ -53,17 +54,22 @@ type mmsghdr struct {
 
 // newUDPSocket takes the socket over.
 func newUDPSocket(conn *net.UDPConn, any bool) (udpSocket, error) {
-	file, err := conn.File()
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	conn.Close()
-	s := &batches{file: file, fd: int(file.Fd()), inBuf: make([]byte, batch*dns.MaxMsgSize), outBuf: make([]byte, batch*maxAnswer)}
+	s := &batches{inBuf: make([]byte, batch*dns.MaxMsgSize), outBuf: make([]byte, batch*maxAnswer)}
+	var failed error
+	err = raw.Control(func(fd uintptr) { s.fd, failed = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if err = errors.Join(err, failed); err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	conn.Close() // which takes it out of the poller
 	if err = unix.SetNonblock(s.fd, false); err == nil {
 		err = unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1})
 	}
 	if err != nil {
-		file.Close()
+		unix.Close(s.fd)
 		return nil, os.NewSyscallError("setsockopt", err)
 	}
 	for i := range batch {
@@ -107,7 +113,7 @@ func (s *batches) release() error {
 		return nil
 	}
 	s.gone = true
-	return s.file.Close()
+	return os.NewSyscallError("close", unix.Close(s.fd))
 }
 
 func (s *batches) exchange(answer func([]byte, netip.Addr) []byte) error {
@@ -116,7 +122,10 @@ func (s *batches) exchange(answer func([]byte, netip.Addr) []byte) error {
 		_ = s.release()
 		return net.ErrClosed
 	}
-	n, errno := s.call(unix.SYS_RECVMMSG, s.in[:], unix.MSG_WAITFORONE)
+	n, errno := s.call(unix.SYS_RECVMMSG, s.in[:], unix.MSG_DONTWAIT)
+	if errno == unix.EAGAIN {
+		n, errno = s.call(unix.SYS_RECVMMSG, s.in[:], unix.MSG_WAITFORONE)
+	}
 	switch {
 	case s.closed.Load():
 		_ = s.release()
@@ -141,7 +150,7 @@ func (s *batches) exchange(answer func([]byte, netip.Addr) []byte) error {
 		}
 	}
 	for sent := 0; sent < count; {
-		n, errno := s.call(unix.SYS_SENDMMSG, s.out[sent:count], 0)
+		n, errno := s.call(unix.SYS_SENDMMSG, s.out[sent:count], unix.MSG_DONTWAIT)
 		if errno != 0 && errno != unix.EINTR {
 			n = 1 // the first one cannot be sent, the others are tried
 		}
@@ -167,8 +176,15 @@ func addr(a *unix.RawSockaddrAny) netip.Addr {
 	return netip.Addr{}
 }
 
+// call makes the system call, raw where it does not wait: the scheduler need not know then, and takes no processor away.
 func (s *batches) call(number uintptr, msgs []mmsghdr, flags uintptr) (int, unix.Errno) {
-	n, _, errno := unix.Syscall6(number, uintptr(s.fd), uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), flags, 0, 0)
+	var n uintptr
+	var errno unix.Errno
+	if flags&unix.MSG_DONTWAIT != 0 {
+		n, _, errno = unix.RawSyscall6(number, uintptr(s.fd), uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), flags, 0, 0)
+	} else {
+		n, _, errno = unix.Syscall6(number, uintptr(s.fd), uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), flags, 0, 0)
+	}
 	if errno != 0 {
 		return 0, errno
 	}

@@ -38,7 +38,8 @@
 //     attaches them when the instance runs. They are encrypted, with the account's default key, and gp3 if no type is given.
 //     Volume.Device is the name that was asked for; on Nitro instances Linux has the disk as
 //     /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol… with the volume's ID without its hyphen.
-//   - Spot instances are one-time requests: they cannot be stopped, only terminated.
+//   - Spot instances are one-time requests: they cannot be stopped, only terminated. [Cloud.Doomed] tells which of them EC2 is
+//     about to take back: give it to farm.Config.Doomed.
 //   - An image is made without a reboot: it is as after a loss of power. Deleting it deletes its snapshots.
 //   - A balancer for http is an Application Load Balancer, for which EC2 wants subnets in two zones, one for tcp a Network
 //     Load Balancer. The former has no check of a mere port: without a HealthPath any answer to GET / below 500 will do.

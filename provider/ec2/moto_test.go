@@ -50,6 +50,10 @@ func TestLaunchDetails(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "b25l", aws.ToString(data.UserData.Value))
 
+	doomed, err := cloud.Doomed(ctx)
+	require.NoError(t, err)
+	require.Empty(t, doomed, "it is a spot machine that nobody takes back")
+
 	l.UserData = provider.Secret("another secret")
 	_, err = cloud.Launch(ctx, l)
 	require.ErrorIs(t, err, provider.ErrInvalid)

@@ -39,6 +39,9 @@ func (s *Session) Write(ctx context.Context, key, value string) error {
 			if !srv.writable {
 				return time.Time{}, true, ErrReadOnly
 			}
+			if srv.stalled {
+				return time.Time{}, false, nil
+			}
 			srv.commit(key, value, now)
 			n = len(srv.log)
 			if srv.applied = n; !srv.semisync {

@@ -10,7 +10,16 @@ import (
 )
 
 // call is enter for the Engine's methods, with the hook around it.
-func (c *Cluster) call(ctx context.Context, op, addr string, f func(s *server, now time.Time) (time.Time, bool, error)) error {
+func (c *Cluster) call(ctx context.Context, op, addr string, work func(s *server, now time.Time) (time.Time, bool, error)) error {
+	f := func(s *server, now time.Time) (time.Time, bool, error) {
+		switch {
+		case s.stalled && op == "Observe" && s.writable:
+			return time.Time{}, true, replication.ErrStalled
+		case s.stalled && op != "Observe":
+			return time.Time{}, false, nil
+		}
+		return work(s, now)
+	}
 	if hook := c.options.Hook; hook != nil {
 		if err := hook(ctx, Call{Op: op, Addr: addr}); err != nil {
 			return err
@@ -46,7 +55,8 @@ func (c *Cluster) Observe(ctx context.Context, m replication.Member) (replicatio
 	err := c.call(ctx, "Observe", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
 		st = replication.Status{
 			Server:   s.name,
-			Version:  "memdb",
+			Version:  s.version,
+			Delay:    s.delay,
 			Empty:    len(s.log) == 0 && !s.imported || s.filling,
 			Imported: s.imported,
 			Writable: s.writable,
@@ -104,7 +114,7 @@ func (c *Cluster) Drain(ctx context.Context, m replication.Member) (replication.
 	first := true
 	err := c.call(ctx, "Drain", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
 		if first {
-			first, s.receiving = false, false
+			first, s.receiving, s.delay = false, false, 0
 			c.touch(now)
 		}
 		p = position(s.log)

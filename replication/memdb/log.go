@@ -136,7 +136,7 @@ func (c *Cluster) advance(now time.Time) {
 
 // appliesNext says when the replica will have applied one transaction more.
 func (c *Cluster) appliesNext(r *server) time.Time {
-	return latest(r.log[r.applied].at, r.appliedAt, r.resumed).Add(c.options.Apply)
+	return latest(r.log[r.applied].at.Add(r.delay), r.appliedAt, r.resumed).Add(c.options.Apply)
 }
 
 func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }

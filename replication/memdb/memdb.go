@@ -98,7 +98,10 @@ type server struct {
 	name    string // its identity, new for each set of data
 	up      bool
 	hung    bool
+	stalled bool
 	denied  bool
+	version string
+	delay   time.Duration // as a replica
 	started time.Time
 	resumed time.Time // when it last began to run: started, or woken
 	session int       // the sessions that are open bear this number
@@ -142,7 +145,7 @@ func (c *Cluster) Start(addr string) {
 	c.change(func(now time.Time) {
 		s := c.servers[addr]
 		if s == nil {
-			s = &server{addr: addr}
+			s = &server{addr: addr, version: "memdb"}
 			c.erase(s)
 			c.servers[addr] = s
 		}
@@ -163,7 +166,7 @@ func (c *Cluster) Start(addr string) {
 // Crash ends the server's process at once. Its machine and its data stay, and its address refuses connections.
 func (c *Cluster) Crash(addr string) {
 	c.with(addr, func(s *server, now time.Time) {
-		s.up, s.hung, s.writable, s.semisync, s.hasAcked = false, false, false, false, false
+		s.up, s.hung, s.stalled, s.writable, s.semisync, s.hasAcked = false, false, false, false, false, false
 		s.session++
 	})
 }
@@ -184,13 +187,30 @@ func (c *Cluster) Hang(addr string) {
 	c.with(addr, func(s *server, now time.Time) { s.hung = s.up })
 }
 
-// Resume lets a server that hangs go on where it was.
+// Resume lets a server that hangs or is stalled go on where it was.
 func (c *Cluster) Resume(addr string) {
 	c.with(addr, func(s *server, now time.Time) {
 		if s.hung {
 			s.hung, s.resumed = false, now
 		}
+		s.stalled = false
 	})
+}
+
+// Stall keeps every commit of the server from ending, until Resume or a crash, as a full disk does: it answers reads and
+// looks, and says that it is stalled if it is a primary; its replicas hear it.
+func (c *Cluster) Stall(addr string) {
+	c.with(addr, func(s *server, now time.Time) { s.stalled = s.up })
+}
+
+// Delay makes the server, as a replica, apply everything so much later than it could, until it is drained.
+func (c *Cluster) Delay(addr string, d time.Duration) {
+	c.with(addr, func(s *server, now time.Time) { s.delay = d })
+}
+
+// Upgrade gives the server's software another version; at first it is "memdb", which has no number.
+func (c *Cluster) Upgrade(addr, version string) {
+	c.with(addr, func(s *server, now time.Time) { s.version = version })
 }
 
 // LoseAcks loses the acknowledgements of the server's replicas, which have the transactions, until semi-synchronous

@@ -35,6 +35,10 @@ type Config struct {
 	// Timeout bounds every statement that should be short, where the caller's context does not end sooner. A server that
 	// takes longer is hung. The default is 5 s.
 	Timeout time.Duration
+	// Stall is how long a commit may wait for the disk before its primary is stalled, while nothing else is written to the
+	// binary log. It must be longer than what one transaction, however large, may take to be synced. A full disk is reported
+	// at once. The default is 10 s.
+	Stall time.Duration
 }
 
 // Engine speaks to MariaDB. It holds a few connections to each member, by address, until Close is called for the member.
@@ -57,6 +61,9 @@ func New(config Config) (*Engine, error) {
 	}
 	if config.Timeout == 0 {
 		config.Timeout = 5 * time.Second
+	}
+	if config.Stall == 0 {
+		config.Stall = 10 * time.Second
 	}
 	if config.TLS != nil {
 		config.TLS = config.TLS.Clone()
@@ -95,6 +102,9 @@ func (c Config) check() error {
 	}
 	if c.Timeout < 0 || c.Timeout > 0 && c.Timeout < time.Millisecond {
 		fault("Timeout", "is %v, want at least 1ms, or 0 for 5s", c.Timeout)
+	}
+	if c.Stall < 0 || c.Stall > 0 && c.Stall < time.Millisecond {
+		fault("Stall", "is %v, want at least 1ms, or 0 for 10s", c.Stall)
 	}
 	return errors.Join(faults...)
 }

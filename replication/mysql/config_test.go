@@ -13,12 +13,13 @@ import (
 )
 
 func TestConfigFaultsAllAtOnce(t *testing.T) {
-	_, err := New(Config{Timeout: -time.Second})
+	_, err := New(Config{Timeout: -time.Second, Stall: time.Microsecond})
 	require.EqualError(t, err, `Config.User is empty, want 1 to 128 bytes
 Config.Password is empty, want 1 to 1024 bytes
 Config.ReplicationUser is empty, want 1 to 128 bytes
 Config.ReplicationPassword is empty, want 1 to 96 bytes
-Config.Timeout is -1s, want at least 1ms, or 0 for 5s`)
+Config.Timeout is -1s, want at least 1ms, or 0 for 5s
+Config.Stall is 1µs, want at least 1ms, or 0 for 10s`)
 	_, err = New(Config{User: "a", Password: "secret\x00word", ReplicationUser: "a", ReplicationPassword: strings.Repeat("s", 97)})
 	require.EqualError(t, err, `Config.Password has a control character, want none
 Config.ReplicationPassword has 97 bytes, want at most 96

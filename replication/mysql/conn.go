@@ -22,6 +22,7 @@ type server struct {
 
 	mu      sync.Mutex
 	hearing hearing
+	commits commits
 	relay   relayCache
 }
 

@@ -17,7 +17,8 @@ const drainSlice = 200 * time.Millisecond
 // the relay logs stay, and Drain may be called again once the cause is removed. A transaction of which the source sent a
 // part only is not applied: its source cannot have acknowledged it on the strength of this replica.
 //
-// The member goes on following its source by name, without receiving. If the context ends first, the SQL thread goes on.
+// A MASTER_DELAY is taken away. The member goes on following its source by name, without receiving. If the context ends
+// first, the SQL thread goes on.
 func (e *Engine) Drain(ctx context.Context, m replication.Member) (replication.Position, error) {
 	s, err := e.server(m)
 	if err != nil {
@@ -49,6 +50,13 @@ func (s *server) drain(ctx context.Context) (position, error) {
 		// would find both stopped.
 		if err := s.exec(ctx, "STOP SLAVE "+quote(c.name)+" IO_THREAD"); err != nil {
 			return nil, err
+		}
+	}
+	for _, c := range l.channels {
+		if c.delay() > 0 && c.sql == "Yes" { // it is started again without the delay
+			if err := s.exec(ctx, "STOP SLAVE "+quote(c.name)+" SQL_THREAD"); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if l, err = s.status(ctx); err != nil {
@@ -101,7 +109,7 @@ func (s *server) drainChannel(ctx context.Context, l look, c channel) error {
 			return fmt.Errorf("its relay logs hold %s after transactions that are not applied, so the SQL thread cannot start in "+
 				"the middle: apply the rest with mariadb-binlog and set gtid_slave_pos by hand", scan.unordered)
 		}
-		if err := s.exec(ctx, fmt.Sprintf("CHANGE MASTER %s TO MASTER_USE_GTID=no, RELAY_LOG_FILE=%s, RELAY_LOG_POS=%d",
+		if err := s.exec(ctx, fmt.Sprintf("CHANGE MASTER %s TO MASTER_USE_GTID=no, MASTER_DELAY=0, RELAY_LOG_FILE=%s, RELAY_LOG_POS=%d",
 			quote(c.name), quote(scan.first.file), scan.first.pos),
 			"START SLAVE "+quote(c.name)+" SQL_THREAD"); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -66,6 +67,12 @@ type node struct {
 // not the machine; a benchmark has the real settings.
 func start(t testing.TB, n int, more ...string) []*node {
 	t.Helper()
+	return startOn(t, n, func(local.Machine) string { return "" }, more...)
+}
+
+// startOn does so with a line of my.cnf for each machine.
+func startOn(t testing.TB, n int, line func(local.Machine) string, more ...string) []*node {
+	t.Helper()
 	if _, ok := t.(*testing.B); !ok {
 		more = append([]string{"sync_binlog = 0", "innodb_flush_log_at_trx_commit = 2"}, more...)
 	}
@@ -73,7 +80,7 @@ func start(t testing.TB, n int, more ...string) []*node {
 	servers := testenv.MariaDBWith(t, n, local.MariaDB{
 		User: config.User, Password: config.Password,
 		Config: func(m local.Machine) string {
-			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), More: more})
+			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), More: append(slices.Clone(more), line(m))})
 		},
 		SQL: append(bootstrap,
 			"CREATE USER IF NOT EXISTS "+appUser+"@'%' IDENTIFIED BY '"+appPassword+"'",

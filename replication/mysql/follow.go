@@ -21,7 +21,8 @@ const (
 
 // Follow attaches the member by GTID. Before anything is changed, it refuses two servers with one server_id, servers
 // without binary logs, and, as ErrDiverged, a member that has received or applied transactions that the primary lacks. A
-// member that takes writes is fenced first. What lies in its relay logs is applied first, since attaching deletes them.
+// member that takes writes is fenced first. What lies in its relay logs is applied first, since attaching deletes them; a
+// member with a MASTER_DELAY keeps it, and gets from the new primary what it has not applied.
 //
 // It returns when the primary has accepted the replica or cannot be reached from it, after 2 s at most. ErrDiverged is also
 // what it returns if the primary's binary logs no longer reach back to the member's position: either way the member has to
@@ -165,10 +166,16 @@ func (s *server) isDrained(ctx context.Context, l look) (bool, error) {
 	return !busy, err
 }
 
-// settle applies what lies in relay logs, since attaching deletes them. Relay logs that the server itself cannot read are
-// given up: the primary has what they held, as far as the member told.
+// settle applies what lies in relay logs, since attaching deletes them. Relay logs that the server itself cannot read, or that
+// it is set to apply later, are given up: the primary has what they held, as far as the member told.
 func (s *server) settle(ctx context.Context, l look) (look, error) {
 	for _, c := range l.channels {
+		if c.delay() > 0 {
+			if err := s.exec(ctx, "STOP SLAVE "+quote(c.name)); err != nil {
+				return look{}, err
+			}
+			return s.status(ctx)
+		}
 		if number(c.row["Last_SQL_Errno"]) == errRelayLogCorrupt {
 			return l, nil
 		}

@@ -34,7 +34,12 @@ type set struct {
 // manage runs n servers under a Manager until the end of the test, and waits for the first primary with all replicas.
 func manage(t testing.TB, n int, c replication.Config) *set {
 	t.Helper()
-	s := &set{nodes: start(t, n)}
+	return manageOn(t, start(t, n), c)
+}
+
+func manageOn(t testing.TB, nodes []*node, c replication.Config) *set {
+	t.Helper()
+	n, s := len(nodes), &set{nodes: nodes}
 	s.engine = engine(t, config, s.nodes...)
 	c.Name, c.Engine = "test/db", s.engine
 	c.Events = func(e scalr.Event) {

@@ -25,7 +25,7 @@ const systemSchemas = "('mysql','information_schema','performance_schema','sys')
 // gtid_slave_pos before the binary log's state, so that a server that works meanwhile never seems to have applied what it
 // has not received, or to have applied what it did not log.
 const statusQuery = "SHOW ALL SLAVES STATUS; " +
-	"SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name = 'Uptime'; " +
+	"SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name IN ('Uptime', 'Threads_running', 'Binlog_bytes_written'); " +
 	`SELECT @@global.gtid_slave_pos AS slave_pos, @@global.gtid_binlog_state AS binlog_state, @@version AS version,
 	@@server_id AS server_id, @@global.read_only AS read_only, @@global.log_bin AS log_bin,
 	@@global.log_slave_updates AS log_slave_updates, @@global.gtid_strict_mode AS strict,
@@ -48,6 +48,11 @@ type channel struct {
 	gtid     bool   // it uses GTIDs: Gtid_IO_Pos is kept
 	received position
 	row      row
+}
+
+// delay is how much later than it could the member is set to apply (MASTER_DELAY).
+func (c channel) delay() time.Duration {
+	return time.Duration(number(c.row["SQL_Delay"])) * time.Second
 }
 
 // look is what one round trip tells.
@@ -143,7 +148,9 @@ func checkVersion(version string) error {
 }
 
 // Observe asks the member for its status: one round trip on a held connection, a second one only where the member has no
-// position at all or has stopped replicating with relay logs left.
+// position at all, has stopped replicating with relay logs left, or is a primary that works and writes nothing.
+//
+// A primary whose disk is full, or on which a commit has waited for the disk for Config.Stall, is replication.ErrStalled.
 //
 // Applied is what the binary log and gtid_slave_pos hold together; Received is that and what the relay logs hold. Server
 // is the server_id. Lag is Seconds_Behind_Master, so whole seconds. Receives is false once nothing, heartbeats included,
@@ -175,6 +182,11 @@ func (s *server) observe(ctx context.Context) (replication.Status, error) {
 		Unacked: int(number(l.counters["rpl_semi_sync_master_wait_sessions"])),
 	}
 	st.SemiSync = st.Writable && l.semiSync()
+	if st.Writable {
+		if err := s.stalled(ctx, l, &st); err != nil {
+			return replication.Status{}, err
+		}
+	}
 	if l.seeding {
 		st.Empty = true
 		return st, nil
@@ -206,6 +218,7 @@ func (s *server) observeReplica(ctx context.Context, l look, st *replication.Sta
 		st.Receives = st.Receives && c.io == "Yes"
 		st.Applies = st.Applies && c.sql == "Yes"
 		st.Lag = max(st.Lag, time.Duration(number(c.row["Seconds_Behind_Master"]))*time.Second)
+		st.Delay = max(st.Delay, c.delay())
 		if e := c.row["Last_IO_Error"]; e != "" {
 			troubles = append(troubles, "does not receive: "+s.engine.redact(e))
 		}

@@ -12,8 +12,10 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-// faults are what chaos draws from; those that cut connections need a network of their own.
-var faults = []string{"kill", "hang", "replica", "lag", "double", "manager-killed", "switchover-killed", "partition", "manager-cut"}
+// faults are what chaos draws from; those that are in apartFaults need a network or mounts of their own.
+var faults = append([]string{"kill", "hang", "replica", "lag", "double", "manager-killed", "switchover-killed"}, apartFaults...)
+
+var apartFaults = []string{"partition", "manager-cut", "disk"}
 
 // chaos is one round of any fault, under traffic. The application asks the servers who is primary.
 func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
@@ -22,7 +24,7 @@ func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
 		drawn = faults
 	}
 	if !apart() {
-		drawn = slices.DeleteFunc(slices.Clone(drawn), func(s string) bool { return s == "partition" || s == "manager-cut" })
+		drawn = slices.DeleteFunc(slices.Clone(drawn), func(s string) bool { return slices.Contains(apartFaults, s) })
 	}
 	r := result{Run: i + 1, Mode: drawn[rand.IntN(len(drawn))]}
 	if i < len(drawn) { // each at least once, if there is time
@@ -165,6 +167,11 @@ func (f *fixture) hurt(ctx context.Context, fault, primary string) (err error) {
 		f.restartManager()
 		cancel()
 		<-done
+	case "disk":
+		err = fillDisk(f.disk(p.Host))
+		a(5000)
+		err = errors.Join(err, freeDisk(f.disk(p.Host)))
+		a(1000)
 	case "partition", "manager-cut":
 		ends := []string{managerIP}
 		if fault == "partition" {

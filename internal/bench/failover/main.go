@@ -7,7 +7,7 @@
 // (partition), or is killed while its replicas have received everything and not applied it, and nobody writes (lag). In mode mixed
 // each run draws one of these. In mode manager the Manager is cut off from the primary, and nothing may happen; in mode
 // switchover the primary changes as planned; in mode reads, each run is a write and a read of one session. In mode chaos
-// each run draws from more: replicas that die too, Managers that are killed in the middle of a recovery.
+// each run draws from more: replicas that die too, Managers that are killed in the middle of a recovery, a disk that is full.
 //
 // ms are from the fault to the first row that the new primary has acknowledged through the pool; in mode switchover they are
 // the longest time without an acknowledgement. Acked are the rows that were acknowledged, also to an application that writes

@@ -35,16 +35,16 @@ func enterNetwork() int {
 	return 0
 }
 
-// separate gives a command a network of its own.
+// separate gives a command a network and mounts of its own.
 func separate(cmd *exec.Cmd) bool {
 	cmd.Env = append(os.Environ(), mark+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
 	return true
 }
 
 // setUp makes the namespace's loopback work, and rules come before its local addresses.
 func setUp() error {
-	return errors.Join(ip("link", "set", "lo", "up"), ip("rule", "add", "pref", "100", "lookup", "local"), ip("rule", "del", "pref", "0"))
+	return errors.Join(ownMounts(), ip("link", "set", "lo", "up"), ip("rule", "add", "pref", "100", "lookup", "local"), ip("rule", "del", "pref", "0"))
 }
 
 // cut breaks the network from one source to one destination without a word; heal mends it.

@@ -3,9 +3,13 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +50,7 @@ type fixture struct {
 	endManager func()
 	pool       *pool.DB
 	direct     map[string]*sql.DB // by ID: the administrator's
+	disks      string             // the directory of the disks that hold binary logs; empty where there are none
 
 	mu     sync.Mutex
 	events []scalr.Event
@@ -65,13 +70,33 @@ func begin(b *bench, o options) *fixture {
 		must(b, setUp())
 	}
 	f := &fixture{b: b, o: o, direct: map[string]*sql.DB{}}
+	if apart() && o.mode == "chaos" {
+		f.disks = testenv.Dir(b)
+		b.Cleanup(func() {
+			mounted, err := os.ReadDir(f.disks)
+			for _, m := range mounted {
+				err = errors.Join(err, unmountDisk(f.disk(m.Name())))
+			}
+			if err != nil {
+				b.Errorf("%v", err)
+			}
+		})
+	}
 	config := mysql.Config{User: "scalr", Password: "admin-pass", ReplicationUser: "replica", ReplicationPassword: "replica-pass",
 		DialContext: from(managerIP)}
 	bootstrap := strings.Split(strings.TrimRight(mysql.BootstrapSQL(config), ";\n"), ";\n")
 	f.nodes = testenv.MariaDBWith(b, 3, local.MariaDB{
 		User: config.User, Password: config.Password,
 		Config: func(m local.Machine) string {
-			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), BufferPool: 32 << 20, More: []string{"slave_parallel_threads = 4"}})
+			more := []string{"slave_parallel_threads = 4"}
+			if f.disks != "" {
+				disk := f.disk(m.Addr.String())
+				if err := mountDisk(disk); err != nil && !errors.Is(err, fs.ErrExist) {
+					b.Errorf("a disk for %s: %v", m.Addr, err)
+				}
+				more = append(more, "log_bin = "+filepath.Join(disk, "binlog"))
+			}
+			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), BufferPool: 32 << 20, More: more})
 		},
 		SQL: append(bootstrap, "CREATE USER IF NOT EXISTS "+appUser+"@'%' IDENTIFIED BY '"+appPassword+"'",
 			"GRANT ALL PRIVILEGES ON app.* TO "+appUser+"@'%'"),
@@ -107,6 +132,9 @@ func begin(b *bench, o options) *fixture {
 	b.Cleanup(func() { f.pool.Close() })
 	return f
 }
+
+// disk is where the disk of a server is mounted.
+func (f *fixture) disk(host string) string { return filepath.Join(f.disks, host) }
 
 // runManager runs a Manager that knows nothing yet.
 func (f *fixture) runManager() {
