@@ -38,8 +38,8 @@ type Claimer interface {
 	Fleet(ctx context.Context) (Fleet, error)
 
 	// Claim makes a record with the first Status that the run has: Running, Requested or one that Ended. It fails with
-	// ErrClaimed if there is a record, unless that is Running and of the same Runner and Attempt, and so the answer to
-	// this very call; with ErrBusy if c is to be Running and Exclusive, and another one is; with ErrPruned before the
+	// ErrClaimed if there is a record, unless that is Running and of the same Runner and Attempt, or has the same ID, and so is the
+	// answer to this very call; with ErrBusy if c is to be Running and Exclusive, and another one is; with ErrPruned before the
 	// floor; with ErrPaused if c is to be Running and the job is paused.
 	Claim(ctx context.Context, c Claim) (Claim, error)
 	// Update replaces the record was by the record c, of the same run, unless it has changed since, which is ErrClaimed.
@@ -85,6 +85,9 @@ type Claim struct {
 	// Token is the fencing token: greater than that of every earlier grant of a run of the job.
 	Token  uint64
 	Status Status
+	// ID tells a claim from another one for the same run, where Runner and Attempt do not: a run that is asked for has none. It is chosen by
+	// whoever makes the claim, and the record keeps it. Empty is none.
+	ID string
 	// Exclusive: no other exclusive run of the job may be Running or Stopping.
 	Exclusive bool
 	Claimed   time.Time // when the record was made, by the store's clock
@@ -143,6 +146,14 @@ func (c Claim) Check() error {
 		return fmt.Errorf("claim of %s: runner %q, attempt %d: want a runner, and attempts counted from 1", c.Key, c.Runner, c.Attempt)
 	}
 	return nil
+}
+
+// Made reports whether the record old was made by the claim c, by an earlier call whose answer was lost.
+func (c Claim) Made(old Claim) bool {
+	if c.ID != "" && c.ID == old.ID {
+		return true
+	}
+	return old.Status == Running && c.Status == Running && old.Runner == c.Runner && old.Attempt == c.Attempt
 }
 
 // Grants reports whether the change from was to c makes somebody run it anew.

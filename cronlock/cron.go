@@ -2,6 +2,7 @@ package cronlock
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -170,14 +171,15 @@ func (c Cron) job(name string) (Job, error) {
 	return Job{}, fmt.Errorf("cron: there is no job %q", name)
 }
 
-// Trigger asks for a run of the job now, by whichever runner. It is run also if the job is paused.
+// Trigger asks for a run of the job now, by whichever runner. It is run also if the job is paused. If Trigger fails for another reason than
+// an unknown job, the run may have been asked for all the same.
 func (c Cron) Trigger(ctx context.Context, job string) (Key, error) {
 	if _, err := c.job(job); err != nil {
 		return Key{}, err
 	}
-	run := Key{Job: job, At: time.Now().UTC().Truncate(time.Microsecond)}
+	run, id := Key{Job: job, At: time.Now().UTC().Truncate(time.Microsecond)}, rand.Text()
 	for {
-		_, err := c.Claimer.Claim(ctx, Claim{Key: run, Status: Requested})
+		_, err := c.Claimer.Claim(ctx, Claim{Key: run, Status: Requested, ID: id})
 		if !errors.Is(err, ErrClaimed) {
 			return run, err
 		}
@@ -192,8 +194,9 @@ func (c Cron) Backfill(ctx context.Context, job string, from, to time.Time) (n i
 	if err != nil {
 		return 0, err
 	}
+	id := rand.Text()
 	for at := j.Schedule.Next(from.Add(-time.Nanosecond)); !at.IsZero() && at.Before(to); at = j.Schedule.Next(at) {
-		_, err := c.Claimer.Claim(ctx, Claim{Key: Key{Job: job, At: at}, Status: Requested})
+		_, err := c.Claimer.Claim(ctx, Claim{Key: Key{Job: job, At: at}, Status: Requested, ID: id})
 		if errors.Is(err, ErrClaimed) {
 			continue
 		}

@@ -178,3 +178,50 @@ func TestBadCron(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+// The lease of a runner ends while the store does not answer, and the end of a run is to be recorded: the run is left to the others. The
+// context of a lease may be of any type, such as one that cannot be compared.
+func TestLeaseEndsWhileTheEndIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m cronlock.Memory
+		var y tally
+		store := &silent{Memory: &m}
+		j := counted(&y, "j", "* * * * *", time.Second)
+		stop := start(cronlock.Cron{Claimer: store, Events: y.event, Jobs: []cronlock.Job{j}})
+		defer stop()
+		store.down.Store(true)
+		time.Sleep(time.Until(j.Schedule.Next(time.Now()).Add(3 * time.Second)))
+		require.Equal(t, 1, y.count())
+		f, err := m.Fleet(t.Context())
+		require.NoError(t, err)
+		m.Expire(f.Runners[0])
+		time.Sleep(10 * time.Second)
+		store.down.Store(false)
+		time.Sleep(10 * time.Second)
+		claim, err := m.Get(t.Context(), y.runs[0].Key)
+		require.NoError(t, err)
+		require.Equal(t, cronlock.Lost, claim.Status)
+	})
+}
+
+// silent is a store whose updates fail, and whose leases' contexts cannot be compared.
+type silent struct {
+	*cronlock.Memory
+	down atomic.Bool
+}
+
+func (s *silent) Update(ctx context.Context, was, c cronlock.Claim) (cronlock.Claim, error) {
+	if s.down.Load() {
+		return cronlock.Claim{}, errFlaky
+	}
+	return s.Memory.Update(ctx, was, c)
+}
+
+type uncomparable struct {
+	context.Context
+	_ []int
+}
+
+func (s *silent) Join(ctx context.Context, work func(context.Context, cronlock.Lease) error) error {
+	return s.Memory.Join(ctx, func(ctx context.Context, lease cronlock.Lease) error { return work(uncomparable{Context: ctx}, lease) })
+}

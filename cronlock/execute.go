@@ -106,8 +106,8 @@ func (r *runner) once(ctx context.Context, j *Job, c Claim) (err error) {
 // record changes the record of a run of this runner, whatever was asked of it meanwhile. It tries until it knows the
 // outcome, as long as the lease lasts, and for some seconds after Cron.Run's context has ended.
 func (r *runner) record(ctx context.Context, was, to Claim) (Claim, bool) {
-	write := ctx
-	if r.stop.Err() != nil {
+	write, stopping := ctx, r.stop.Err() != nil
+	if stopping {
 		var cancel context.CancelFunc
 		write, cancel = context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
@@ -135,7 +135,7 @@ func (r *runner) record(ctx context.Context, was, to Claim) (Claim, bool) {
 				continue
 			}
 		}
-		if sleep(write, stagger/5) != nil && write == ctx && r.stop.Err() != nil {
+		if sleep(write, stagger/5) != nil && !stopping && r.stop.Err() != nil {
 			return r.record(ctx, was, to)
 		}
 	}

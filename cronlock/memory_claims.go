@@ -85,7 +85,7 @@ func (m *Memory) Claim(ctx context.Context, c Claim) (Claim, error) {
 	j := m.job(c.Job)
 	old, exists := j.claims[c.At.UnixMicro()]
 	switch {
-	case exists && old.Status == Running && c.Status == Running && old.Runner == c.Runner && old.Attempt == c.Attempt:
+	case exists && c.Made(old):
 		return old, nil
 	case exists:
 		return old, ErrClaimed
@@ -123,7 +123,7 @@ func (m *Memory) Update(ctx context.Context, was, c Claim) (Claim, error) {
 	case j.busy(c):
 		return old, ErrBusy
 	}
-	c.Key, c.Claimed, c.Token, c.Version = old.Key, old.Claimed, old.Token, old.Version+1
+	c.Key, c.ID, c.Claimed, c.Token, c.Version = old.Key, old.ID, old.Claimed, old.Token, old.Version+1
 	if c.Grants(old) {
 		m.token++
 		c.Token = m.token

@@ -83,6 +83,7 @@ type runner struct {
 
 	mu     sync.Mutex
 	fleet  Fleet
+	read   time.Time                          // when the fleet was
 	runs   map[runKey]context.CancelCauseFunc // what has begun; nil until it is claimed
 	doubts map[runKey]bool                    // runs that this runner may have claimed without knowing
 }
@@ -121,7 +122,17 @@ func (h *dueHeap) Pop() any {
 func (r *runner) now() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Now().Add(min(r.fleet.Skew, 0))
+	return earliest(time.Now(), r.read, r.fleet.Skew)
+}
+
+// earliest is the earlier of now, by this machine's clock, and what the store's shows, which was ahead by skew when it was read. It has gone on
+// since then by the monotonic clock: if this machine's was set meanwhile, the store's was not.
+func earliest(now, read time.Time, skew time.Duration) time.Time {
+	store := read.Add(now.Sub(read)).Add(skew).Round(0)
+	if now = now.Round(0); store.Before(now) {
+		return store
+	}
+	return now
 }
 
 // run schedules until the lease's context ends.
@@ -233,7 +244,7 @@ func rankOf(runners []string, name, job string, at time.Time) (rank int) {
 func (r *runner) setFleet(f Fleet) {
 	r.mu.Lock()
 	was := r.fleet.Skew
-	r.fleet = f
+	r.fleet, r.read = f, time.Now()
 	r.mu.Unlock()
 	if f.Skew.Abs() > skewed && (was-f.Skew).Abs() > skewed/2 {
 		r.emit(scalr.Event{Kind: ClockSkewed, Message: fmt.Sprintf("this machine's clock and the store's differ by %s", f.Skew)})
@@ -303,7 +314,7 @@ func (r *runner) claim(ctx context.Context, j *Job, run Key) {
 				continue
 			}
 			mine.Status, mine.Exclusive, mine.Runner, mine.Ended = Skipped, false, r.lease.Name, time.Now()
-			mine.Error = "the previous run had not ended"
+			mine.ID, mine.Error = r.lease.Name, "the previous run had not ended"
 		case ctx.Err() != nil:
 			return
 		default:

@@ -189,8 +189,12 @@ func (r *runner) catchUp(ctx context.Context, j *Job, h *homeState, now time.Tim
 		return nil
 	}
 	control, err := r.Claimer.Control(ctx, j.Name)
-	if err != nil || control.Paused {
+	if err != nil {
 		return err
+	}
+	if control.Paused { // what is due until it is resumed is not caught up
+		h.known, h.next = true, j.Schedule.Next(until)
+		return nil
 	}
 	if control.Created.IsZero() { // the first runner of all
 		if err := r.Claimer.SetControl(ctx, j.Name, Control{}); err != nil && !errors.Is(err, ErrClaimed) {
@@ -206,13 +210,9 @@ func (r *runner) catchUp(ctx context.Context, j *Job, h *homeState, now time.Tim
 	if h.next = j.Schedule.Next(from); h.next.IsZero() || h.next.After(until) {
 		return nil
 	}
-	all, err := r.Claimer.Instants(ctx, j.Name, from, now)
+	claimed, err := r.claimed(ctx, j, from, until, now)
 	if err != nil {
 		return err
-	}
-	claimed := map[int64]bool{}
-	for _, at := range all {
-		claimed[at.UnixMicro()] = true
 	}
 	var missed []time.Time
 	for at := j.Schedule.Next(from); !at.IsZero() && !at.After(until); at = j.Schedule.Next(at) {
@@ -256,6 +256,35 @@ func (r *runner) catchUp(ctx context.Context, j *Job, h *homeState, now time.Tim
 		return r.prune(ctx, j, control, now.Add(-window-j.Jitter-10*time.Minute))
 	}
 	return nil
+}
+
+// few is how many records are looked at one by one; above that all instants are listed.
+const few = 3
+
+// claimed gives the instants after from that have a record, in microseconds: those until until that the schedule has.
+func (r *runner) claimed(ctx context.Context, j *Job, from, until, now time.Time) (map[int64]bool, error) {
+	var due []time.Time
+	for at := j.Schedule.Next(from); !at.IsZero() && !at.After(until) && len(due) <= few; at = j.Schedule.Next(at) {
+		due = append(due, at)
+	}
+	claimed := map[int64]bool{}
+	if len(due) > few {
+		all, err := r.Claimer.Instants(ctx, j.Name, from, now)
+		for _, at := range all {
+			claimed[at.UnixMicro()] = true
+		}
+		return claimed, err
+	}
+	// As a rule it is one, while a job may have thousands of records.
+	for _, at := range due {
+		switch _, err := r.Claimer.Get(ctx, Key{j.Name, at}); {
+		case err == nil:
+			claimed[at.UnixMicro()] = true
+		case !errors.Is(err, ErrNoClaim):
+			return nil, err
+		}
+	}
+	return claimed, nil
 }
 
 // prune forgets the records that are older than the limit and not among the last ones to be kept.

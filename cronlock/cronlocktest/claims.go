@@ -46,6 +46,7 @@ type claimHarness struct {
 var claimRules = []claimRule{
 	{"Once", "of those who claim a run exactly one gets it, and the others learn who", claimOnce},
 	{"Own", "a claim that meets its own record is granted again, and only while it is running", claimOwn},
+	{"ID", "a claim that bears the ID of the record that it meets gets that record, whatever has become of it", claimID},
 	{"Instants", "instants are kept to the microsecond, listed from the first to before the last, in order, by job", claimInstants},
 	{"Tokens", "each grant has a greater token than those before it, and an update that is none keeps it", claimTokens},
 	{"Update", "an update of a record that has changed since is refused, and one of a present record is kept in all fields", claimUpdate},
@@ -160,6 +161,30 @@ func claimOwn(h *claimHarness) {
 	h.update(a, first, func(c *cronlock.Claim) { c.Status = cronlock.Succeeded })
 	_, err = a.Claim(h.ctx, running("own", 0, "me"))
 	h.want("the claim of a run that one has ended", err, cronlock.ErrClaimed)
+}
+
+func claimID(h *claimHarness) {
+	a, b := h.Open(), h.Open()
+	requested := running("id", 0, "")
+	requested.Status, requested.Attempt, requested.ID = cronlock.Requested, 0, "mine"
+	c := h.claim(a, requested)
+	again := func() {
+		h.Helper()
+		if got := h.claim(b, requested); got.ID != "mine" || got.Version != c.Version || got.Status != c.Status {
+			h.broken("the second answer is %+v, want the record, %+v", got, c)
+		}
+		for _, id := range []string{"yours", ""} {
+			other := requested
+			other.ID = id
+			_, err := b.Claim(h.ctx, other)
+			h.want(fmt.Sprintf("a claim with the ID %q", id), err, cronlock.ErrClaimed)
+		}
+	}
+	again()
+	c = h.update(b, c, func(c *cronlock.Claim) { c.Status, c.Runner, c.Attempt = cronlock.Running, "r", 1 })
+	again()
+	c = h.update(b, c, func(c *cronlock.Claim) { c.Status, c.ID = cronlock.Succeeded, "" })
+	again()
 }
 
 func claimInstants(h *claimHarness) {

@@ -107,6 +107,21 @@ func TestSuiteCatchesClaimers(t *testing.T) {
 				return m.Claim(ctx, c)
 			}
 		}},
+		{"ID", "keeps none", func(m *cronlock.Memory, b *broken) {
+			b.claim = func(ctx context.Context, c cronlock.Claim) (cronlock.Claim, error) {
+				c.ID = ""
+				return m.Claim(ctx, c)
+			}
+		}},
+		{"ID", "asks for none", func(m *cronlock.Memory, b *broken) {
+			b.claim = func(ctx context.Context, c cronlock.Claim) (cronlock.Claim, error) {
+				got, err := m.Claim(ctx, c)
+				if c.Status == cronlock.Requested && errors.Is(err, cronlock.ErrClaimed) {
+					err = nil
+				}
+				return got, err
+			}
+		}},
 		{"Instants", "keeps seconds", func(m *cronlock.Memory, b *broken) {
 			b.claim = func(ctx context.Context, c cronlock.Claim) (cronlock.Claim, error) {
 				c.At = c.At.Truncate(time.Second)

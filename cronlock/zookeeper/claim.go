@@ -25,6 +25,7 @@ type record struct {
 	Status    cronlock.Status `json:"status"`
 	Attempt   int             `json:"attempt,omitempty"`
 	Runner    string          `json:"runner,omitempty"`
+	ID        string          `json:"id,omitempty"`
 	Exclusive bool            `json:"exclusive,omitempty"`
 	// Token is that of the grant, except in the version that made the grant: that one cannot know it, and it is the
 	// transaction that wrote it.
@@ -34,7 +35,7 @@ type record struct {
 }
 
 func encode(c cronlock.Claim, token uint64) []byte {
-	r := record{Status: c.Status, Attempt: c.Attempt, Runner: c.Runner, Exclusive: c.Exclusive, Token: token, Error: c.Error}
+	r := record{Status: c.Status, Attempt: c.Attempt, Runner: c.Runner, ID: c.ID, Exclusive: c.Exclusive, Token: token, Error: c.Error}
 	if !c.Ended.IsZero() {
 		t := c.Ended.UTC()
 		r.Ended = &t
@@ -49,7 +50,7 @@ func decode(run cronlock.Key, n node) (cronlock.Claim, error) {
 		return cronlock.Claim{}, fmt.Errorf("record of %s: %w", run, err)
 	}
 	c := cronlock.Claim{
-		Key: run, Status: r.Status, Attempt: r.Attempt, Runner: r.Runner, Exclusive: r.Exclusive, Token: r.Token, Error: r.Error,
+		Key: run, Status: r.Status, Attempt: r.Attempt, Runner: r.Runner, ID: r.ID, Exclusive: r.Exclusive, Token: r.Token, Error: r.Error,
 		Claimed: time.UnixMilli(n.stat.Ctime).UTC(), Version: int64(n.stat.Version),
 	}
 	if r.Ended != nil {
@@ -131,7 +132,7 @@ func (c *Client) Claim(ctx context.Context, claim cronlock.Claim) (cronlock.Clai
 		stats, failed, e := c.multi(ctx, ops)
 		switch {
 		case e == nil:
-			c.gauge(stats[2].Mtime, sent)
+			c.gauge.note(stats[2].Mtime, sent, time.Now())
 			return decode(claim.Key, node{data, stats[2]})
 		case failed == 0 && (errors.Is(e, zk.ErrBadVersion) || errors.Is(e, zk.ErrNoNode)):
 			control, err = c.cached(ctx, claim.Job, true)
@@ -158,7 +159,7 @@ func (c *Client) Claim(ctx context.Context, claim cronlock.Claim) (cronlock.Clai
 
 // taken judges a claim that meets a record.
 func (c *Client) taken(old, claim cronlock.Claim) (cronlock.Claim, error) {
-	if old.Status == cronlock.Running && claim.Status == cronlock.Running && old.Runner == claim.Runner && old.Attempt == claim.Attempt {
+	if claim.Made(old) {
 		return old, nil
 	}
 	return old, cronlock.ErrClaimed
@@ -166,7 +167,7 @@ func (c *Client) taken(old, claim cronlock.Claim) (cronlock.Claim, error) {
 
 // Update implements cronlock.Claimer.
 func (c *Client) Update(ctx context.Context, was, claim cronlock.Claim) (cronlock.Claim, error) {
-	claim.Key = was.Key
+	claim.Key, claim.ID = was.Key, was.ID
 	if err := claim.Check(); err != nil {
 		return cronlock.Claim{}, err
 	}
@@ -274,5 +275,5 @@ func (c *Client) Open(ctx context.Context) (list []cronlock.Key, err error) {
 func (c *Client) Fleet(ctx context.Context) (cronlock.Fleet, error) {
 	runners, err := c.children(ctx, c.root+"/runners")
 	slices.Sort(runners)
-	return cronlock.Fleet{Runners: runners, Skew: time.Duration(c.skew.Load())}, err
+	return cronlock.Fleet{Runners: runners, Skew: c.gauge.ahead(time.Now())}, err
 }

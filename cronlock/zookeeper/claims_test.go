@@ -14,12 +14,11 @@ import (
 
 	"github.com/scalr-go/scalr/cronlock"
 	"github.com/scalr-go/scalr/cronlock/zookeeper"
-	"github.com/scalr-go/scalr/internal/testenv"
 )
 
 // A claim without a rival is one request, and so is its end, however many jobs there are.
 func TestClaimIsOneRoundTrip(t *testing.T) {
-	e := testenv.ZooKeeper(t, 1)
+	e := calm.ensemble(t)
 	w := newWorld(t, e)
 	l := &link{}
 	c := w.open(func(o *zookeeper.Options) { o.Timeout, o.Dial = time.Minute, l.dial })
@@ -63,7 +62,8 @@ func TestClaimIsOneRoundTrip(t *testing.T) {
 
 // Records are pruned while late runners claim what lies before and behind the floor: no run is granted twice.
 func TestPruneRace(t *testing.T) {
-	e := testenv.ZooKeeper(t, 3)
+	t.Parallel() // these wait most of the time, and their sessions last
+	e := calm.ensemble(t)
 	w := newWorld(t, e)
 	const runs, window, kept = 300, 40, 15
 	ctx := t.Context()

@@ -2,14 +2,10 @@ package zookeeper_test
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/http/httptest"
 	"os"
 	"slices"
 	"strconv"
@@ -24,7 +20,6 @@ import (
 
 	"github.com/scalr-go/scalr/cronlock"
 	"github.com/scalr-go/scalr/cronlock/zookeeper"
-	"github.com/scalr-go/scalr/internal/testenv"
 )
 
 // times is how often a scenario is repeated: a few times, or as CRON_TIMES says.
@@ -62,7 +57,8 @@ var claims = porcupine.Model{
 // Each answer is lost once in a while, whatever was asked: claims stay linearizable, locks exclusive with rising tokens,
 // and nothing is left over.
 func TestLostAnswers(t *testing.T) {
-	e := testenv.ZooKeeper(t, 3)
+	t.Parallel() // these wait most of the time, and their sessions last
+	e := calm.ensemble(t)
 	w := newWorld(t, e)
 	const clients, runs = 6, 30
 	var (
@@ -153,7 +149,7 @@ func TestLostAnswers(t *testing.T) {
 // The holder's server is cut off from the others. It goes on answering reads, and says nothing. The holder stops before
 // the waiter has the lock.
 func TestFollowerOnlyPartition(t *testing.T) {
-	e := testenv.ZooKeeper(t, 3)
+	e := hurt.ensemble(t)
 	w := newWorld(t, e)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
@@ -204,7 +200,7 @@ func TestFollowerOnlyPartition(t *testing.T) {
 
 // Leaders are killed, one after the other: the session and its lock are kept.
 func TestLeaderKill(t *testing.T) {
-	e := testenv.ZooKeeper(t, 3)
+	e := hurt.ensemble(t)
 	w := newWorld(t, e)
 	ctx := t.Context()
 	c := w.open(func(o *zookeeper.Options) { o.Timeout = 20 * time.Second })
@@ -238,7 +234,7 @@ const opSetAuth = 100
 
 // With credentials, what is made is for this user alone, also after a reconnection. Without them nothing can be done.
 func TestDigest(t *testing.T) {
-	e := testenv.ZooKeeper(t, 1)
+	e := calm.ensemble(t)
 	w := newWorld(t, e)
 	l := &link{}
 	secret := func(o *zookeeper.Options) { o.User, o.Password, o.Dial = "cron", "s3cret", l.dial }
@@ -270,7 +266,7 @@ func TestDigest(t *testing.T) {
 
 // Close ends the work of what is held before anybody else can have it.
 func TestCloseEndsWork(t *testing.T) {
-	e := testenv.ZooKeeper(t, 1)
+	e := calm.ensemble(t)
 	w := newWorld(t, e)
 	a, b := w.open(), w.open()
 	inside, done, release := make(chan context.Context), make(chan error), make(chan struct{})
@@ -293,7 +289,7 @@ func TestCloseEndsWork(t *testing.T) {
 
 // A server that hangs while the others go on costs no lease: the client takes another server in time.
 func TestServerHangs(t *testing.T) {
-	e := testenv.ZooKeeper(t, 3)
+	e := hurt.ensemble(t)
 	w := newWorld(t, e)
 	leader, err := e.Leader(t.Context())
 	require.NoError(t, err)
@@ -329,7 +325,7 @@ func TestServerHangs(t *testing.T) {
 // A connection that breaks while a request is being written is as any lost connection: the client library hands on the
 // network's own error then.
 func TestTornWrites(t *testing.T) {
-	e := testenv.ZooKeeper(t, 1)
+	e := calm.ensemble(t)
 	w := newWorld(t, e)
 	l := &link{}
 	c := w.open(func(o *zookeeper.Options) { o.Dial = l.dial })
@@ -351,52 +347,6 @@ func TestTornWrites(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	require.Greater(t, len(torn), 3, "%v", torn)
-}
-
-// The connection is TLS, and a server that cannot show who it is gets no request.
-func TestTLS(t *testing.T) {
-	e := testenv.ZooKeeper(t, 1)
-	certs := httptest.NewUnstartedServer(nil)
-	certs.StartTLS()
-	defer certs.Close()
-	front, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certs.TLS.Certificates})
-	require.NoError(t, err)
-	var group sync.WaitGroup
-	group.Go(func() {
-		for {
-			in, err := front.Accept()
-			if err != nil {
-				return
-			}
-			group.Go(func() {
-				defer in.Close()
-				if in.(*tls.Conn).Handshake() != nil {
-					return
-				}
-				out, err := net.Dial("tcp", e.Servers[0].Addr)
-				if err != nil {
-					return
-				}
-				defer out.Close()
-				group.Go(func() { io.Copy(out, in); out.Close() })
-				io.Copy(in, out)
-			})
-		}
-	})
-	roots := tls.Config{ServerName: "example.com", RootCAs: x509.NewCertPool()}
-	roots.RootCAs.AddCert(certs.Certificate())
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	c, err := zookeeper.Open(ctx, zookeeper.Options{Servers: []string{front.Addr().String()}, TLS: &roots, Root: "/tls"})
-	require.NoError(t, err)
-	require.NoError(t, c.Hold(ctx, "a", func(context.Context, cronlock.Lease) error { return nil }))
-	c.Close()
-	short, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err = zookeeper.Open(short, zookeeper.Options{Servers: []string{front.Addr().String()}, TLS: &tls.Config{}, Root: "/tls"})
-	require.ErrorContains(t, err, "no session")
-	front.Close()
-	group.Wait()
 }
 
 func TestBadOptions(t *testing.T) {

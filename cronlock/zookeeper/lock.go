@@ -298,18 +298,18 @@ func (c *Client) keep(ctx context.Context, path string, lease cronlock.Lease, wo
 			err = errors.Join(cronlock.ErrLost, err)
 		}
 	}()
-	return work(leased{workCtx, &k, lose}, lease)
+	return work(&leased{workCtx, &k, lose}, lease)
 }
 
 // leased is the context of work under a lease. After a standstill of the process, its Err knows that the lease has ended before the
-// renewal comes to tell.
+// renewal comes to tell. It is a pointer: contexts are compared.
 type leased struct {
 	context.Context
 	k    *keeper
 	lose func()
 }
 
-func (l leased) Err() error {
+func (l *leased) Err() error {
 	if !time.Now().Before(*l.k.until.Load()) {
 		l.lose()
 	}
@@ -354,7 +354,7 @@ func (k *keeper) renew(ctx context.Context) error {
 	until := sent.Add(k.c.Timeout() / 2)
 	k.stat = stat
 	k.until.Store(&until)
-	k.c.gauge(stat.Mtime, sent)
+	k.c.gauge.note(stat.Mtime, sent, time.Now())
 	return nil
 }
 
@@ -380,15 +380,6 @@ func (k *keeper) run(stop context.Context) bool {
 			return false
 		}
 	}
-}
-
-// gauge notes how far the leader's clock, which stamps writes, is ahead of this one.
-func (c *Client) gauge(mtime int64, sent time.Time) {
-	trip := time.Since(sent)
-	if trip > 500*time.Millisecond {
-		return // it says too little
-	}
-	c.skew.Store(int64(time.UnixMilli(mtime).Sub(sent.Add(trip / 2).Round(0))))
 }
 
 // leave removes the nodes that bear the GUID, of which path may be known. It waits a little for that to be confirmed; if it is not, it goes on in the

@@ -20,9 +20,10 @@ func (c *Client) dialer(o Options) zk.Dialer {
 		defer cancel()
 		conn, err := dial(ctx, network, address)
 		if err != nil {
+			c.failed(err)
 			return nil, err
 		}
-		w := &wire{Conn: conn, raw: conn, opened: time.Now(), patience: max(o.Timeout/3, timeout)}
+		w := &wire{Conn: conn, raw: conn, failed: c.failed, opened: time.Now(), patience: max(o.Timeout/3, timeout)}
 		if o.TLS != nil {
 			config := o.TLS.Clone()
 			if config.ServerName == "" {
@@ -31,6 +32,7 @@ func (c *Client) dialer(o Options) zk.Dialer {
 			secure := tls.Client(conn, config)
 			if err := secure.HandshakeContext(ctx); err != nil {
 				conn.Close()
+				c.failed(err)
 				return nil, err
 			}
 			w.Conn = secure
@@ -40,6 +42,9 @@ func (c *Client) dialer(o Options) zk.Dialer {
 		return w, nil
 	}
 }
+
+// failed keeps why there is no connection, for who waits for the session.
+func (c *Client) failed(err error) { c.failure.Store(&err) }
 
 // hangUp ends the connection if it is older than the given time, for which nothing was heard. The client library takes another
 // server, with the same session; by itself it waits longer than a lease lasts.
@@ -56,6 +61,7 @@ type wire struct {
 	opened   time.Time
 	patience time.Duration // for the answer to the greeting
 	greeted  bool          // of the reading goroutine only
+	failed   func(error)   // is told why there was no greeting
 	forget   func() bool
 }
 
@@ -71,7 +77,9 @@ func (w *wire) Write(p []byte) (int, error) {
 
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
-	w.greeted = w.greeted || n > 0
+	if w.greeted = w.greeted || n > 0; !w.greeted && err != nil {
+		w.failed(err)
+	}
 	return n, err
 }
 

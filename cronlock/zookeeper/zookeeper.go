@@ -72,11 +72,12 @@ type Client struct {
 	conn    *zk.Conn
 	root    string
 	acl     []zk.ACL
-	holder  []byte        // what lock nodes say of their holder, for people
-	timeout atomic.Int64  // granted, in nanoseconds
-	skew    atomic.Int64  // in nanoseconds
+	holder  []byte       // what lock nodes say of their holder, for people
+	timeout atomic.Int64 // granted, in nanoseconds
+	gauge   gauge
 	granted chan struct{} // receives when there is a session
 	wire    atomic.Pointer[wire]
+	failure atomic.Pointer[error] // of the last connection that did not come about
 
 	mu       sync.Mutex
 	closed   bool
@@ -113,7 +114,7 @@ func (o Options) check() error {
 	return errors.Join(errs...)
 }
 
-// Open opens a session, and waits for it until ctx ends.
+// Open opens a session, and waits for it until ctx ends; the error then says why the last attempt failed.
 func Open(ctx context.Context, o Options) (*Client, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -146,7 +147,11 @@ func (c *Client) start(ctx context.Context, o Options) error {
 	select {
 	case <-c.granted:
 	case <-ctx.Done():
-		return fmt.Errorf("zookeeper: no session with %s: %w", strings.Join(o.Servers, ", "), context.Cause(ctx))
+		err := fmt.Errorf("zookeeper: no session with %s: %w", strings.Join(o.Servers, ", "), context.Cause(ctx))
+		if last := c.failure.Load(); last != nil {
+			err = fmt.Errorf("%w; the last attempt: %w", err, *last)
+		}
+		return err
 	}
 	if o.User != "" {
 		err := c.retry(ctx, func() error {

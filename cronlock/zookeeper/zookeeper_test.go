@@ -3,6 +3,7 @@ package zookeeper_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,53 @@ import (
 	"github.com/scalr-go/scalr/internal/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := 0
+	err := testenv.Program(context.Background(), func(t testing.TB) error {
+		program = t
+		code = m.Run()
+		return nil
+	})
+	if err == nil && code == 0 {
+		err = goleak.Find()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// program has the servers that tests share. They start with the first test that needs them.
+var program testing.TB
+
+// shared is an ensemble of three servers.
+type shared struct {
+	once sync.Once
+	e    *testenv.Ensemble
+}
+
+var (
+	calm shared // nobody disturbs it
+	hurt shared // each test disturbs it, and leaves it healed
+)
+
+// ensemble gives the shared one, whole.
+func (s *shared) ensemble(t testing.TB) *testenv.Ensemble {
+	t.Helper()
+	testenv.NeedZooKeeper(t)
+	s.once.Do(func() {
+		defer func() {
+			if v := recover(); v != nil {
+				t.Errorf("the servers do not start: %v", v)
+			}
+		}()
+		s.e = testenv.ZooKeeper(program, 3)
+	})
+	require.NotNil(t, s.e, "the servers have not started")
+	require.NoError(t, s.e.Ready(t.Context()))
+	return s.e
+}
 
 // world is an ensemble and a root of a test's own on it.
 type world struct {
@@ -83,7 +130,7 @@ func (w *world) clean() {
 // Conformance is that of sessions that really expire: the holder's connection is cut, in both directions, for longer than
 // its timeout.
 func TestConformance(t *testing.T) {
-	e := testenv.ZooKeeper(t, 3)
+	e := calm.ensemble(t)
 	t.Run("Locker", func(t *testing.T) {
 		t.Parallel() // both wait most of the time
 		cronlocktest.Run(t, func(t testing.TB) cronlocktest.Store {

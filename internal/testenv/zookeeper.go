@@ -18,7 +18,7 @@ import (
 // zooJars are what a ZooKeeper server needs, from Debian's libzookeeper-java and what that depends on.
 var zooJars = []string{
 	"zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "netty-common", "netty-buffer", "netty-handler", "netty-transport",
-	"netty-resolver", "netty-codec", "metrics-core", "snappy-java",
+	"netty-resolver", "netty-codec", "netty-transport-native-epoll", "netty-transport-native-unix-common", "metrics-core", "snappy-java",
 }
 
 const zooDir = "/usr/share/java"
@@ -30,23 +30,29 @@ type Ensemble struct {
 	relays  []*relay
 }
 
-// ZooKeeper runs an ensemble of n servers with a tick of 250 ms, so that sessions may be as short as half a second.
-// Further lines are added to the configuration of each.
-func ZooKeeper(t testing.TB, n int, lines ...string) *Ensemble {
+// NeedZooKeeper gives the path of java, and the class path of the server. If something is not installed, the test is skipped, or fails where
+// CI is "true".
+func NeedZooKeeper(t testing.TB) (java string, jars []string) {
 	t.Helper()
 	java, err := local.FindProgram("java", "default-jre-headless")
 	if err != nil {
 		Missing(t, err.Error())
 	}
-	var path []string
 	for _, name := range zooJars {
 		jar := filepath.Join(zooDir, name+".jar")
 		if _, err := os.Stat(jar); err != nil {
 			Missing(t, jar+" is not installed (Debian package libzookeeper-java)")
 		}
-		path = append(path, jar)
+		jars = append(jars, jar)
 	}
+	return java, jars
+}
 
+// ZooKeeper runs an ensemble of n servers with a tick of 250 ms, so that sessions may be as short as half a second.
+// Further lines are added to the configuration of each.
+func ZooKeeper(t testing.TB, n int, lines ...string) *Ensemble {
+	t.Helper()
+	java, path := NeedZooKeeper(t)
 	e := &Ensemble{}
 	peers := make([][]string, n) // of each server, the lines for the others
 	for i := range n {

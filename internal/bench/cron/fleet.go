@@ -34,8 +34,10 @@ type fleet struct {
 	down    bool           // runners that die stay dead
 	ending  bool           // and for ever
 	group   sync.WaitGroup
+	gone    map[string]time.Time  // runners that the store has let go, and when that was seen
 	cpu     map[int]time.Duration // of each process, when the measurement began
 	packets int
+	stop    context.CancelFunc // ends the watch
 }
 
 func newFleet(ctx context.Context, o options, e *testenv.Ensemble) (*fleet, error) {
@@ -43,33 +45,52 @@ func newFleet(ctx context.Context, o options, e *testenv.Ensemble) (*fleet, erro
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{options: o, ensemble: e, dir: dir, procs: make([]*exec.Cmd, o.Runners), done: map[string]int{}}
+	o.Began = time.Now()
+	f := &fleet{
+		options: o, ensemble: e, dir: dir, procs: make([]*exec.Cmd, o.Runners), done: map[string]int{}, gone: map[string]time.Time{},
+	}
+	watched, stop := context.WithCancel(ctx)
+	f.stop = stop
+	if err := f.watch(watched); err != nil {
+		f.end()
+		return nil, err
+	}
 	for i := range f.procs {
 		if err := f.start(i); err != nil {
 			f.end()
 			return nil, err
 		}
 	}
+	if err := f.settle(ctx); err != nil {
+		f.end()
+		return nil, err
+	}
+	f.began, f.cpu, f.packets = time.Now(), f.used(), f.received(ctx)
+	return f, nil
+}
+
+// settle waits until all runners are there and all jobs are known.
+func (f *fleet) settle(ctx context.Context) error {
 	client, err := f.client(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer client.Close()
 	for {
 		fl, err := client.Fleet(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if len(fl.Runners) >= o.Runners {
+		if len(fl.Runners) >= f.Runners {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	for _, j := range o.jobs(nil) { // until their homes have made them known
+	for _, j := range f.jobs(nil) { // until their homes have made them known
 		for {
 			control, err := client.Control(ctx, j.Name)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if !control.Created.IsZero() {
 				break
@@ -77,9 +98,10 @@ func newFleet(ctx context.Context, o options, e *testenv.Ensemble) (*fleet, erro
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	time.Sleep(2 * time.Second)
-	f.began, f.cpu, f.packets = time.Now(), f.used(), f.received(ctx)
-	return f, nil
+	if !pause(ctx, 2*time.Second) {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // used is the processor time of each runner so far, where the system tells.
@@ -113,7 +135,7 @@ func (f *fleet) received(ctx context.Context) (n int) {
 }
 
 func (f *fleet) client(ctx context.Context) (*zookeeper.Client, error) {
-	return zookeeper.Open(ctx, zookeeper.Options{Servers: f.ensemble.Addrs(), Timeout: 10 * time.Second, Root: "/bench"})
+	return zookeeper.Open(ctx, zookeeper.Options{Servers: f.ensemble.Addrs(), Timeout: 10 * time.Second, Root: f.Root})
 }
 
 func (f *fleet) gate(i int) string { return filepath.Join(f.dir, fmt.Sprint("gate-", i)) }
@@ -152,22 +174,33 @@ func (f *fleet) start(i int) error {
 	}
 	f.mu.Unlock()
 	f.group.Go(func() {
-		for s := bufio.NewScanner(out); s.Scan(); {
+		s := bufio.NewScanner(out)
+		s.Buffer(nil, 1<<20)
+		for s.Scan() {
 			var l line
 			if json.Unmarshal(s.Bytes(), &l) != nil {
 				continue // torn by a kill
 			}
+			l.process = i
 			f.mu.Lock()
 			f.lines = append(f.lines, l)
-			if l.Kind == "die" {
+			switch l.Kind {
+			case "die":
 				f.done["die "+l.Text]++
+			case "leak":
+				f.done[leak]++
+				fmt.Fprintln(os.Stderr, l.Text)
 			}
 			f.mu.Unlock()
 			if f.JSON && l.Kind == "event" {
 				fmt.Println(s.Text())
 			}
 		}
-		cmd.Wait()
+		if err := cmd.Wait(); err != nil {
+			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL && status.Signal() != syscall.SIGTERM {
+				f.note(crash)
+			}
+		}
 		for {
 			f.mu.Lock()
 			down, ending := f.down, f.ending
@@ -187,19 +220,35 @@ func (f *fleet) start(i int) error {
 	return nil
 }
 
-// end kills what is left.
+// end ends the runners: every other one as a program is ended, the rest with SIGKILL.
 func (f *fleet) end() {
+	f.stop()
 	f.mu.Lock()
 	f.ending = true
-	for _, p := range f.procs {
+	for i, p := range f.procs {
 		if p != nil {
-			p.Process.Kill()
+			p.Process.Signal([]os.Signal{syscall.SIGTERM, syscall.SIGKILL}[i%2])
 		}
 	}
 	f.mu.Unlock()
+	last := time.AfterFunc(time.Minute, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.done[crash]++ // it hangs
+		for _, p := range f.procs {
+			p.Process.Kill()
+		}
+	})
+	defer last.Stop()
 	f.group.Wait()
 	os.RemoveAll(f.dir)
 }
+
+// What no faults are: a runner that ended by itself, or not when it was told to; and goroutines that were left when one ended.
+const (
+	crash = "crash"
+	leak  = "leak"
+)
 
 func (f *fleet) note(fault string) {
 	f.mu.Lock()
@@ -216,6 +265,7 @@ func (f *fleet) chaos(ctx context.Context) {
 		if !f.has(fault) {
 			return
 		}
+		every = min(every, f.For/2) // so that each is made, however short the time
 		group.Go(func() {
 			for pause(ctx, every/2+rand.N(every)) {
 				do()
@@ -252,9 +302,7 @@ func (f *fleet) chaos(ctx context.Context) {
 		if i, err := f.ensemble.Leader(ctx); err == nil {
 			s := f.ensemble.Servers[i]
 			long := context.WithoutCancel(ctx)
-			if err := errors.Join(s.Kill(long), s.Start(long), f.ensemble.Ready(long)); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-			}
+			complain(errors.Join(s.Kill(long), s.Start(long), f.ensemble.Ready(long)))
 		}
 	})
 	loop("follower", 20*time.Second, func() {
@@ -270,15 +318,11 @@ func (f *fleet) chaos(ctx context.Context) {
 	loop("quorum", 40*time.Second, func() {
 		disturb.Lock()
 		defer disturb.Unlock()
-		long := context.WithoutCancel(ctx)
 		for _, s := range f.ensemble.Servers[1:] {
-			s.Hang(long)
+			complain(s.Hang(ctx))
 		}
 		time.Sleep(min(30*time.Second, f.For/4))
-		for _, s := range f.ensemble.Servers[1:] {
-			s.Resume(long)
-		}
-		f.ensemble.Ready(long)
+		f.resume(context.WithoutCancel(ctx))
 	})
 	outage := f.has("outage")
 	loop("outage", f.For/2, func() {
@@ -305,14 +349,35 @@ func (f *fleet) chaos(ctx context.Context) {
 		defer disturb.Unlock()
 		long := context.WithoutCancel(ctx)
 		for _, s := range f.ensemble.Servers {
-			if err := errors.Join(s.Stop(long), s.Start(long), f.ensemble.Ready(long)); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-			}
+			complain(errors.Join(s.Stop(long), s.Start(long), f.ensemble.Ready(long)))
 		}
 	})
 	<-ctx.Done()
 	group.Wait()
 	f.ended = time.Now()
+}
+
+// resume lets all servers go on until they serve.
+func (f *fleet) resume(ctx context.Context) {
+	for {
+		for _, s := range f.ensemble.Servers {
+			complain(s.Resume(ctx))
+		}
+		short, cancel := context.WithTimeout(ctx, 20*time.Second)
+		err := f.ensemble.Ready(short)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		complain(err)
+	}
+}
+
+// complain says that a fault could not be made, or ended, as it should.
+func complain(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

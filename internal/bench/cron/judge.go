@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anishathalye/porcupine"
 	"github.com/go-zookeeper/zk"
 
 	"github.com/scalr-go/scalr/cronlock"
@@ -32,7 +33,8 @@ func (f *fleet) judge(ctx context.Context) (summary, error) {
 	due := f.ended.Add(-min(f.Every, 10*time.Second)) // what came in the last moments may be under way
 	jobs := f.jobs(func(context.Context, cronlock.Run) error { return nil })
 	records := map[string]cronlock.Claim{}
-	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(time.Second) {
+	left, better := -1, time.Time{} // what was left at best, and since when
+	for ; ; time.Sleep(time.Second) {
 		s.Instants, s.Misses = 0, 0
 		open := 0
 		for _, j := range jobs {
@@ -56,19 +58,18 @@ func (f *fleet) judge(ctx context.Context) (summary, error) {
 				}
 			}
 		}
-		if s.Misses == 0 && open == 0 || time.Now().After(deadline) {
-			s.Misses += open
+		if s.Misses += open; left < 0 || s.Misses < left {
+			left, better = s.Misses, time.Now()
+		}
+		if s.Misses == 0 || time.Since(better) > 90*time.Second { // nothing comes any more
 			break
 		}
 	}
-	claims := 0
 	for _, c := range records {
 		if c.Status == cronlock.Lost {
 			s.Lost++
 		}
-		claims++
 	}
-	s.ClaimsPerS = float64(claims) / lasted
 	f.end()
 	f.weigh(&s, jobs)
 	return s, f.orphans(ctx, &s, client)
@@ -87,6 +88,7 @@ func (f *fleet) weigh(s *summary, jobs []cronlock.Job) {
 	}
 	runs, lastSign := map[string][]attempt{}, map[uint64]time.Time{} // of an attempt, by its token
 	var late, takeover []int64
+	perProcess := map[int]int{}
 	for _, l := range f.lines {
 		if l.Token > 0 {
 			lastSign[l.Token] = l.Time
@@ -95,8 +97,13 @@ func (f *fleet) weigh(s *summary, jobs []cronlock.Job) {
 			continue
 		}
 		runs[l.Run] = append(runs[l.Run], attempt{l.Runner, l.Token, l.Time})
+		begins := l.At.Add(jitter(byName, l))
+		if l.Time.Before(begins) {
+			s.Early++
+		}
+		perProcess[l.process]++
 		if l.Attempt == 1 {
-			late = append(late, l.Time.Sub(l.At.Add(jitter(byName, l))).Milliseconds())
+			late = append(late, l.Time.Sub(begins).Milliseconds())
 		}
 	}
 	for run, list := range runs {
@@ -115,7 +122,11 @@ func (f *fleet) weigh(s *summary, jobs []cronlock.Job) {
 		}
 	}
 	for _, l := range f.lines {
-		if l.Kind != "step" && l.Kind != "end" {
+		if l.Kind != "start" && l.Kind != "step" && l.Kind != "end" {
+			continue
+		}
+		if gone, ok := f.gone[l.Runner]; ok && l.Time.After(gone) {
+			s.PastDeadline++
 			continue
 		}
 		for _, a := range runs[l.Run] {
@@ -124,6 +135,19 @@ func (f *fleet) weigh(s *summary, jobs []cronlock.Job) {
 			}
 		}
 	}
+	for _, n := range perProcess {
+		s.Spread = max(s.Spread, float64(n*f.Runners)/float64(len(late)))
+	}
+	f.weighLocks(s)
+	ops := history(f.lines)
+	for _, op := range ops {
+		if c := op.Input.(call); c.Was < 0 && c.Outcome == done && c.Begin.After(f.began) && c.Begin.Before(f.ended) {
+			s.ClaimsPerS += 1 / f.ended.Sub(f.began).Seconds()
+		}
+	}
+	s.Calls, s.Unlinearizable = len(ops), linearizable(ops)
+	s.Tokens += fallen(ops)
+	f.transactions(s, ops)
 	s.LatenessMS, s.LatenessP50, s.TakeoverMS = percentile(late, 99), percentile(late, 50), percentile(takeover, 50)
 }
 
@@ -136,7 +160,7 @@ func jitter(jobs map[string]cronlock.Job, l line) time.Duration {
 // orphans counts what is left in the store when no runner lives: nodes of locks and runners, when their sessions have expired,
 // and marks of runs that have ended.
 func (f *fleet) orphans(ctx context.Context, s *summary, client *zookeeper.Client) error {
-	conn, _, err := zk.Connect(f.ensemble.Addrs(), 10*time.Second, zk.WithLogInfo(false))
+	conn, _, err := zk.Connect(f.ensemble.Addrs(), 10*time.Second, zk.WithLogger(silent{}))
 	if err != nil {
 		return err
 	}
@@ -160,7 +184,7 @@ func (f *fleet) orphans(ctx context.Context, s *summary, client *zookeeper.Clien
 		}
 	}
 	for _, j := range f.jobs(nil) {
-		data, _, err := conn.Get("/bench/jobs/" + j.Name + "/slot")
+		data, _, err := conn.Get(f.Root + "/jobs/" + j.Name + "/slot")
 		if errors.Is(err, zk.ErrNoNode) {
 			continue
 		}
@@ -177,11 +201,11 @@ func (f *fleet) orphans(ctx context.Context, s *summary, client *zookeeper.Clien
 		}
 	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-		runners, _, err := conn.Children("/bench/runners")
+		runners, _, err := conn.Children(f.Root + "/runners")
 		if err != nil {
 			return err
 		}
-		locks, _, err := conn.Children("/bench/locks")
+		locks, _, err := conn.Children(f.Root + "/locks")
 		if err != nil {
 			return err
 		}
@@ -189,5 +213,32 @@ func (f *fleet) orphans(ctx context.Context, s *summary, client *zookeeper.Clien
 		if s.Orphans == marks || time.Now().After(deadline) {
 			return nil
 		}
+	}
+}
+
+// transactions finds how many transactions were sent for each claim and each end of a run. Before the time that is measured, jobs were made known.
+func (f *fleet) transactions(s *summary, ops []porcupine.Operation) {
+	first, last, made := map[int]uint64{}, map[int]uint64{}, map[int]uint64{}
+	for _, l := range f.lines {
+		if l.Call == nil || l.Call.Begin.Before(f.began) {
+			continue
+		}
+		p := l.Call.Process
+		if _, ok := first[p]; !ok {
+			first[p] = l.Requests
+		}
+		last[p] = max(last[p], l.Requests)
+	}
+	for _, op := range ops {
+		if c := op.Input.(call); !c.Begin.Before(f.began) {
+			made[c.Process]++
+		}
+	}
+	var requests, calls uint64
+	for process, n := range made {
+		requests, calls = requests+last[process]-first[process], calls+n
+	}
+	if calls > 0 {
+		s.PerCall = float64(requests) / float64(calls)
 	}
 }

@@ -5,8 +5,29 @@
 //
 // The last line is a summary. Instants are those that were due; doubles are attempts that two runners made, or runs with
 // more than one claim; misses are instants without a record in the end; past_deadline counts steps of work that
-// were made while the run was somebody else's or after its lease had ended; orphans are nodes that are left; a take-over is counted
-// from the last step of the work that was given up.
+// were made while the run, or the lock, was somebody else's, or when the store had let its runner go; early are runs before their
+// time; orphans are nodes that are left; a take-over is counted from the last step of the work that was given up. All calls of all runners
+// that change a record are checked as one history with porcupine: unlinearizable are the runs whose records cannot have
+// become so, and tokens_fallen the grants whose token did not rise.
+//
+// With -load there are no faults: three fleets show what runners and servers have to do for jobs that are registered, and for runs that
+// are due.
+//
+//	go run ./internal/bench/cron -load -runners 50 -jobs 10000 -every 1h -timeout 10s -for 72s
+//
+// # Measured
+//
+// On two cores that had much else to do, with a ZooKeeper 3.8 ensemble of three and a tick of 250 ms:
+//
+// With -load as above, 50 runners and 2.77 runs due a second cost 64 ms of processor time and 173 requests a second with 1,000 jobs, and 69 ms
+// and 169 requests with 10,000. Each further run that was due cost 9.3 ms, over all runners, and 7.8 requests; 1.000 transactions were
+// sent for each claim and each end of a run. With nothing due the 50 runners cost 43 ms and 147 requests a second: leases, pings, and a look at
+// the fleet and at what is open.
+//
+// With -for 3m -faults all, 20 runners and 200 jobs: 3,788 instants, none twice or missed, no work past its time, no token fallen, and
+// 11,279 calls that are one history; 57 kills, 137 deaths at the moments that matter, 17 standstills, 20 cuts, 4 losses of the leader, 3 of a
+// follower, 3 restarts of the servers in turn, and 2 losses of the quorum for 30 s.
+// With -for 160s -every 1s -takes 0s -faults outage: 31,800 instants, a third of them while nobody lived; none twice or missed.
 package main
 
 import (
@@ -35,11 +56,16 @@ type options struct {
 	Takes         time.Duration
 	Timeout       time.Duration
 	Faults        string
+	Locks         int
 	JSON          bool
+	Load          bool
+
+	Root  string
+	Began time.Time // for the zone of the fault dst
 }
 
 func main() {
-	var o options
+	o := options{Root: "/bench"}
 	flag.IntVar(&o.Runners, "runners", 20, "runner processes")
 	flag.IntVar(&o.Jobs, "jobs", 200, "jobs")
 	flag.DurationVar(&o.For, "for", time.Minute, "how long")
@@ -47,7 +73,9 @@ func main() {
 	flag.DurationVar(&o.Takes, "takes", 300*time.Millisecond, "how long a run takes")
 	flag.DurationVar(&o.Timeout, "timeout", 4*time.Second, "of the sessions")
 	flag.StringVar(&o.Faults, "faults", "all", "none, all (but outage), or a list of: "+strings.Join(allFaults, ", "))
+	flag.IntVar(&o.Locks, "locks", 3, "locks for which all runners compete")
 	flag.BoolVar(&o.JSON, "json", false, "print every event as a line of JSON, not only the summary")
+	flag.BoolVar(&o.Load, "load", false, "compare what fleets cost with a tenth of the jobs, all of them, and more of them due; with -every 1h")
 	runner := flag.String("runner", "", "be a runner, with this configuration")
 	flag.Parse()
 	if *runner != "" {
@@ -99,6 +127,9 @@ func run(o options) (err error) {
 			f()
 		}
 	}()
+	if o.Load {
+		return compare(ctx, o, testenv.ZooKeeper(b, 3))
+	}
 	s, err := measure(ctx, o, testenv.ZooKeeper(b, 3))
 	if err != nil {
 		return err
@@ -106,8 +137,13 @@ func run(o options) (err error) {
 	if err := json.NewEncoder(os.Stdout).Encode(s); err != nil {
 		return err
 	}
-	if s.Doubles+s.Misses+s.PastDeadline+s.Tokens+s.Orphans > 0 {
-		return errors.New("not every instant was run once, by who had the right to, and nothing left")
+	return s.bad()
+}
+
+// bad is an error unless all is as it must be.
+func (s summary) bad() error {
+	if s.Doubles+s.Misses+s.PastDeadline+s.Tokens+s.Orphans+s.Early+s.Faults[crash]+s.Faults[leak]+len(s.Unlinearizable) > 0 {
+		return errors.New("not every instant was run once, by who had the right to, with nothing left, nothing leaked and no runner crashed")
 	}
 	return nil
 }
@@ -136,6 +172,7 @@ var allFaults = []string{
 	"follower", // is cut from the other servers, not from the runners
 	"quorum",   // is lost for half a minute, or a quarter of the time
 	"rolling",  // restart of the servers
+	"dst",      // of the clocks that the schedules follow: set forward and back every 15 s, with each policy
 	"outage",   // of all runners for a third of the time
 }
 
@@ -163,21 +200,27 @@ func (o options) check() error {
 
 // summary is the last line.
 type summary struct {
-	Summary      bool           `json:"summary"`
-	Instants     int            `json:"instants"`
-	Doubles      int            `json:"doubles"`
-	Misses       int            `json:"misses"`
-	PastDeadline int            `json:"past_deadline"`
-	Orphans      int            `json:"orphans"`
-	TakeoverMS   int64          `json:"takeover_ms_p50"`
-	ClaimsPerS   float64        `json:"claims_per_s"`
-	LatenessMS   int64          `json:"lateness_ms_p99"`
-	LatenessP50  int64          `json:"lateness_ms_p50"`
-	Lost         int            `json:"lost"`
-	Tokens       int            `json:"tokens_fallen"`
-	RunnerCPU    float64        `json:"runner_cpu_ms_per_s"` // of all runners; without faults that end them
-	Requests     float64        `json:"zookeeper_requests_per_s"`
-	Faults       map[string]int `json:"faults"`
+	Summary        bool           `json:"summary"`
+	Instants       int            `json:"instants"`
+	Doubles        int            `json:"doubles"`
+	Misses         int            `json:"misses"`
+	PastDeadline   int            `json:"past_deadline"`
+	Orphans        int            `json:"orphans"`
+	TakeoverMS     int64          `json:"takeover_ms_p50"`
+	ClaimsPerS     float64        `json:"claims_per_s"`
+	LatenessMS     int64          `json:"lateness_ms_p99"`
+	LatenessP50    int64          `json:"lateness_ms_p50"`
+	Early          int            `json:"early"`
+	Spread         float64        `json:"spread"` // the busiest runner's runs against the average
+	Lost           int            `json:"lost"`
+	Holds          int            `json:"lock_holds"`
+	Calls          int            `json:"history_calls"`         // checked with porcupine
+	Unlinearizable []string       `json:"unlinearizable"`        // runs whose history could not be
+	PerCall        float64        `json:"transactions_per_call"` // sent for each claim and each end of a run
+	Tokens         int            `json:"tokens_fallen"`
+	RunnerCPU      float64        `json:"runner_cpu_ms_per_s"` // of all runners; without faults that end them
+	Requests       float64        `json:"zookeeper_requests_per_s"`
+	Faults         map[string]int `json:"faults"`
 }
 
 func percentile[T cmp.Ordered](list []T, p int) (v T) {

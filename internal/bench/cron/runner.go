@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,10 +10,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/cronlock"
@@ -31,18 +35,25 @@ type config struct {
 
 // line is what a runner reports, on its standard output: one write each, so that a kill tears none.
 type line struct {
-	Kind    string // start, step, end or event
-	Run     string
+	Kind    string // of runs: start, step, end; of locks: hold, work, release; of calls to the store: call, return; event, die, leak
+	Run     string // or the lock's name
 	Attempt int
 	Token   uint64
 	Runner  string
 	At      time.Time // the instant
-	Time    time.Time
+	Time    time.Time // of work, just before it asked whether its lease lasts
 	Text    string
+
+	Call     *call  `json:",omitempty"`
+	Requests uint64 `json:",omitempty"` // transactions that this process has sent
+
+	process int // the place of the process; of the fleet only
 }
 
 func say(l line) {
-	l.Time = time.Now()
+	if l.Time.IsZero() {
+		l.Time = time.Now()
+	}
 	data, _ := json.Marshal(l)
 	os.Stdout.Write(append(data, '\n'))
 }
@@ -52,7 +63,7 @@ func (o options) jobs(work func(context.Context, cronlock.Run) error) (list []cr
 	for n := range o.Jobs {
 		// Half of them at least once, and every fourth excludes itself.
 		j := cronlock.Job{
-			Name: fmt.Sprintf("job-%05d", n), Schedule: cronlock.MustParse(o.expression(n)), Jitter: 500 * time.Millisecond,
+			Name: fmt.Sprintf("job-%05d", n), Schedule: o.onTheWall(cronlock.MustParse(o.expression(n)), n), Jitter: 500 * time.Millisecond,
 			CatchUp: cronlock.CatchUpAll, Run: work, AtLeastOnce: n%2 == 0,
 		}
 		if n%4 == 3 {
@@ -65,7 +76,7 @@ func (o options) jobs(work func(context.Context, cronlock.Run) error) (list []cr
 
 func (o options) expression(n int) string {
 	period := int(o.Every / time.Second)
-	at := n % period
+	at := n * period / o.Jobs
 	switch {
 	case period < 60:
 		return fmt.Sprintf("%d/%d * * * * *", at, period)
@@ -88,8 +99,13 @@ func be(text string) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(1)
 	}()
-	ctx := context.Background()
-	client, err := zookeeper.Open(ctx, zookeeper.Options{Servers: c.Servers, Timeout: c.Options.Timeout, Root: "/bench", Dial: c.dial})
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	before := goleak.IgnoreCurrent()
+	client, err := zookeeper.Open(ctx, zookeeper.Options{Servers: c.Servers, Timeout: c.Options.Timeout, Root: c.Options.Root, Dial: c.dial})
+	if ctx.Err() != nil {
+		return
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -97,7 +113,9 @@ func be(text string) {
 	store := &claimer{Client: client, config: c, dice: rand.New(rand.NewPCG(c.Seed, uint64(os.Getpid())))}
 	work := func(ctx context.Context, r cronlock.Run) error {
 		l := line{Kind: "start", Run: r.Key.String(), Attempt: r.Attempt, Token: r.Token, Runner: r.Runner, At: r.At}
-		if ctx.Err() != nil { // after a standstill
+		// The clock first, then the context: what it says holds for that time, however long this process stands still between.
+		l.Time = time.Now()
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		say(l)
@@ -107,13 +125,13 @@ func be(text string) {
 				return context.Cause(ctx)
 			case <-time.After(20 * time.Millisecond):
 			}
-			if ctx.Err() == nil {
+			if l.Time = time.Now(); ctx.Err() == nil {
 				l.Kind = "step"
 				say(l)
 				store.die("mid-run")
 			}
 		}
-		if ctx.Err() != nil {
+		if l.Time = time.Now(); ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		l.Kind = "end"
@@ -127,8 +145,15 @@ func be(text string) {
 			say(line{Kind: "event", Text: e.String(), Run: e.Attrs["at"]})
 		}
 	}}
-	if err := cron.Run(ctx); err != nil {
+	var group sync.WaitGroup
+	store.locks(ctx, &group)
+	if err := cron.Run(ctx); ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, err)
+	}
+	group.Wait()
+	client.Close()
+	if err := goleak.Find(before); err != nil {
+		say(line{Kind: "leak", Text: err.Error()})
 	}
 }
 
@@ -151,29 +176,26 @@ func (c *claimer) Fleet(ctx context.Context) (cronlock.Fleet, error) {
 	return f, err
 }
 
-func (c *claimer) Claim(ctx context.Context, claim cronlock.Claim) (cronlock.Claim, error) {
-	c.die("before claim")
-	defer c.die("after claim")
-	return c.Client.Claim(ctx, claim)
-}
-
-func (c *claimer) Update(ctx context.Context, was, claim cronlock.Claim) (cronlock.Claim, error) {
-	if claim.Status.Over() {
-		c.die("before done")
-	}
-	return c.Client.Update(ctx, was, claim)
-}
-
 // die kills this process, once in a while.
 func (c *claimer) die(when string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if odds := map[string]int{"mid-run": 1500}[when]; c.config.Options.has("die") && c.dice.IntN(max(odds, 150)) == 0 {
+	o := c.config.Options
+	odds := max(20, min(150, o.Jobs*int(o.For/o.Every)/2))
+	if when == "mid-run" {
+		odds *= 10
+	}
+	if o.has("die") && c.dice.IntN(odds) == 0 {
 		say(line{Kind: "die", Text: when})
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
 }
+
+// transactions counts those that were sent.
+var transactions atomic.Uint64
+
+const opMulti = 14
 
 var errCut = errors.New("cut off")
 
@@ -209,6 +231,9 @@ func (g *gated) Write(p []byte) (int, error) {
 	}
 	if g.broken.Load() {
 		return 0, errCut
+	}
+	if len(p) >= 12 && binary.BigEndian.Uint32(p[8:]) == opMulti { // the client library writes each request in one call
+		transactions.Add(1)
 	}
 	return g.Conn.Write(p)
 }
