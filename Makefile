@@ -38,9 +38,12 @@ check:
 	go fix -diff ./...
 	go run $(STATICCHECK) ./...
 
+# fuzz runs every fuzz test for as long as FUZZ says: all that decodes what others send. One that is added is run too.
+FUZZ ?= 30s
 fuzz:
-	go test -run '^$$' -fuzz FuzzHandle -fuzztime 30s ./dnsreg/nameserver
-	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 30s ./cache/memcached
+	@set -e; for d in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+		for f in $$(go test -list '^Fuzz' $$d | grep '^Fuzz'); do \
+			echo "$$d $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$d; done; done
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
