@@ -63,6 +63,28 @@ func TestSyncGivesInToEndlessConflicts(t *testing.T) {
 	})
 }
 
+// A name that somebody else never leaves alone holds back no other.
+func TestSyncIsolatesEndlessConflicts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := memory()
+		var want []dnsreg.RRset
+		for i := range 9 {
+			want = append(want, set(fmt.Sprintf("n%d.%s", i, zone), "A", ttl, "192.0.2.1"))
+		}
+		want = append(want, set("www."+zone, "A", ttl, "192.0.2.1"))
+		meddle(m, 1000)
+		made, err := dnsreg.Sync(t.Context(), m, zone, "shop", want)
+		require.ErrorIs(t, err, dnsreg.ErrConflict)
+		require.Len(t, made, 18)
+		m.Fault = nil
+		list, err := m.Records(t.Context(), zone)
+		require.NoError(t, err)
+		for _, w := range want[:9] {
+			require.Contains(t, list, w)
+		}
+	})
+}
+
 func TestSyncStopsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := memory()
