@@ -224,26 +224,21 @@ func TestAGuardJudgesAllOfAPlan(t *testing.T) {
 // Two who each take an address away because there is the other's do not empty the name between them.
 func TestTwoBehindGuardsDoNotEmptyANameTogether(t *testing.T) {
 	m := memory()
-	a, aaaa := *guardSet("www", "A", "192.0.2.1"), *guardSet("www", "AAAA", "2001:db8::1")
-	for owner, set := range map[string]dnsreg.RRset{"one": a, "two": aaaa} {
-		_, err := dnsreg.Sync(t.Context(), m, zone, owner, []dnsreg.RRset{set})
-		require.NoError(t, err)
-	}
+	a, aaaa := guardSet("www", "A", "192.0.2.1"), guardSet("www", "AAAA", "2001:db8::1")
+	require.NoError(t, m.Apply(t.Context(), zone, []dnsreg.Change{guardChange(nil, a), guardChange(nil, aaaa)}))
 	guarded := dnsreg.Guarded{Registrar: m}
 	var other error
 	m.Fault = func(ctx context.Context, c dnsreg.Call) error {
 		if c.Op == "Apply" && !c.Done {
 			m.Fault = nil
-			_, other = dnsreg.Sync(ctx, guarded, zone, "two", nil)
+			other = guarded.Apply(ctx, zone, []dnsreg.Change{guardChange(aaaa, nil)})
 		}
 		return nil
 	}
-	_, err := dnsreg.Sync(t.Context(), guarded, zone, "one", nil)
+	require.ErrorIs(t, guarded.Apply(t.Context(), zone, []dnsreg.Change{guardChange(a, nil)}), dnsreg.ErrConflict)
 	require.NoError(t, other)
-	held, ok := errors.AsType[*dnsreg.GuardError](err)
-	require.True(t, ok, "%v", err)
-	require.Equal(t, []string{"www.example.com. would be left without an address"}, held.Reasons)
 	list, err := m.Records(t.Context(), zone)
 	require.NoError(t, err)
-	require.Contains(t, list, a)
+	require.Contains(t, list, *a)
+	require.NotContains(t, list, *aaaa)
 }
