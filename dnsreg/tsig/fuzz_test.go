@@ -49,8 +49,12 @@ func FuzzReceive(f *testing.F) {
 	for _, a := range answers {
 		f.Add(a)
 	}
-	other := Exchange{Key: Key{Name: "other.", Secret: testKey.Secret}}
-	f.Add(other.Sign(bodies[3], now))
+	for _, name := range []string{"\x05other\x00", "\x05a b.c\x00", "\x02-x\x00", "\x01*\x00", "\x00"} {
+		r := record{key: []byte(name), algorithm: algorithm, mac: make([]byte, 32)}
+		signed := r.append(slices.Clone(bodies[3]))
+		signed[11]++
+		f.Add(signed)
+	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		before := slices.Clone(msg)
 		x, body, err := Receive([]Key{testKey}, msg, now)
