@@ -69,8 +69,9 @@ CHAOS ?= 10m
 chaos-failover: servers
 	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover
 
-# Ten minutes of garbage for the name server, owners who race on one name, and Zonemaster (root, and the package zonemaster-cli).
+# Ten minutes of garbage for the name server, a zone of a million names, owners who race on one name, and Zonemaster (root, and the package zonemaster-cli).
 chaos-dns:
 	DNS_GARBAGE=10m go test -count 1 -timeout 20m -v -run TestGarbage ./dnsreg/nameserver
+	DNS_NAMES=1000000 go test -count 1 -timeout 20m -v -run CostsWhatItChanges ./dnsreg/nameserver
 	go test -count 1 -timeout 20m -run TwoOwners ./dnsreg -rapid.checks 10000
 	DNS_ZONEMASTER=1 go test -count 1 -timeout 20m -v -run TestZonemaster ./dnsreg/nameserver

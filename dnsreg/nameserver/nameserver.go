@@ -26,7 +26,8 @@
 // Each zone is an immutable snapshot behind an atomic pointer: a query sees all of a change set or nothing of it, and never
 // waits. The names are in a persistent hash trie, so that a change costs what it changes, whatever the size of the zone. The
 // SOA's serial goes up by one with each change set (RFC 1982). Everything is in memory: a program that starts again starts
-// with empty zones, and its owners put their records back with [dnsreg.Sync].
+// with empty zones, and its owners put their records back with [dnsreg.Sync]. They do that before [Server.Run]: until then
+// queries wait and secondaries are told nothing, so that nobody ever gets an empty zone.
 package nameserver
 
 import (
