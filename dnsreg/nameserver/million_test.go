@@ -24,21 +24,21 @@ func TestAChangeCostsWhatItChanges(t *testing.T) {
 	}
 	cost := func(size int) uint64 {
 		s := keyed(t, 1000)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
 		changes := make([]dnsreg.Change, size)
 		for i := range changes {
 			r := address(i, i)
 			changes[i] = dnsreg.Change{Name: r.Name, Type: r.Type, New: r}
 		}
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
 		begin := time.Now()
 		require.NoError(t, s.Apply(t.Context(), zoneName, changes))
 		loaded := time.Since(begin)
 		changes = nil
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		heap := int64(after.HeapAlloc) - int64(before.HeapAlloc) // without the changes themselves, which were there before
+		heap := (after.HeapAlloc - before.HeapAlloc) / uint64(size)
 
 		const n = 200
 		runtime.ReadMemStats(&before)
@@ -59,8 +59,8 @@ func TestAChangeCostsWhatItChanges(t *testing.T) {
 		list, err := s.Records(t.Context(), zoneName)
 		require.NoError(t, err)
 		require.Len(t, list, size+2)
-		t.Logf("%d names: loaded in %v, %d MB more in the heap; a change takes %v and %d bytes; all are listed in %v", size, loaded,
-			heap>>20, took, bytes, time.Since(begin))
+		t.Logf("%d names: loaded in %v, %d bytes of heap each; a change takes %v and %d bytes; all are listed in %v", size, loaded,
+			heap, took, bytes, time.Since(begin))
 		return bytes
 	}
 	small, large := cost(300), cost(names)
