@@ -36,7 +36,7 @@ func FuzzTransfer(f *testing.F) {
 		if m.Unpack(msg) != nil {
 			return
 		}
-		l := lister{sets: make(map[setKey]*dnsreg.RRset)}
+		l := lister{sets: make(map[setKey]*dnsreg.RRset), texts: make(map[setKey][][]byte)}
 		for _, rr := range m.Answer {
 			if l.add(zone, rr) != nil {
 				return
@@ -54,7 +54,7 @@ func FuzzTransfer(f *testing.F) {
 			if err != nil {
 				continue // a SOA, or a name that is not the zone's
 			}
-			update, err := update(zone, changes)
+			update, err := update(zone, changes, l.texts)
 			if err != nil {
 				require.ErrorIs(t, err, dnsreg.ErrInvalid)
 				continue

@@ -146,16 +146,25 @@ func Value(rr dns.RR) (string, error) {
 	h := rr.Header()
 	switch h.Rrtype {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeNS, dns.TypeMX, dns.TypeSRV, dns.TypeTXT, dns.TypeSOA:
-		buf := make([]byte, dns.Len(rr)+1)
-		end, err := dns.PackRR(rr, buf, 0, nil, false)
+		data, err := Data(rr)
 		if err != nil {
 			return "", err
-		}
-		data := buf[NameLen(buf)+10 : end]
-		if !whole(h.Rrtype, data) {
-			return "", fmt.Errorf("the data of a %s are cut", dns.TypeToString[h.Rrtype])
 		}
 		return DataText(h.Rrtype, data), nil
 	}
 	return strings.TrimPrefix(rr.String(), h.String()), nil
+}
+
+// Data gives the data of a record of a type that package dnsreg has, as they came. It is an error if they are cut.
+func Data(rr dns.RR) ([]byte, error) {
+	buf := make([]byte, dns.Len(rr)+1)
+	end, err := dns.PackRR(rr, buf, 0, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	typ, data := rr.Header().Rrtype, buf[NameLen(buf)+10:end]
+	if !whole(typ, data) {
+		return nil, fmt.Errorf("the data of a %s are cut", dns.TypeToString[typ])
+	}
+	return data, nil
 }
