@@ -28,7 +28,7 @@ func FuzzDecode(f *testing.F) {
 			return // a type or a name that package dnsreg does not know: nobody changes it
 		}
 		require.Equal(t, c, r)
-		batch, err := encode("example.com.", []dnsreg.Change{{Name: r.Name, Type: r.Type, Old: &r}})
+		batch, err := encode("example.com.", []dnsreg.Change{{Name: r.Name, Type: r.Type, Old: &r}}, nil)
 		if err != nil {
 			require.ErrorIs(t, err, dnsreg.ErrInvalid)
 			return
