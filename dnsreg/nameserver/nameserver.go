@@ -82,7 +82,8 @@ type Zone struct {
 	Contact string
 	// NegativeTTL is how long a resolver may remember that a name or type does not exist, in whole seconds. Default 20 s.
 	NegativeTTL time.Duration
-	// Serial is the SOA's first serial. Default: the seconds since 1970, so that it goes up from one start to the next.
+	// Serial is the SOA's first serial. Default: the seconds since 1970, so that it goes up from one start to the next, unless
+	// there was more than one change set a second in between: secondaries would keep what they have.
 	Serial uint32
 	// Secondaries are name servers that are told of each change and may transfer the zone. Optional.
 	Secondaries []Secondary
