@@ -195,6 +195,23 @@ func TestSyncIsolatesWhatTheRegistrarRefuses(t *testing.T) {
 	}
 }
 
+// What somebody undoes and leaves the marks of is put right again: a value that went, the whole RRset, a longer TTL.
+func TestSyncPutsRightWhatSomebodyUndid(t *testing.T) {
+	want := []dnsreg.RRset{set("www."+zone, "A", ttl, "192.0.2.1", "192.0.2.2")}
+	for _, other := range []*dnsreg.RRset{nil, new(set("www."+zone, "A", ttl, "192.0.2.1")), new(set("www."+zone, "A", 2*ttl, "192.0.2.1", "192.0.2.2"))} {
+		m := memory()
+		_, err := dnsreg.Sync(t.Context(), m, zone, "shop", want)
+		require.NoError(t, err)
+		require.NoError(t, m.Apply(t.Context(), zone, []dnsreg.Change{{Name: want[0].Name, Type: "A", Old: &want[0], New: other}}))
+		made, err := dnsreg.Sync(t.Context(), m, zone, "shop", want)
+		require.NoError(t, err)
+		require.Len(t, made, 1)
+		list, err := m.Records(t.Context(), zone)
+		require.NoError(t, err)
+		require.Contains(t, list, want[0])
+	}
+}
+
 func TestSyncAfterALostReplyFindsNothingToDo(t *testing.T) {
 	m := memory()
 	m.Fault = func(_ context.Context, c dnsreg.Call) error {
