@@ -39,9 +39,12 @@ check:
 	go run $(STATICCHECK) ./...
 	cd internal/bench/gocron && go mod tidy -diff && go vet ./...
 
+# fuzz runs every fuzz test for as long as FUZZ says: all that decodes what others send. One that is added is run too.
+FUZZ ?= 30s
 fuzz:
-	go test -run '^$$' -fuzz FuzzHandle -fuzztime 30s ./dnsreg/nameserver
-	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 30s ./cache/memcached
+	@set -e; for d in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+		for f in $$(go test -list '^Fuzz' $$d | grep '^Fuzz'); do \
+			echo "$$d $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$d; done; done
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
@@ -69,8 +72,9 @@ chaos-failover: servers
 		{ MYSQL_FREEZE=$$dir/disk go test -count=1 -v -run TestStalledStorage ./replication/mysql; rc=$$?; umount $$dir/disk; rm -r $$dir; exit $$rc; }
 	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover
 
-# Ten minutes of garbage for the name server, owners who race on one name, and Zonemaster (root, and the package zonemaster-cli).
+# Ten minutes of garbage for the name server, a zone of a million names, owners who race on one name, and Zonemaster (root, and the package zonemaster-cli).
 chaos-dns:
 	DNS_GARBAGE=10m go test -count 1 -timeout 20m -v -run TestGarbage ./dnsreg/nameserver
+	DNS_NAMES=1000000 go test -count 1 -timeout 20m -v -run CostsWhatItChanges ./dnsreg/nameserver
 	go test -count 1 -timeout 20m -run TwoOwners ./dnsreg -rapid.checks 10000
 	DNS_ZONEMASTER=1 go test -count 1 -timeout 20m -v -run TestZonemaster ./dnsreg/nameserver
