@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/scalr-go/scalr/cache"
 )
@@ -15,8 +16,8 @@ var errProtocol = errors.New("unexpected answer")
 const (
 	bufferSize = 16 << 10
 	maxLine    = 2048      // an answer's line has a key and a few numbers
-	slabSize   = 8 << 10   // the values of several keys share allocations of this size
-	slabValue  = 512       // if they are no larger than this
+	sharedSize = 16 << 10  // the values of several keys share allocations of up to this size
+	smallValue = 512       // if they are no larger than this
 	maxStats   = 1000      // lines of statistics
 	maxAnswer  = 128 << 20 // bytes of one answer about several keys
 )
@@ -124,16 +125,15 @@ func (r *reader) answer(c *call, from *conn) error {
 			if err := r.value(); err != nil {
 				return err
 			}
-			if len(c.versions) == cap(c.versions) { // one allocation for all
-				c.versions = make([]casOf, 0, max(1, len(c.keys)))
-			}
-			c.versions = append(c.versions, casOf{from, r.cas})
-			r.item.Version = &c.versions[len(c.versions)-1]
-			c.found = append(c.found, r.item)
-			r.item, r.inValue, r.have = cache.Item{}, false, 0
+			r.inValue, r.have = false, 0
 			if c.kind != multi {
+				r.item.Version = &casOf{from, r.cas}
+				c.found = append(c.found, r.item)
+				r.item = cache.Item{}
 				return nil
 			}
+			c.from = from
+			r.keep(c)
 		}
 		line, err := r.line()
 		if err != nil {
@@ -246,22 +246,25 @@ func (r *reader) takeFlags(c *call, rest []byte) error {
 
 // takeValue takes "key flags size cas", the head of one of several items.
 func (r *reader) takeValue(c *call, rest []byte) error {
-	key, rest := cut(rest)
-	flags, rest := cut(rest)
-	size, cas := cut(rest)
-	for r.next < len(c.keys) && c.keys[r.next] != string(key) {
-		r.next++
+	i := r.next
+	for ; i < len(c.keys); i++ {
+		if key := c.keys[i]; len(rest) > len(key) && rest[len(key)] == ' ' && string(rest[:len(key)]) == key {
+			break
+		}
 	}
-	if r.next == len(c.keys) {
+	if i == len(c.keys) {
+		key, _ := cut(rest)
 		return fmt.Errorf("%w: it is about the key %.260q, which was not asked for", errProtocol, key)
 	}
+	flags, rest := cut(rest[len(c.keys[i])+1:])
+	size, cas := cut(rest)
 	f, ok1 := number(flags)
 	id, ok2 := number(cas)
 	if !ok1 || !ok2 || f > 1<<32-1 {
 		return fmt.Errorf("%w: flags %.20q, CAS ID %.40q", errProtocol, flags, cas)
 	}
-	r.item.Key, r.item.Flags, r.cas = c.keys[r.next], uint32(f), id
-	r.next++
+	r.item.Flags, r.cas = uint32(f), id
+	r.next = i + 1
 	return r.begin(c, size)
 }
 
@@ -274,11 +277,10 @@ func (r *reader) begin(c *call, size []byte) error {
 	if r.total += int(n); r.total > maxAnswer {
 		return fmt.Errorf("%w: more than %d bytes at once", errProtocol, maxAnswer)
 	}
-	if c.kind == multi && n <= slabValue {
-		if len(c.slab) < int(n) {
-			c.slab = make([]byte, slabSize)
-		}
-		r.item.Value, c.slab = c.slab[:n:n], c.slab[n:]
+	if c.kind == multi && n <= smallValue {
+		at := len(c.small)
+		c.small = slices.Grow(c.small, int(n))[:at+int(n)]
+		r.item.Value = c.small[at:]
 	} else {
 		r.item.Value = make([]byte, n)
 	}
@@ -286,20 +288,42 @@ func (r *reader) begin(c *call, size []byte) error {
 	return nil
 }
 
+// keep takes note of the value of one of several items.
+func (r *reader) keep(c *call) {
+	h := hit{key: r.next - 1, flags: r.item.Flags, cas: r.cas, size: len(r.item.Value)}
+	if h.size <= smallValue {
+		h.at = len(c.small) - h.size
+	} else {
+		h.at, h.size = len(c.large), -1
+		c.large = append(c.large, r.item.Value)
+	}
+	c.hits = append(c.hits, h)
+}
+
 // cut gives what is before the first space, and what is after it.
 func cut(b []byte) (word, rest []byte) {
-	if before, after, ok := bytes.Cut(b, []byte{' '}); ok {
-		return before, after
+	for i, c := range b { // words are short
+		if c == ' ' {
+			return b[:i], b[i+1:]
+		}
 	}
 	return b, nil
 }
 
+// number takes a decimal number that fits 64 bits.
 func number(b []byte) (n uint64, ok bool) {
 	if len(b) == 0 || len(b) > 20 {
 		return 0, false
 	}
-	for _, c := range b {
-		d := uint64(c - '0')
+	for _, c := range b[:min(len(b), 19)] { // as many digits always fit
+		d := c - '0'
+		if d > 9 {
+			return 0, false
+		}
+		n = n*10 + uint64(d)
+	}
+	if len(b) == 20 {
+		d := uint64(b[19] - '0')
 		if d > 9 || n > (1<<64-1-d)/10 {
 			return 0, false
 		}

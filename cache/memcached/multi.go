@@ -1,0 +1,189 @@
+package memcached
+
+import (
+	"context"
+	"maps"
+	"sync"
+
+	"github.com/scalr-go/scalr/cache"
+)
+
+// GetMulti implements cache.Store. It asks all servers at once, each in one round trip. Values of up to 512 bytes share memory:
+// one that is kept may keep 16 KB.
+func (c *Client) GetMulti(ctx context.Context, keys []string) (map[string]cache.Item, error) {
+	b := batch{found: make(map[string]cache.Item, len(keys))}
+	for len(keys) > 0 {
+		keys = b.ask(ctx, c.ring.Load(), &c.calls, keys)
+	}
+	if b.failed != nil {
+		return b.found, &cache.PartialError{Failed: b.failed}
+	}
+	return b.found, nil
+}
+
+// batch is the result of a GetMulti so far.
+type batch struct {
+	mu     sync.Mutex
+	found  map[string]cache.Item
+	failed map[string]error
+	left   []string // whose server has left the set meanwhile
+
+	ring    *ring
+	standIn bool // stand-ins are asked; nobody stands in for them
+}
+
+// maxKeys is how many keys a server is asked for at once.
+const maxKeys = 1000
+
+// share gives a call for one more key to the server that gets the calls of rest: the first of those, or a further one if
+// that is full.
+func (cs *calls) share(rest *call, key string) *call {
+	if rest == nil || len(rest.keys) == maxKeys {
+		c := cs.make(multi, "")
+		c.next = rest
+		rest = c
+	}
+	rest.keys = append(rest.keys, key)
+	return rest
+}
+
+// ask asks the servers of r for the keys and returns those whose server has left the set meanwhile.
+func (b *batch) ask(ctx context.Context, r *ring, cs *calls, keys []string) (left []string) {
+	shares := make([]*call, len(r.slots))
+	for _, key := range keys {
+		err := cache.CheckKey(key)
+		if err == nil && len(r.slots) == 0 {
+			err = cache.ErrNoServers
+		}
+		if err != nil {
+			b.fail([]string{key}, &cache.Error{Op: "GetMulti", Err: err})
+			continue
+		}
+		i := r.index(key)
+		shares[i] = cs.share(shares[i], key)
+	}
+	b.left, b.ring = nil, r
+	var wg sync.WaitGroup
+	last := -1 // is asked in this goroutine
+	for i, share := range shares {
+		if share == nil {
+			continue
+		}
+		if last >= 0 {
+			n, share := r.slots[last].node, shares[last]
+			wg.Go(func() { b.askServer(ctx, n, share) })
+		}
+		last = i
+	}
+	if last >= 0 {
+		b.askServer(ctx, r.slots[last].node, shares[last])
+	}
+	wg.Wait()
+	return b.left
+}
+
+// askServer makes the calls of a share, and gives them back.
+func (b *batch) askServer(ctx context.Context, n *node, share *call) {
+	for share != nil {
+		a := share
+		share, a.next = a.next, nil
+		b.askOnce(ctx, n, a)
+		a.free()
+	}
+}
+
+func (b *batch) askOnce(ctx context.Context, n *node, a *call) {
+	err := n.do(ctx, "GetMulti", a)
+	if err != nil && !b.standIn && n.isDown() && ctx.Err() == nil && len(b.ring.slots) > 1 {
+		b.askStandIns(ctx, n.calls, a.keys)
+		return
+	}
+	if a.state == abandoned {
+		b.fail(a.keys, err)
+		return
+	}
+	b.mu.Lock()
+	before := len(b.found)
+	a.deliver(b.found)
+	found := len(b.found) - before
+	if err == errDeparted {
+		b.left = append(b.left, a.keys...)
+	}
+	b.mu.Unlock()
+	switch {
+	case err == errDeparted:
+	case err != nil:
+		b.fail(a.keys, err)
+	default:
+		n.hits.Add(uint64(found))
+		n.misses.Add(uint64(max(0, len(a.keys)-len(a.found)-len(a.hits))))
+	}
+}
+
+// askStandIns asks for keys whose server is down.
+func (b *batch) askStandIns(ctx context.Context, cs *calls, keys []string) {
+	shares := map[*node]*call{}
+	for _, key := range keys {
+		n := b.ring.standIn(key)
+		shares[n] = cs.share(shares[n], key)
+	}
+	other := batch{found: map[string]cache.Item{}, ring: b.ring, standIn: true}
+	for n, share := range shares {
+		other.askServer(ctx, n, share)
+	}
+	b.mu.Lock()
+	maps.Copy(b.found, other.found)
+	b.left = append(b.left, other.left...)
+	b.mu.Unlock()
+	for key, err := range other.failed {
+		b.fail([]string{key}, err)
+	}
+}
+
+// fail notes the failure for the keys, except for those that were read before it.
+func (b *batch) fail(keys []string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed == nil {
+		b.failed = map[string]error{}
+	}
+	for _, key := range keys {
+		if _, ok := b.found[key]; !ok {
+			b.failed[key] = err
+		}
+	}
+}
+
+// hit is a value that was found, of the call whose answer it is in. It has no pointers: what is written here many times while
+// an answer is taken apart costs the garbage collector nothing.
+type hit struct {
+	key   int // index into keys
+	flags uint32
+	cas   uint64
+	at    int // where it begins in small, or its index into large
+	size  int // of a small one; -1 of a large one
+}
+
+// deliver puts what was found into a map.
+func (c *call) deliver(found map[string]cache.Item) {
+	for _, it := range c.found {
+		found[it.Key] = it
+	}
+	versions := make([]casOf, len(c.hits)) // one allocation for all
+	shared, base := []byte{}, 0
+	for i, h := range c.hits {
+		versions[i] = casOf{c.from, h.cas}
+		it := cache.Item{Key: c.keys[h.key], Flags: h.flags, Version: &versions[i]}
+		if h.size < 0 {
+			it.Value = c.large[h.at]
+		} else {
+			if h.at+h.size > base+len(shared) {
+				base = h.at
+				shared = append([]byte{}, c.small[base:min(len(c.small), base+sharedSize)]...)
+			}
+			from, to := h.at-base, h.at-base+h.size
+			it.Value = shared[from:to:to]
+		}
+		found[it.Key] = it
+	}
+}
