@@ -31,6 +31,7 @@ type call struct {
 	key     string
 	keys    []string // of multi; its own, since a connection may read them when the caller has left
 	next    *call    // a further one of the same GetMulti to the same server
+	batch   *batch   // the result of that GetMulti
 	item    cache.Item
 	ttl     time.Duration // of a lease
 	version any           // what swap compares
@@ -46,12 +47,13 @@ type call struct {
 	stats map[string]string
 
 	// What follows is the connection's.
-	out    []byte        // the request as it is sent
-	opaque uint32        // is sent with the request and comes back with the answer
-	state  state         // guarded by lane.mu
-	wake   chan struct{} // says that the state is done or drives
-	ioErr  error         // the failure of the connection
-	reused bool          // the connection had carried calls before
+	out      []byte        // the request as it is sent
+	versions []casOf       // room for those of hits
+	opaque   uint32        // is sent with the request and comes back with the answer
+	state    state         // guarded by lane.mu
+	wake     chan struct{} // says that the state is done or drives
+	ioErr    error         // the failure of the connection
+	reused   bool          // the connection had carried calls before
 }
 
 // state is where a call is on its lane.

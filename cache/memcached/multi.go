@@ -11,10 +11,11 @@ import (
 // GetMulti implements cache.Store. It asks all servers at once, each in one round trip. Values of up to 512 bytes share memory:
 // one that is kept may keep 16 KB.
 func (c *Client) GetMulti(ctx context.Context, keys []string) (map[string]cache.Item, error) {
-	b := batch{found: make(map[string]cache.Item, len(keys))}
+	b := batch{size: len(keys)}
 	for len(keys) > 0 {
 		keys = b.ask(ctx, c.ring.Load(), &c.calls, keys)
 	}
+	b.makeRoom()
 	if b.failed != nil {
 		return b.found, &cache.PartialError{Failed: b.failed}
 	}
@@ -23,8 +24,9 @@ func (c *Client) GetMulti(ctx context.Context, keys []string) (map[string]cache.
 
 // batch is the result of a GetMulti so far.
 type batch struct {
+	size   int // how many items are expected
 	mu     sync.Mutex
-	found  map[string]cache.Item
+	found  map[string]cache.Item // see makeRoom
 	failed map[string]error
 	left   []string // whose server has left the set meanwhile
 
@@ -45,6 +47,15 @@ func (cs *calls) share(rest *call, key string) *call {
 	}
 	rest.keys = append(rest.keys, key)
 	return rest
+}
+
+// makeRoom makes the map. Where it can it is called while a server works, which then costs no time.
+func (b *batch) makeRoom() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.found == nil {
+		b.found = make(map[string]cache.Item, b.size)
+	}
 }
 
 // ask asks the servers of r for the keys and returns those whose server has left the set meanwhile.
@@ -93,6 +104,7 @@ func (b *batch) askServer(ctx context.Context, n *node, share *call) {
 }
 
 func (b *batch) askOnce(ctx context.Context, n *node, a *call) {
+	a.batch = b
 	err := n.do(ctx, "GetMulti", a)
 	if err != nil && !b.standIn && n.isDown() && ctx.Err() == nil && len(b.ring.slots) > 1 {
 		b.askStandIns(ctx, n.calls, a.keys)
@@ -102,6 +114,7 @@ func (b *batch) askOnce(ctx context.Context, n *node, a *call) {
 		b.fail(a.keys, err)
 		return
 	}
+	a.makeRoom()
 	b.mu.Lock()
 	before := len(b.found)
 	a.deliver(b.found)
@@ -127,7 +140,7 @@ func (b *batch) askStandIns(ctx context.Context, cs *calls, keys []string) {
 		n := b.ring.standIn(key)
 		shares[n] = cs.share(shares[n], key)
 	}
-	other := batch{found: map[string]cache.Item{}, ring: b.ring, standIn: true}
+	other := batch{size: len(keys), ring: b.ring, standIn: true}
 	for n, share := range shares {
 		other.askServer(ctx, n, share)
 	}
@@ -164,16 +177,26 @@ type hit struct {
 	size  int // of a small one; -1 of a large one
 }
 
-// deliver puts what was found into a map.
+// makeRoom makes room for what is about to be found.
+func (c *call) makeRoom() {
+	if c.versions == nil {
+		c.versions = make([]casOf, len(c.keys)) // one allocation for all
+	}
+	if c.batch != nil {
+		c.batch.makeRoom()
+	}
+}
+
+// deliver puts what was found into a map, after makeRoom.
 func (c *call) deliver(found map[string]cache.Item) {
 	for _, it := range c.found {
 		found[it.Key] = it
 	}
-	versions := make([]casOf, len(c.hits)) // one allocation for all
 	shared, base := []byte{}, 0
 	for i, h := range c.hits {
-		versions[i] = casOf{c.from, h.cas}
-		it := cache.Item{Key: c.keys[h.key], Flags: h.flags, Version: &versions[i]}
+		version := &c.versions[i]
+		version.conn, version.id = c.from, h.cas
+		it := cache.Item{Key: c.keys[h.key], Flags: h.flags, Version: version}
 		if h.size < 0 {
 			it.Value = c.large[h.at]
 		} else {

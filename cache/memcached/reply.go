@@ -135,6 +135,9 @@ func (r *reader) answer(c *call, from *conn) error {
 			c.from = from
 			r.keep(c)
 		}
+		if c.kind == multi {
+			r.quick(c, from)
+		}
 		line, err := r.line()
 		if err != nil {
 			return err
@@ -286,6 +289,53 @@ func (r *reader) begin(c *call, size []byte) error {
 	}
 	r.inValue, r.have = true, 0
 	return nil
+}
+
+// quick takes the items that are here as a whole, are small, and come in the order of the keys, with none missing. It leaves
+// everything else where it is.
+func (r *reader) quick(c *call, from *conn) {
+	const head = len("VALUE ")
+	for ; r.next < len(c.keys); r.next++ {
+		b, key := r.buf[r.r:r.w], c.keys[r.next]
+		at := head + len(key)
+		if len(b) <= at || string(b[:head]) != "VALUE " || string(b[head:at]) != key {
+			return
+		}
+		var flags, size, cas uint64
+		var ok1, ok2, ok3 bool
+		flags, at, ok1 = digits(b, at)
+		size, at, ok2 = digits(b, at)
+		cas, at, ok3 = digits(b, at)
+		if !ok1 || !ok2 || !ok3 || flags > 1<<32-1 || size > smallValue {
+			return
+		}
+		at += len("\r\n")
+		end := at + int(size)
+		if len(b) < end+len("\r\n") || string(b[at-2:at]) != "\r\n" || string(b[end:end+2]) != "\r\n" {
+			return
+		}
+		c.hits = append(c.hits, hit{key: r.next, flags: uint32(flags), cas: cas, at: len(c.small), size: int(size)})
+		c.small = append(c.small, b[at:end]...)
+		c.from = from
+		r.total += int(size)
+		r.r += end + len("\r\n")
+	}
+}
+
+// digits takes a space and up to 18 digits, and gives the index after them.
+func digits(b []byte, at int) (n uint64, end int, ok bool) {
+	if at >= len(b) || b[at] != ' ' {
+		return 0, at, false
+	}
+	end = at + 1
+	for ; end < len(b); end++ {
+		d := b[end] - '0'
+		if d > 9 {
+			break
+		}
+		n = n*10 + uint64(d)
+	}
+	return n, end, end > at+1 && end <= at+1+18
 }
 
 // keep takes note of the value of one of several items.
