@@ -40,8 +40,7 @@ type call struct {
 	err   error
 	found []cache.Item // the items, in the order of the keys
 	hits  []hit        // what a multi found over a connection of our own, in the same order
-	small []byte       // the values of hits that are small
-	large [][]byte     // the others
+	rooms [][]byte     // where the values of hits are
 	from  *conn        // over which hits came
 	won   bool         // the lease
 	stats map[string]string
@@ -49,6 +48,7 @@ type call struct {
 	// What follows is the connection's.
 	out      []byte        // the request as it is sent
 	versions []casOf       // room for those of hits
+	shared   int           // the one of rooms that takes small values
 	opaque   uint32        // is sent with the request and comes back with the answer
 	state    state         // guarded by lane.mu
 	wake     chan struct{} // says that the state is done or drives
@@ -96,16 +96,14 @@ func (c *call) free() {
 		return // the connection still has it
 	}
 	home, out, wake, found := c.home, c.out[:0], c.wake, c.found
-	keys, hits, small := c.keys, c.hits[:0], c.small[:0]
+	keys, hits, rooms := c.keys, c.hits[:0], c.rooms
 	if cap(out) > 16<<10 {
 		out = nil
 	}
-	if cap(small) > 64<<10 {
-		small = nil
-	}
 	clear(found)
 	clear(keys)
-	*c = call{out: out, wake: wake, found: found[:0], keys: keys[:0], hits: hits, small: small}
+	clear(rooms)
+	*c = call{out: out, wake: wake, found: found[:0], keys: keys[:0], hits: hits, rooms: rooms[:0]}
 	home.pool.Put(c)
 }
 
@@ -113,7 +111,8 @@ func (c *call) free() {
 func (c *call) reset() {
 	c.err, c.ioErr, c.won, c.reused, c.stats = nil, nil, false, false, nil
 	clear(c.found)
-	c.found, c.hits, c.small, c.large, c.from = c.found[:0], c.hits[:0], c.small[:0], nil, nil
+	clear(c.rooms)
+	c.found, c.hits, c.rooms, c.shared, c.from = c.found[:0], c.hits[:0], c.rooms[:0], 0, nil
 }
 
 // casOf is the version of what came over a connection of our own: CAS IDs count from 1 in each server process, and a

@@ -169,7 +169,7 @@ func (l *lane) drive(ctx context.Context, own *call) {
 		}
 		if fresh {
 			if err = l.send(); err == nil && own.kind == multi {
-				own.makeRoom()
+				own.makeRoom(l.conn.usual)
 			}
 		}
 		sent := err == nil

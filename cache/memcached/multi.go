@@ -114,7 +114,7 @@ func (b *batch) askOnce(ctx context.Context, n *node, a *call) {
 		b.fail(a.keys, err)
 		return
 	}
-	a.makeRoom()
+	a.makeRoom(0)
 	b.mu.Lock()
 	before := len(b.found)
 	a.deliver(b.found)
@@ -170,21 +170,41 @@ func (b *batch) fail(keys []string, err error) {
 // hit is a value that was found, of the call whose answer it is in. It has no pointers: what is written here many times while
 // an answer is taken apart costs the garbage collector nothing.
 type hit struct {
-	key   int // index into keys
-	flags uint32
-	cas   uint64
-	at    int // where it begins in small, or its index into large
-	size  int // of a small one; -1 of a large one
+	key      int // index into keys
+	flags    uint32
+	cas      uint64
+	room     int // index into rooms
+	at, size int // where in it
 }
 
-// makeRoom makes room for what is about to be found.
-func (c *call) makeRoom() {
+// makeRoom makes room for what is about to be found, for values of as many bytes as those of the answer before.
+func (c *call) makeRoom(size int) {
 	if c.versions == nil {
 		c.versions = make([]casOf, len(c.keys)) // one allocation for all
+	}
+	if size > 0 && len(c.rooms) == 0 {
+		c.rooms = append(c.rooms, make([]byte, 0, min(len(c.keys)*size, sharedSize)))
 	}
 	if c.batch != nil {
 		c.batch.makeRoom()
 	}
+}
+
+// room gives the place for a value. That of a small one is in a room that is shared by as many as there may be.
+func (c *call) room(n int) (value []byte, room, at int) {
+	if n > smallValue {
+		value = make([]byte, n)
+		c.rooms = append(c.rooms, value)
+		return value, len(c.rooms) - 1, 0
+	}
+	if room = c.shared; room >= len(c.rooms) || cap(c.rooms[room])-len(c.rooms[room]) < n {
+		room = len(c.rooms)
+		c.rooms = append(c.rooms, make([]byte, 0, min(max(1, len(c.keys)-len(c.hits))*n, sharedSize)))
+		c.shared = room
+	}
+	at = len(c.rooms[room])
+	c.rooms[room] = c.rooms[room][:at+n]
+	return c.rooms[room][at : at+n : at+n], room, at
 }
 
 // deliver puts what was found into a map, after makeRoom.
@@ -192,21 +212,12 @@ func (c *call) deliver(found map[string]cache.Item) {
 	for _, it := range c.found {
 		found[it.Key] = it
 	}
-	shared, base := []byte{}, 0
 	for i, h := range c.hits {
 		version := &c.versions[i]
 		version.conn, version.id = c.from, h.cas
-		it := cache.Item{Key: c.keys[h.key], Flags: h.flags, Version: version}
-		if h.size < 0 {
-			it.Value = c.large[h.at]
-		} else {
-			if h.at+h.size > base+len(shared) {
-				base = h.at
-				shared = append([]byte{}, c.small[base:min(len(c.small), base+sharedSize)]...)
-			}
-			from, to := h.at-base, h.at-base+h.size
-			it.Value = shared[from:to:to]
+		end := h.at + h.size
+		found[c.keys[h.key]] = cache.Item{
+			Key: c.keys[h.key], Value: c.rooms[h.room][h.at:end:end], Flags: h.flags, Version: version,
 		}
-		found[it.Key] = it
 	}
 }

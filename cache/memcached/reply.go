@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/scalr-go/scalr/cache"
 )
@@ -30,10 +29,12 @@ type reader struct {
 
 	item    cache.Item // whose value is being read
 	cas     uint64
+	at      hit // the same as one of several
 	inValue bool
 	have    int // bytes of the value
 	total   int // bytes of values of this answer
 	next    int // index of the first key that may come
+	usual   int // bytes of a value in the latest answer about several keys
 }
 
 // buffered reports whether there are bytes that were not used.
@@ -132,8 +133,9 @@ func (r *reader) answer(c *call, from *conn) error {
 				r.item = cache.Item{}
 				return nil
 			}
+			r.at.key, r.at.flags, r.at.cas = r.next-1, r.item.Flags, r.cas
+			c.hits = append(c.hits, r.at)
 			c.from = from
-			r.keep(c)
 		}
 		if c.kind == multi {
 			r.quick(c, from)
@@ -144,6 +146,9 @@ func (r *reader) answer(c *call, from *conn) error {
 		}
 		complete, err := r.takeLine(c, line)
 		if complete || err != nil {
+			if len(c.hits) > 0 {
+				r.usual = r.total / len(c.hits)
+			}
 			r.next, r.total = 0, 0
 			return err
 		}
@@ -280,10 +285,9 @@ func (r *reader) begin(c *call, size []byte) error {
 	if r.total += int(n); r.total > maxAnswer {
 		return fmt.Errorf("%w: more than %d bytes at once", errProtocol, maxAnswer)
 	}
-	if c.kind == multi && n <= smallValue {
-		at := len(c.small)
-		c.small = slices.Grow(c.small, int(n))[:at+int(n)]
-		r.item.Value = c.small[at:]
+	if c.kind == multi {
+		r.item.Value, r.at.room, r.at.at = c.room(int(n))
+		r.at.size = int(n)
 	} else {
 		r.item.Value = make([]byte, n)
 	}
@@ -314,8 +318,9 @@ func (r *reader) quick(c *call, from *conn) {
 		if len(b) < end+len("\r\n") || string(b[at-2:at]) != "\r\n" || string(b[end:end+2]) != "\r\n" {
 			return
 		}
-		c.hits = append(c.hits, hit{key: r.next, flags: uint32(flags), cas: cas, at: len(c.small), size: int(size)})
-		c.small = append(c.small, b[at:end]...)
+		value, room, begin := c.room(int(size))
+		copy(value, b[at:end])
+		c.hits = append(c.hits, hit{r.next, uint32(flags), cas, room, begin, int(size)})
 		c.from = from
 		r.total += int(size)
 		r.r += end + len("\r\n")
@@ -336,18 +341,6 @@ func digits(b []byte, at int) (n uint64, end int, ok bool) {
 		n = n*10 + uint64(d)
 	}
 	return n, end, end > at+1 && end <= at+1+18
-}
-
-// keep takes note of the value of one of several items.
-func (r *reader) keep(c *call) {
-	h := hit{key: r.next - 1, flags: r.item.Flags, cas: r.cas, size: len(r.item.Value)}
-	if h.size <= smallValue {
-		h.at = len(c.small) - h.size
-	} else {
-		h.at, h.size = len(c.large), -1
-		c.large = append(c.large, r.item.Value)
-	}
-	c.hits = append(c.hits, h)
 }
 
 // cut gives what is before the first space, and what is after it.

@@ -36,7 +36,7 @@ func FuzzAnswer(f *testing.F) {
 				if !errors.Is(err, iotest.ErrTimeout) {
 					got := map[string]cache.Item{}
 					if c.kind == multi {
-						c.makeRoom()
+						c.makeRoom(0)
 						c.deliver(got)
 					}
 					for _, key := range slices.Sorted(maps.Keys(got)) {
