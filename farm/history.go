@@ -50,7 +50,7 @@ type history struct {
 	started  time.Time  // the first pass
 	lastMade time.Time  // the last attempt to create something
 	machines []*machine // sorted by cloud and ID; between passes one is replaced, never changed
-	slots    map[slot]*slotMemory
+	slots    slotTable
 	offers   map[offer]backoff
 	roles    map[string]roleMemory
 	clouds   map[int]cloudMemory  // by place in Config.Pools of the cloud's first pool
@@ -68,6 +68,7 @@ type history struct {
 type machine struct {
 	id         string
 	slot       slot
+	place      int // its place in memory among the others, in the order of slots; -1 if it has none yet
 	generation int
 	cloud      int
 	pool       string
@@ -111,12 +112,7 @@ func (h *history) find(cloud int, id string) (int, bool) {
 
 // slot gives what is known of a slot, for the caller to change.
 func (h *history) slot(s slot) *slotMemory {
-	mem := h.slots[s]
-	if mem == nil {
-		mem = &slotMemory{name: s.name()}
-		h.slots[s] = mem
-	}
-	return mem
+	return h.slots.role(s.role).slot(s.index)
 }
 
 // unlisted is when something may have been created last: lists show it after Config.ListLag. Before the first pass an earlier run
@@ -130,26 +126,6 @@ func (h history) unlisted() time.Time {
 
 // served reports whether the machine has served, or may have before this program began.
 func (m *machine) served() bool { return m.acked.IsZero() || !m.readyAt.IsZero() }
-
-// slotMemory is about a slot and the launches into it.
-type slotMemory struct {
-	name       string
-	generation int       // the highest that was tried
-	unresolved bool      // a try may have taken effect: only the same one may be repeated
-	tries      int       // how often it has been made
-	tried      time.Time // when the last one was
-	offer      offer     // what it took
-	image      string    // likewise
-	build      string
-	retry      backoff    // after machines that failed to come up
-	wanted     bool       // the slot was wanted by the last pass
-	replaced   time.Time  // when its machine was ended because it had failed; zero once another one serves
-	addr       netip.Addr // where the slot last served
-
-	// Of the pass under way:
-	wants  bool     // the slot is wanted
-	holder *machine // the machine that has it
-}
 
 // thing names a volume, an address or a balancer that a slot or a role is to have.
 type thing struct {
@@ -225,15 +201,7 @@ type cloudMemory struct {
 
 // next gives a copy to change, of all but the machines: a pass makes their list anew.
 func (h history) next() history {
-	slots := make(map[slot]*slotMemory, len(h.slots))
-	copies := make([]slotMemory, 0, len(h.slots))
-	for s, mem := range h.slots {
-		copies = append(copies, *mem)
-		mem = &copies[len(copies)-1]
-		mem.wants, mem.holder = false, nil
-		slots[s] = mem
-	}
-	h.slots = slots
+	h.slots = h.slots.next()
 	h.offers = clone(h.offers)
 	h.roles = clone(h.roles)
 	h.clouds = clone(h.clouds)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/scalr-go/scalr/provider"
@@ -15,6 +16,8 @@ func (d *decision) recognise() {
 	for i := range d.o.clouds {
 		most += len(d.o.clouds[i].instances.items)
 	}
+	k := &d.keeper
+	k.table, k.places = d.h.slots, make([]machine, len(known))
 	d.h.machines = make([]*machine, 0, most)
 	var gone []*machine
 	for i := range d.o.clouds {
@@ -30,36 +33,68 @@ func (d *decision) recognise() {
 	d.resolve()
 }
 
+// keeper copies the machines that the farm has for the pass to change. A machine gets the place in memory that its slot has
+// among the others, since a pass walks the slots many times. A place that is taken or not there costs time and nothing else.
+type keeper struct {
+	places []machine
+	others []*machine // that have none
+	spare  []machine  // for those
+	absent bool       // complete lists lack some of the machines
+
+	table slotTable
+	slots *roleSlots // of the role that was asked for last
+}
+
+// at gives what is known of a slot.
+func (k *keeper) at(s slot) *slotMemory {
+	if k.slots == nil || k.slots.role != s.role {
+		k.slots = k.table.role(s.role)
+	}
+	return k.slots.slot(s.index)
+}
+
+// keep copies a machine.
+func (k *keeper) keep(m *machine, at *slotMemory) *machine {
+	var kept *machine
+	if m.place >= 0 && m.place < len(k.places) && k.places[m.place].at == nil {
+		kept = &k.places[m.place]
+	} else {
+		if len(k.spare) == 0 {
+			k.spare = make([]machine, max(len(k.others), 16))
+		}
+		kept, k.spare = &k.spare[0], k.spare[1:]
+		k.others = append(k.others, kept)
+	}
+	*kept = *m
+	kept.at = at
+	k.absent = k.absent || !m.missing.IsZero()
+	return kept
+}
+
 // merge takes up the list of one cloud. It gives the machines that were ended and that the list has not any more.
 func (d *decision) merge(c *cloud, known []*machine) (gone []*machine) {
-	var copies []machine // allocated many at once, and never moved
-	keep := func(m *machine, at *slotMemory) *machine {
-		if len(copies) == cap(copies) {
-			copies = make([]machine, 0, max(len(known), len(c.instances.items), 1))
-		}
-		copies = append(copies, *m)
-		kept := &copies[len(copies)-1]
-		kept.at = at
-		d.h.machines = append(d.h.machines, kept)
-		return kept
+	keep := func(m *machine) *machine {
+		m = d.keeper.keep(m, d.keeper.at(m.slot))
+		d.h.machines = append(d.h.machines, m)
+		return m
 	}
 	if c.instances.err != nil {
 		for _, m := range known { // an error is no list: what is known stays as it was
-			keep(m, d.h.slot(m.slot))
+			keep(m)
 		}
 		return nil
 	}
 	listed := c.instances.items
 	for len(known) > 0 || len(listed) > 0 {
 		if len(known) == 0 || len(listed) > 0 && listed[0].ID < known[0].id {
-			d.sighted(c, &listed[0], nil, keep)
+			d.sighted(c, &listed[0], nil)
 			listed = listed[1:]
 			continue
 		}
 		m := known[0]
 		known = known[1:]
 		if len(listed) > 0 && listed[0].ID == m.id {
-			d.sighted(c, &listed[0], m, keep)
+			d.sighted(c, &listed[0], m)
 			listed = listed[1:]
 			continue
 		}
@@ -68,10 +103,11 @@ func (d *decision) merge(c *cloud, known []*machine) (gone []*machine) {
 			d.h.gone[m.id] = d.now
 			gone = append(gone, m)
 		case !m.listed && d.now.Sub(m.acked) < d.config.ListLag:
-			keep(m, d.h.slot(m.slot)) // it has just been launched, and the lists are behind
+			keep(m) // it has just been launched, and the lists are behind
 		default:
-			m = keep(m, d.h.slot(m.slot))
+			m = keep(m)
 			m.missing = or(m.missing, d.now)
+			d.keeper.absent = true
 		}
 	}
 	mem := d.h.clouds[c.id]
@@ -83,32 +119,29 @@ func (d *decision) merge(c *cloud, known []*machine) (gone []*machine) {
 // resolve gives up launches whose outcome was not known and that no list has shown since: there was none. The next try
 // takes another generation, and so another token.
 func (d *decision) resolve() {
-	for _, mem := range d.h.slots {
-		if mem.unresolved && d.now.Sub(mem.tried) >= d.config.ListLag && !d.poolErr(mem.offer.pool, func(c cloud) error { return c.instances.err }) {
-			mem.unresolved, mem.tries = false, 0
-			d.h.offers[mem.offer] = d.h.offers[mem.offer].after(d.now, d.config.Backoff, "launches fail without a reason")
+	for mem := range d.h.slots.all() {
+		if try := mem.open; try != nil && d.now.Sub(try.last) >= d.config.ListLag && !d.poolErr(try.offer.pool, func(c cloud) error { return c.instances.err }) {
+			mem.open = nil
+			d.h.offers[try.offer] = d.h.offers[try.offer].after(d.now, d.config.Backoff, "launches fail without a reason")
 		}
 	}
 }
 
-// sighted takes up one listed instance: the known machine, or nil, as it is now.
-func (d *decision) sighted(c *cloud, in *provider.Instance, known *machine, keep func(*machine, *slotMemory) *machine) {
+// sighted takes up one listed instance: the known machine, or nil, as it is now. What its tags say is read once.
+func (d *decision) sighted(c *cloud, in *provider.Instance, known *machine) {
 	stranger := known == nil
 	if stranger {
-		s, ok := slotOf(in.Tags)
-		if !ok {
-			s = slot{} // ours by the farm's tag, and in no slot: nobody wants it
-		}
-		generation, _ := strconv.Atoi(in.Tags[TagGeneration])
-		known = &machine{id: in.ID, slot: s, generation: generation, cloud: c.id, build: in.Tags[TagBuild]}
+		known = c.machine(in)
 	}
-	mem := d.h.slot(known.slot)
-	if mem.unresolved && known.generation == mem.generation {
-		mem.unresolved, mem.tries = false, 0 // here it is
+	mem := d.keeper.at(known.slot)
+	if mem.open != nil && known.generation == mem.generation {
+		mem.open = nil // here it is
 	}
 	mem.generation = max(mem.generation, known.generation)
-	if r := d.roleOf(known.slot.role); r != nil && r.Serves == Database && (in.State == provider.Failed || in.State == provider.Terminated) {
-		d.plan.ended[r.Name] = append(d.plan.ended[r.Name], in.ID)
+	if in.State.Gone() || in.State == provider.Failed {
+		if r := d.roleOf(known.slot.role); r != nil && r.Serves == Database && in.State != provider.Terminating {
+			d.plan.ended[r.Name] = append(d.plan.ended[r.Name], in.ID)
+		}
 	}
 	if in.State.Gone() {
 		d.plan.left = d.plan.left || in.State == provider.Terminating
@@ -123,16 +156,21 @@ func (d *decision) sighted(c *cloud, in *provider.Instance, known *machine, keep
 		}
 		return
 	}
-	m := keep(known, mem)
-	m.pool = c.pools[0].Name
-	for _, p := range c.pools {
-		if p.Name == in.Tags[TagPool] {
-			m.pool = p.Name
-		}
-	}
+	m := d.keeper.keep(known, mem)
+	d.h.machines = append(d.h.machines, m)
 	m.image = in.Image
 	m.size, m.spot, m.launched, m.missing, m.listed = in.Size, in.Spot, in.Launched, time.Time{}, true
 	m.state, m.reason, m.private, m.public = in.State, in.Reason, in.Private, in.Public
+}
+
+// machine is an instance that a list shows for the first time, as its tags say.
+func (c *cloud) machine(in *provider.Instance) *machine {
+	s, ok := slotOf(in.Tags)
+	if !ok {
+		s = slot{} // ours by the farm's tag, and in no slot: nobody wants it
+	}
+	generation, _ := strconv.Atoi(in.Tags[TagGeneration])
+	return &machine{id: in.ID, slot: s, place: -1, generation: generation, cloud: c.id, pool: c.poolNamed(in.Tags[TagPool]), build: in.Tags[TagBuild]}
 }
 
 func because(reason string) string {
@@ -147,11 +185,13 @@ func because(reason string) string {
 func (d *decision) distrust() {
 	for _, c := range d.o.clouds {
 		total, missing := 0, 0
-		for _, m := range d.h.machines {
-			if m.cloud == c.id {
-				total++
-				if !m.missing.IsZero() {
-					missing++
+		if d.keeper.absent {
+			for _, m := range d.h.machines {
+				if m.cloud == c.id {
+					total++
+					if !m.missing.IsZero() {
+						missing++
+					}
 				}
 			}
 		}
@@ -173,12 +213,16 @@ func (d *decision) distrust() {
 				d.wait("", 0, "pool %s shows %d of %d machines: ends and replaces nothing there for %v", c.pools[0].Name, total-missing, total, left)
 			}
 		}
+		if missing == 0 {
+			continue
+		}
 		d.h.machines = slices.DeleteFunc(d.h.machines, func(m *machine) bool {
 			if m.cloud != c.id || m.missing.IsZero() || d.now.Sub(m.missing) < patience {
 				return false
 			}
 			d.h.gone[m.id] = d.now
 			d.event(HostDown, m, "the machine has not been listed for %v", d.now.Sub(m.missing))
+			m.at = nil
 			return true
 		})
 	}
@@ -190,28 +234,67 @@ func (d *decision) distrusted(m *machine) bool {
 	return !since.IsZero() && d.now.Sub(since) < d.config.ShrinkPatience
 }
 
+// arrange puts the machines into the order of their roles and indices, and gives each the place in memory that it takes then.
+func (d *decision) arrange() {
+	order := make([]*machine, 0, len(d.h.machines))
+	for i := range d.keeper.places {
+		if m := &d.keeper.places[i]; m.at != nil {
+			order = append(order, m)
+		}
+	}
+	for _, m := range d.keeper.others {
+		if m.at != nil {
+			order = append(order, m)
+		}
+	}
+	if !slices.IsSortedFunc(order, bySlot) { // most passes find what the last one has left
+		slices.SortFunc(order, bySlot)
+	}
+	d.byRole = map[string][]*machine{}
+	for first, i := 0, 0; i < len(order); i++ {
+		order[i].place = i
+		if role := order[i].slot.role; i+1 == len(order) || order[i+1].slot.role != role {
+			d.byRole[role], first = order[first:i+1:i+1], i+1
+		}
+	}
+}
+
+func bySlot(a, b *machine) int {
+	if a.slot.role != b.slot.role {
+		return strings.Compare(a.slot.role, b.slot.role)
+	}
+	return a.slot.index - b.slot.index
+}
+
 // judge says of each machine whether it serves.
 func (d *decision) judge() {
-	for _, m := range d.h.machines {
-		was := m.ready
-		m.ready, m.why = d.serves(m)
-		if m.ready && m.readyAt.IsZero() {
-			m.readyAt = d.now
-			d.event(HostUp, m, "serves, %v after its launch", d.now.Sub(m.launched).Round(time.Millisecond))
-			d.measure(m)
-			m.at.retry = backoff{}
-			m.at.replaced = time.Time{}
-			delete(d.h.offers, offer{m.pool, m.size, m.spot})
+	for _, role := range sortedKeys(d.byRole) {
+		r := d.roleOf(role)
+		for _, m := range d.byRole[role] {
+			d.judgeOne(r, m)
 		}
-		switch {
-		case m.ready:
-			m.down = time.Time{}
-		case m.down.IsZero():
-			m.down = d.now
-		}
-		if was && !m.ready {
-			d.event(HostUnhealthy, m, "does not serve: %s", m.why)
-		}
+	}
+}
+
+func (d *decision) judgeOne(r *Role, m *machine) {
+	was := m.ready
+	m.ready, m.why = d.serves(r, m)
+	if m.ready && m.readyAt.IsZero() {
+		m.readyAt = d.now
+		d.event(HostUp, m, "serves, %v after its launch", d.now.Sub(m.launched).Round(time.Millisecond))
+		d.measure(m)
+		m.at.retry = backoff{}
+		m.at.replaced = time.Time{}
+		delete(d.h.offers, offer{m.pool, m.size, m.spot})
+	}
+	switch {
+	case m.ready:
+		m.down = time.Time{}
+	case m.down.IsZero():
+		m.down = d.now
+	}
+	if was && !m.ready {
+		d.event(HostUnhealthy, m, "does not serve: %s", m.why)
 	}
 }
 
@@ -230,8 +313,8 @@ func (d *decision) measure(m *machine) {
 }
 
 // serves reports whether the machine works and its Started hook has let it serve.
-func (d *decision) serves(m *machine) (bool, string) {
-	if d.config.Hooks[m.slot.role].Started != nil && !m.started {
+func (d *decision) serves(r *Role, m *machine) (bool, string) {
+	if !m.started && d.config.Hooks[m.slot.role].Started != nil {
 		err, asked := d.o.started[m.id]
 		switch {
 		case !asked:
@@ -241,11 +324,10 @@ func (d *decision) serves(m *machine) (bool, string) {
 		}
 		m.started = true
 	}
-	return d.works(m)
+	return d.works(r, m)
 }
 
-func (d *decision) works(m *machine) (bool, string) {
-	r := d.roleOf(m.slot.role)
+func (d *decision) works(r *Role, m *machine) (bool, string) {
 	switch {
 	case r == nil:
 		return false, "its role is not in the spec"

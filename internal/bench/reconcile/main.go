@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -32,18 +33,19 @@ func main() {
 	names := flag.Bool("names", false, "publish names")
 	owns := flag.Bool("owns", false, "give each instance a volume and an address")
 	asJSON := flag.Bool("json", false, "print the summary only, as a line of JSON")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of the measured passes to this file")
 	flag.Parse()
 	if *n < 1 || *passes < 1 {
 		fmt.Fprintf(os.Stderr, "-instances is %d and -passes is %d, want 1 or more\n", *n, *passes)
 		os.Exit(2)
 	}
-	if err := run(*n, *passes, *names, *owns, *asJSON); err != nil {
+	if err := run(*n, *passes, *names, *owns, *asJSON, *profile); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(n, passes int, names, owns, asJSON bool) error {
+func run(n, passes int, names, owns, asJSON bool, profile string) error {
 	ctx := context.Background()
 	c := newCloud(n, owns)
 	role := farm.Role{Name: "www", Serves: farm.Web, Image: "web", Min: n, Max: n, Address: owns}
@@ -68,6 +70,17 @@ func run(n, passes int, names, owns, asJSON bool) error {
 	retained := heap() - before
 	c.calls.Store(0)
 	times := make([]time.Duration, passes)
+	if profile != "" {
+		file, err := os.Create(profile)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	var start, end runtime.MemStats
 	runtime.ReadMemStats(&start)
 	for i := range times {
