@@ -57,7 +57,8 @@ type decision struct {
 	plan   Plan
 	events []scalr.Event
 
-	keeper     keeper
+	order      []*machine // all, in the order of memory
+	absent     bool       // complete lists lack some of the machines
 	belongings belongings
 
 	byRole map[string][]*machine // sorted by index; the holder of a slot before others in it

@@ -10,91 +10,111 @@ import (
 	"github.com/scalr-go/scalr/provider"
 )
 
-// recognise merges the lists into what is known of the machines. Both are sorted by ID, so that it takes one look at each.
+// recognise merges the lists into what is known of the machines. Both are sorted by ID, so that it takes one look at each. Then
+// it makes the machines of this pass, in the order of memory.
 func (d *decision) recognise() {
 	known, most := d.h.machines, len(d.h.machines)
 	for i := range d.o.clouds {
 		most += len(d.o.clouds[i].instances.items)
 	}
-	k := &d.keeper
-	k.table, k.places = d.h.slots, make([]machine, len(known))
-	d.h.machines = make([]*machine, 0, most)
+	k := keeper{found: make([]found, len(known)), byID: make([]int, 0, most)}
 	var gone []*machine
 	for i := range d.o.clouds {
 		c := &d.o.clouds[i]
 		n, _ := slices.BinarySearchFunc(known, c.id+1, func(m *machine, cloud int) int { return m.cloud - cloud })
-		gone = append(gone, d.merge(c, known[:n])...)
+		gone = append(gone, d.merge(c, known[:n], &k)...)
 		known = known[n:]
 	}
 	slices.SortFunc(gone, func(a, b *machine) int { return cmp.Compare(a.id, b.id) })
 	for _, m := range gone {
 		d.event(HostDown, m, "the machine is gone")
 	}
+	d.renew(&k)
 	d.resolve()
 }
 
-// keeper copies the machines that the farm has for the pass to change. A machine gets the place in memory that its slot has
-// among the others, since a pass walks the slots many times. A place that is taken or not there costs time and nothing else.
+// keeper says which machines the farm has. Each gets the place in memory that its slot has among the others, since a pass walks
+// the slots many times. A place that is taken or not there costs time and nothing else.
 type keeper struct {
-	places []machine
-	others []*machine // that have none
-	spare  []machine  // for those
-	absent bool       // complete lists lack some of the machines
-
-	table slotTable
-	slots *roleSlots // of the role that was asked for last
+	found []found // by place
+	byID  []int   // their places, in the order of clouds and IDs
 }
 
-// at gives what is known of a slot.
-func (k *keeper) at(s slot) *slotMemory {
-	if k.slots == nil || k.slots.role != s.role {
-		k.slots = k.table.role(s.role)
+// found is a machine that the farm has.
+type found struct {
+	was    *machine           // as the last pass left it, or as its tags say; nil if there is none in the place
+	in     *provider.Instance // as a list shows it; nil if none does
+	absent bool               // a complete list lacks it
+}
+
+func (k *keeper) keep(m found) {
+	place := m.was.place
+	if place < 0 || place >= len(k.found) || k.found[place].was != nil {
+		place = len(k.found)
+		k.found = append(k.found, found{})
 	}
-	return k.slots.slot(s.index)
+	k.found[place] = m
+	k.byID = append(k.byID, place)
 }
 
-// keep copies a machine.
-func (k *keeper) keep(m *machine, at *slotMemory) *machine {
-	var kept *machine
-	if m.place >= 0 && m.place < len(k.places) && k.places[m.place].at == nil {
-		kept = &k.places[m.place]
-	} else {
-		if len(k.spare) == 0 {
-			k.spare = make([]machine, max(len(k.others), 16))
+// renew makes the machines of this pass, for it to change.
+func (d *decision) renew(k *keeper) {
+	machines := make([]machine, len(k.found)) // never moved
+	d.h.machines = make([]*machine, len(k.byID))
+	for i, place := range k.byID {
+		d.h.machines[i] = &machines[place]
+	}
+	d.order = make([]*machine, 0, len(k.byID))
+	var slots *roleSlots
+	for i := range machines {
+		from, m := &k.found[i], &machines[i]
+		if from.was == nil {
+			continue
 		}
-		kept, k.spare = &k.spare[0], k.spare[1:]
-		k.others = append(k.others, kept)
+		*m = *from.was
+		if slots == nil || slots.role != m.slot.role {
+			slots = d.h.slots.role(m.slot.role)
+		}
+		m.at = slots.slot(m.slot.index)
+		if in := from.in; in != nil {
+			m.at.sighted(m)
+			m.size, m.image, m.spot, m.launched, m.missing, m.listed = in.Size, in.Image, in.Spot, in.Launched, time.Time{}, true
+			m.state, m.reason, m.private, m.public = in.State, in.Reason, in.Private, in.Public
+		} else if from.absent {
+			m.missing = or(m.missing, d.now)
+		}
+		d.absent = d.absent || !m.missing.IsZero()
+		d.order = append(d.order, m)
 	}
-	*kept = *m
-	kept.at = at
-	k.absent = k.absent || !m.missing.IsZero()
-	return kept
+}
+
+// sighted notes that a list shows a machine of the slot.
+func (mem *slotMemory) sighted(m *machine) {
+	if mem.open != nil && m.generation == mem.generation {
+		mem.open = nil // here it is
+	}
+	mem.generation = max(mem.generation, m.generation)
 }
 
 // merge takes up the list of one cloud. It gives the machines that were ended and that the list has not any more.
-func (d *decision) merge(c *cloud, known []*machine) (gone []*machine) {
-	keep := func(m *machine) *machine {
-		m = d.keeper.keep(m, d.keeper.at(m.slot))
-		d.h.machines = append(d.h.machines, m)
-		return m
-	}
+func (d *decision) merge(c *cloud, known []*machine, k *keeper) (gone []*machine) {
 	if c.instances.err != nil {
 		for _, m := range known { // an error is no list: what is known stays as it was
-			keep(m)
+			k.keep(found{was: m})
 		}
 		return nil
 	}
 	listed := c.instances.items
 	for len(known) > 0 || len(listed) > 0 {
 		if len(known) == 0 || len(listed) > 0 && listed[0].ID < known[0].id {
-			d.sighted(c, &listed[0], nil)
+			d.sighted(c.machine(&listed[0]), &listed[0], true, k)
 			listed = listed[1:]
 			continue
 		}
 		m := known[0]
 		known = known[1:]
 		if len(listed) > 0 && listed[0].ID == m.id {
-			d.sighted(c, &listed[0], m)
+			d.sighted(m, &listed[0], false, k)
 			listed = listed[1:]
 			continue
 		}
@@ -103,11 +123,9 @@ func (d *decision) merge(c *cloud, known []*machine) (gone []*machine) {
 			d.h.gone[m.id] = d.now
 			gone = append(gone, m)
 		case !m.listed && d.now.Sub(m.acked) < d.config.ListLag:
-			keep(m) // it has just been launched, and the lists are behind
+			k.keep(found{was: m}) // it has just been launched, and the lists are behind
 		default:
-			m = keep(m)
-			m.missing = or(m.missing, d.now)
-			d.keeper.absent = true
+			k.keep(found{was: m, absent: true})
 		}
 	}
 	mem := d.h.clouds[c.id]
@@ -127,40 +145,28 @@ func (d *decision) resolve() {
 	}
 }
 
-// sighted takes up one listed instance: the known machine, or nil, as it is now. What its tags say is read once.
-func (d *decision) sighted(c *cloud, in *provider.Instance, known *machine) {
-	stranger := known == nil
-	if stranger {
-		known = c.machine(in)
-	}
-	mem := d.keeper.at(known.slot)
-	if mem.open != nil && known.generation == mem.generation {
-		mem.open = nil // here it is
-	}
-	mem.generation = max(mem.generation, known.generation)
-	if in.State.Gone() || in.State == provider.Failed {
-		if r := d.roleOf(known.slot.role); r != nil && r.Serves == Database && in.State != provider.Terminating {
+// sighted takes up one listed instance. A stranger is one that was not known: its tags say what it is, and are read once.
+func (d *decision) sighted(m *machine, in *provider.Instance, stranger bool, k *keeper) {
+	if in.State == provider.Failed || in.State == provider.Terminated {
+		if r := d.roleOf(m.slot.role); r != nil && r.Serves == Database {
 			d.plan.ended[r.Name] = append(d.plan.ended[r.Name], in.ID)
 		}
 	}
-	if in.State.Gone() {
-		d.plan.left = d.plan.left || in.State == provider.Terminating
-		if in.State == provider.Terminated {
-			d.h.gone[in.ID] = d.now
-		}
-		if !stranger {
-			if known.ended.IsZero() && d.end == nil {
-				d.event(HostCrash, known, "the machine has ended by itself%s", because(in.Reason))
-			}
-			d.event(HostDown, known, "the machine is gone%s", because(in.Reason))
-		}
+	if !in.State.Gone() {
+		k.keep(found{was: m, in: in})
 		return
 	}
-	m := d.keeper.keep(known, mem)
-	d.h.machines = append(d.h.machines, m)
-	m.image = in.Image
-	m.size, m.spot, m.launched, m.missing, m.listed = in.Size, in.Spot, in.Launched, time.Time{}, true
-	m.state, m.reason, m.private, m.public = in.State, in.Reason, in.Private, in.Public
+	d.h.slot(m.slot).sighted(m)
+	d.plan.left = d.plan.left || in.State == provider.Terminating
+	if in.State == provider.Terminated {
+		d.h.gone[in.ID] = d.now
+	}
+	if !stranger {
+		if m.ended.IsZero() && d.end == nil {
+			d.event(HostCrash, m, "the machine has ended by itself%s", because(in.Reason))
+		}
+		d.event(HostDown, m, "the machine is gone%s", because(in.Reason))
+	}
 }
 
 // machine is an instance that a list shows for the first time, as its tags say.
@@ -185,7 +191,7 @@ func because(reason string) string {
 func (d *decision) distrust() {
 	for _, c := range d.o.clouds {
 		total, missing := 0, 0
-		if d.keeper.absent {
+		if d.absent {
 			for _, m := range d.h.machines {
 				if m.cloud == c.id {
 					total++
@@ -236,16 +242,9 @@ func (d *decision) distrusted(m *machine) bool {
 
 // arrange puts the machines into the order of their roles and indices, and gives each the place in memory that it takes then.
 func (d *decision) arrange() {
-	order := make([]*machine, 0, len(d.h.machines))
-	for i := range d.keeper.places {
-		if m := &d.keeper.places[i]; m.at != nil {
-			order = append(order, m)
-		}
-	}
-	for _, m := range d.keeper.others {
-		if m.at != nil {
-			order = append(order, m)
-		}
+	order := d.order
+	if d.absent {
+		order = slices.DeleteFunc(order, func(m *machine) bool { return m.at == nil }) // which has been taken off the books
 	}
 	if !slices.IsSortedFunc(order, bySlot) { // most passes find what the last one has left
 		slices.SortFunc(order, bySlot)
