@@ -64,43 +64,43 @@ type history struct {
 	restoring bool                  // an index lacks a volume that a snapshot may fill
 }
 
-// machine is an instance of the farm.
+// machine is an instance of the farm. What most decisions look at comes first, and so lies together.
 type machine struct {
-	id         string
-	slot       slot
-	place      int // its place in memory among the others, in the order of slots; -1 if it has none yet
+	id       string
+	slot     slot
+	place    int         // its place in memory among the others, in the order of slots; -1 if it has none yet
+	at       *slotMemory // of its slot, in the pass under way
+	state    provider.State
+	build    string
+	leaving  string    // why it is to go whatever the role's number, and is not taken back; empty if it may stay
+	draining time.Time // since when it is on its way out; zero if it is not
+	warm     time.Time // since when it waits in the warm pool; zero if it is in service
+	missing  time.Time // since when complete lists lack it; zero while they have it
+	ended    time.Time // when its end was accepted; lists may still show it as it was
+	ready    bool      // it serves now
+	listed   bool      // a list has shown it
+	spot     bool      // it is interruptible
+	started  bool      // its Started hook has let it serve
+	updating bool      // it is leaving because it is outdated
+	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
+
+	private  netip.Addr
+	surplus  time.Time // since when no slot wants it; zero if one does
+	stopping time.Time // since when its Stopping hook is asked; zero before
+	readyAt  time.Time // when it first served; zero before
+	down     time.Time // since when it does not serve; zero while it does
+	why      string    // why it does not serve
+	failures int       // health checks that failed in a row
+
 	generation int
 	cloud      int
 	pool       string
 	size       string // in the provider's terms
 	image      string // likewise
-	build      string
-	state      provider.State
 	reason     string
-	private    netip.Addr
 	public     netip.Addr
 	launched   time.Time
-
-	acked    time.Time // when this program's launch of it was accepted; zero if an earlier run has launched it
-	listed   bool      // a list has shown it
-	missing  time.Time // since when complete lists lack it; zero while they have it
-	readyAt  time.Time // when it first served; zero before
-	ready    bool      // it serves now
-	down     time.Time // since when it does not serve; zero while it does
-	failures int       // health checks that failed in a row
-	why      string    // why it does not serve
-	warm     time.Time // since when it waits in the warm pool; zero if it is in service
-	draining time.Time // since when it is on its way out; zero if it is not
-	surplus  time.Time // since when no slot wants it; zero if one does
-	ended    time.Time // when its end was accepted; lists may still show it as it was
-	spot     bool      // it is interruptible
-	started  bool      // its Started hook has let it serve
-	leaving  string    // why it is to go whatever the role's number, and is not taken back; empty if it may stay
-	updating bool      // it is leaving because it is outdated
-	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
-	stopping time.Time // since when its Stopping hook is asked; zero before
-
-	at *slotMemory // of its slot, in the pass under way
+	acked      time.Time // when this program's launch of it was accepted; zero if an earlier run has launched it
 }
 
 // find gives the place of a machine among the known ones, and whether it is there.

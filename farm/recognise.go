@@ -262,7 +262,10 @@ func bySlot(a, b *machine) int {
 	if a.slot.role != b.slot.role {
 		return strings.Compare(a.slot.role, b.slot.role)
 	}
-	return a.slot.index - b.slot.index
+	if a.slot.index != b.slot.index {
+		return cmp.Compare(a.slot.index, b.slot.index)
+	}
+	return cmp.Or(strings.Compare(a.id, b.id), a.cloud-b.cloud)
 }
 
 // judge says of each machine whether it serves.

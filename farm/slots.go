@@ -69,11 +69,14 @@ func (d *decision) role(r *Role) {
 // them: half the launch time-out.
 func (d *decision) late(r *Role, held []*machine) (n int) {
 	for _, m := range held {
+		if m.ready || !m.warm.IsZero() || !m.draining.IsZero() {
+			continue
+		}
 		since := m.launched
 		if m.down.After(since) {
 			since = m.down
 		}
-		if !m.ready && m.warm.IsZero() && m.draining.IsZero() && d.now.Sub(since) > r.LaunchTimeout/2 {
+		if d.now.Sub(since) > r.LaunchTimeout/2 {
 			n++
 		}
 	}
