@@ -26,8 +26,10 @@ func decide(spec Spec, config *Config, end *TerminateOptions, o observation, h h
 	if d.h.started.IsZero() {
 		d.h.started = d.now
 	}
+	d.plan.servers.sets = o.sets
 	d.recognise()
 	d.distrust()
+	d.arrange()
 	d.judge()
 	d.group()
 	d.belongings.sort(o.clouds)
@@ -55,6 +57,8 @@ type decision struct {
 	plan   Plan
 	events []scalr.Event
 
+	order      []*machine // all, in the order of memory
+	absent     bool       // complete lists lack some of the machines
 	belongings belongings
 
 	byRole map[string][]*machine // sorted by index; the holder of a slot before others in it
@@ -77,27 +81,29 @@ func (d *decision) event(kind scalr.Kind, m *machine, format string, args ...any
 	d.events = append(d.events, e)
 }
 
-// group sorts the machines by role and index and chooses the holder of each slot.
+// group chooses the holder of each slot.
 func (d *decision) group() {
-	d.byRole, d.ready = map[string][]*machine{}, map[string]int{}
-	for _, m := range d.h.machines {
-		d.byRole[m.slot.role] = append(d.byRole[m.slot.role], m)
-	}
+	d.ready = map[string]int{}
 	for role, machines := range d.byRole {
-		slices.SortFunc(machines, func(a, b *machine) int {
-			if a.slot.index != b.slot.index {
-				return a.slot.index - b.slot.index
-			}
-			return holderFirst(a, b)
-		})
 		ready := 0
-		for _, m := range machines {
-			if m.at.holder == nil && m.slot.index > 0 && !dead(m) {
-				m.at.holder = m
-				if inService(m) {
-					ready++
+		for len(machines) > 0 {
+			n := 1 // machines in one slot
+			for n < len(machines) && machines[n].slot.index == machines[0].slot.index {
+				n++
+			}
+			if n > 1 {
+				slices.SortFunc(machines[:n], holderFirst)
+			}
+			for _, m := range machines[:n] {
+				if m.slot.index > 0 && !dead(m) {
+					m.at.holder = m
+					if inService(m) {
+						ready++
+					}
+					break
 				}
 			}
+			machines = machines[n:]
 		}
 		d.ready[role] = ready
 	}
@@ -123,16 +129,21 @@ func trueFirst(a, b bool) int {
 func dead(m *machine) bool { return m.state == provider.Failed || !m.ended.IsZero() }
 
 func (d *decision) roleOf(name string) *Role {
-	i := slices.IndexFunc(d.spec.Roles, func(r Role) bool { return r.Name == name })
-	if i < 0 {
-		return nil
+	for i := range d.spec.Roles {
+		if d.spec.Roles[i].Name == name {
+			return &d.spec.Roles[i]
+		}
 	}
-	return &d.spec.Roles[i]
+	return nil
 }
 
 // member gives what the machine's database manager says of it.
 func (d *decision) member(m *machine) (replication.MemberState, bool) {
-	set, ok := d.o.sets[m.slot.role]
+	return m.member(d.o.sets)
+}
+
+func (m *machine) member(sets map[string]replication.Topology) (replication.MemberState, bool) {
+	set, ok := sets[m.slot.role]
 	if !ok {
 		return replication.MemberState{}, false
 	}
@@ -141,9 +152,11 @@ func (d *decision) member(m *machine) (replication.MemberState, bool) {
 }
 
 // primary reports whether the machine is the primary of its database.
-func (d *decision) primary(m *machine) bool {
-	_, ok := d.member(m)
-	return ok && d.o.sets[m.slot.role].Primary == m.at.name
+func (d *decision) primary(m *machine) bool { return m.primary(d.o.sets) }
+
+func (m *machine) primary(sets map[string]replication.Topology) bool {
+	_, ok := m.member(sets)
+	return ok && sets[m.slot.role].Primary == m.at.name
 }
 
 // desired asks the role's policy how many machines there should be.
@@ -205,7 +218,7 @@ func (d *decision) forget() {
 			delete(d.h.gone, id)
 		}
 	}
-	for _, mem := range d.h.slots {
+	for mem := range d.h.slots.all() {
 		if mem.wanted = mem.wants; !mem.wanted {
 			mem.retry, mem.addr, mem.replaced = backoff{}, netip.Addr{}, time.Time{}
 		}

@@ -95,9 +95,9 @@ func (d *decision) count(r *Role, held []*machine, empty int) *illness {
 		}
 	}
 	if ill.broken > 0 {
-		for s, mem := range d.h.slots {
+		for mem := range d.h.slots.of(r.Name) {
 			// A successor that does not come up is no reason to leave the others as they are.
-			if s.role == r.Name && mem.wants && !mem.replaced.IsZero() && d.now.Sub(mem.replaced) < r.LaunchTimeout {
+			if mem.wants && !mem.replaced.IsZero() && d.now.Sub(mem.replaced) < r.LaunchTimeout {
 				ill.replacing++
 			}
 		}

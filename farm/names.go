@@ -172,8 +172,8 @@ func (d *decision) keepNames(n *nameset, owned []dnsreg.RRset) {
 		if r.Main {
 			stay = append(stay, "")
 		}
-		for s, mem := range d.h.slots {
-			if s.role == r.Name && mem.wants && (mem.holder == nil || mem.holder.warm.IsZero() && mem.holder.leaving == "") {
+		for mem := range d.h.slots.of(r.Name) {
+			if mem.wants && (mem.holder == nil || mem.holder.warm.IsZero() && mem.holder.leaving == "") {
 				stay = append(stay, mem.name)
 			}
 		}

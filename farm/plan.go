@@ -137,7 +137,7 @@ type Plan struct {
 	members map[string][]replication.Member // of each database role; Fence is not set
 	ended   map[string][]string             // machines of each database role that do nothing any more, says their provider
 	caches  map[string][]cache.Server       // of each cache role
-	servers []Server                        // sorted by role and index
+	servers roster                          // the machines that hold slots
 	want    []dnsreg.RRset                  // the farm's records, for ChangeNames
 	left    bool                            // something of the farm exists or may exist
 	soon    bool                            // something is under way that another pass may find done
