@@ -253,6 +253,12 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 			f.add(at+".update", "wants several at once, but the members of a database are replaced one by one")
 		}
 	}
+	if r.Move != nil && len(r.Pools) == 0 {
+		f.add(at+".pools", "is empty, but move is set: want the pools to move to")
+	}
+	if r.Move != nil && r.Volume != nil && r.Serves != Database {
+		f.add(at+".move", "%s", cannotMove)
+	}
 	if w := r.Warm; w != nil && w.Count < 1 {
 		f.add(at+".warm.count", "%d, want at least 1", w.Count)
 	}

@@ -57,6 +57,7 @@ type history struct {
 	made     map[thing]made       // volumes, addresses, balancers that were created and may not be listed yet
 	extras   map[string]time.Time // addresses and balancers that nobody wants: since when
 	gone     map[string]time.Time // instances that are known to have ended: since when
+	oldTTL   time.Time            // until when resolvers may have the farm's names by a longer TTL than the spec's
 	tidy     bool                 // complete lists have shown no address and no balancer that nobody wants
 
 	copies    map[series]copyMemory // snapshots that were taken or tried
@@ -97,6 +98,8 @@ type machine struct {
 	leaving  string    // why it is to go whatever the role's number, and is not taken back; empty if it may stay
 	updating bool      // it is leaving because it is outdated
 	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
+	parting  bool      // it is leaving because the role moves, and may stay after all
+	cleared  time.Time // since when it is on its way out and the zone has it no more; zero before
 	stopping time.Time // since when its Stopping hook is asked; zero before
 
 	at *slotMemory // of its slot, in the pass under way
@@ -216,6 +219,8 @@ type roleMemory struct {
 	proven   string        // a build of which a machine has served
 	bad      string        // a build whose first machine came to nothing
 	told     bool          // of that
+	moving   bool          // it had machines to move at the last pass
+	fronted  time.Time     // since when no name leads to the balancers in pools that it leaves; zero before
 }
 
 type cloudMemory struct {

@@ -35,14 +35,21 @@ func (d *decision) retire(r *Role, m *machine, want Desired, ill *illness) {
 	}
 	if m.ready || !m.stopping.IsZero() {
 		d.deregister(r, m, why)
-		left := m.draining.Add(r.Drain).Sub(d.now)
-		switch {
+		if d.named(m) {
+			m.cleared = time.Time{}
+			d.plan.soon = true
+			d.wait(r.Name, m.slot.index, "is still in the zone: %s", why)
+			return
+		}
+		m.cleared = or(m.cleared, d.now)
+		drained := m.cleared.Add(r.Drain)
+		if m.parting {
+			drained = d.unresolved(m.cleared, r.Drain)
+		}
+		switch left := drained.Sub(d.now); {
 		case left > 0:
 			d.plan.soon = true
 			d.wait(r.Name, m.slot.index, "drains for %v more: %s", left, why)
-			return
-		case d.named(m):
-			d.wait(r.Name, m.slot.index, "is still in the zone: %s", why)
 			return
 		case d.stopping(r, m, why):
 			return
@@ -99,7 +106,7 @@ func (d *decision) terminate(m *machine, why string) {
 		return
 	}
 	m.ready = false
-	d.step(Step{Action: TerminateInstance, Role: m.slot.role, Index: m.slot.index, Pool: m.pool, Subject: m.id, Reason: why})
+	d.step(Step{Action: TerminateInstance, Role: m.slot.role, Index: m.slot.index, Pool: m.pool, Subject: m.id, NoReturn: m.parting, Reason: why})
 }
 
 // unwanted ends what is broken for good at once, and what no slot wants after a grace period: it may be a launch whose

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/scalr-go/scalr/dnsreg"
 )
@@ -58,31 +59,53 @@ func owner(farm string) string { return "farm/" + farm }
 
 // named reports whether the zone still has an address of the machine, or cannot be read.
 func (d *decision) named(m *machine) bool {
-	if d.spec.Zone == "" {
-		return false
-	}
-	if d.o.zoneErr != nil {
-		return true
-	}
+	return d.spec.Zone != "" && (d.o.zoneErr != nil || d.inZone(m))
+}
+
+// inZone reports whether the zone has an address of the machine.
+func (d *decision) inZone(m *machine) bool {
+	return slices.ContainsFunc([]netip.Addr{m.private, m.public, d.slotAddress(m)}, func(a netip.Addr) bool {
+		return a.IsValid() && d.zoneHas(a.Unmap().String())
+	})
+}
+
+// zoneHas reports whether a name of the farm has the value: an address, or a host name without its last dot.
+func (d *decision) zoneHas(value string) bool {
 	if d.addrs == nil {
 		d.addrs = map[string]bool{}
 		for _, r := range dnsreg.Owned(d.spec.Zone, owner(d.spec.Name), d.o.zone) {
 			for _, v := range r.Values {
-				d.addrs[v] = true
+				d.addrs[strings.TrimSuffix(v, ".")] = true
 			}
 		}
 	}
-	for _, a := range []netip.Addr{m.private, m.public, d.slotAddress(m)} {
-		if a.IsValid() && d.addrs[a.Unmap().String()] {
-			return true
-		}
+	return d.addrs[value]
+}
+
+// unresolved is until when a resolver may still give out what the zone has not had since then, and at least for so long.
+func (d *decision) unresolved(since time.Time, least time.Duration) time.Time {
+	until := since.Add(least)
+	if d.spec.Zone == "" {
+		return until
 	}
-	return false
+	return later(later(until, since.Add(d.spec.TTL)), d.h.oldTTL)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // names gives the records that the farm wants.
 func (d *decision) names() []dnsreg.RRset {
 	owned := dnsreg.Owned(d.spec.Zone, owner(d.spec.Name), d.o.zone)
+	for _, s := range owned {
+		if s.TTL > d.spec.TTL {
+			d.h.oldTTL = later(d.h.oldTTL, d.now.Add(s.TTL))
+		}
+	}
 	n := &nameset{zone: d.spec.Zone, sets: map[[2]string]*dnsreg.RRset{}}
 	for i := range d.spec.Roles {
 		r := &d.spec.Roles[i]
@@ -191,7 +214,7 @@ func (d *decision) keepNames(n *nameset, owned []dnsreg.RRset) {
 
 // unlisted reports whether a list is missing that the role's names come of.
 func (d *decision) unlisted(r *Role, public bool) bool {
-	return slices.ContainsFunc(d.config.poolsOf(r), func(p *Pool) bool {
+	return slices.ContainsFunc(d.pools(r), func(p *Pool) bool {
 		return r.Balancer != nil && d.poolErr(p.Name, func(c cloud) error { return c.balancers.err }) ||
 			r.Address && public && d.poolErr(p.Name, func(c cloud) error { return c.addresses.err })
 	})
@@ -202,7 +225,7 @@ func (d *decision) balancerHosts(r *Role) (host string, addrs []netip.Addr) {
 	if r.Balancer == nil {
 		return "", nil
 	}
-	for _, p := range d.config.poolsOf(r) {
+	for _, p := range d.fronts(r) {
 		b := d.balancerOf(r.Name, p.Name)
 		if b == nil || !b.Ready || b.Host == "" {
 			continue

@@ -28,6 +28,9 @@ func (d *decision) launch(r *Role, s slot) {
 		d.wait(r.Name, s.index, "%d launches in pool %s have failed without a reason: waits for lists to show what became of them", mem.tries, mem.offer.pool)
 		return
 	}
+	if d.fresh(r, s) {
+		return
+	}
 	disk, ok := d.disk(r, s)
 	if !ok {
 		return
@@ -71,6 +74,9 @@ func (d *decision) launch(r *Role, s slot) {
 func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string) {
 	mem := d.h.slot(s)
 	pools := d.config.poolsOf(r)
+	if mv := d.moves[r.Name]; mv != nil && mv.short && !r.owns() {
+		pools = append(pools, mv.pools...) // rather where it should not be than nowhere
+	}
 	if disk != nil {
 		// A disk cannot leave its placement: it decides before any fallback.
 		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return p.Name != disk.Tags[TagPool] })
