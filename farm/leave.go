@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/scalr-go/scalr/provider"
 )
 
 // retire takes a machine out of service and ends it when its clients have had time to leave.
@@ -33,7 +35,8 @@ func (d *decision) retire(r *Role, m *machine, want Desired, ill *illness) {
 	if m.draining.IsZero() {
 		m.draining = d.now
 	}
-	if m.ready || !m.stopping.IsZero() {
+	// A member of a database does not serve for a moment when its primary changes.
+	if m.ready || !m.stopping.IsZero() || m.parting && m.state == provider.Running {
 		d.deregister(r, m, why)
 		if d.named(m) {
 			m.cleared = time.Time{}

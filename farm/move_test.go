@@ -1,0 +1,69 @@
+package farm
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/provider/memcloud"
+)
+
+// TestMoveUnderLoad moves a whole farm from one cloud to another while clients use it. The plan shows where the way back ends.
+func TestMoveUnderLoad(t *testing.T) {
+	for _, kind := range []string{"plain", "address", "balancer"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newTwoClouds(t, memcloud.Options{BootTime: 5 * time.Second, BootSpread: 5 * time.Second, ReadyTime: time.Second, TerminateTime: 2 * time.Second})
+				spec := movingSpec()
+				spec.Roles[1].Address, spec.Roles[1].Main = kind == "address", kind != "balancer"
+				if kind == "balancer" {
+					spec.Roles[1].Balancer = &Balancer{Protocol: "tcp", Port: 80}
+				}
+				w.run(t, spec, &host{})
+				w.settle(t, spec, "a", time.Minute)
+				ctx, cancel := context.WithCancel(t.Context())
+				wait := w.use(ctx, spec)
+				time.Sleep(5 * time.Second)
+
+				moved, err := spec.Move(MoveOptions{Pools: []string{"b"}, Move: Move{Hold: true, DeleteVolumes: true}})
+				require.NoError(t, err)
+				w.run(t, moved, &host{})
+				time.Sleep(time.Minute)
+				require.Equal(t, 5, w.count("a"))
+				require.Equal(t, 5, w.count("b"))
+				p, err := w.farm.Plan(ctx)
+				require.NoError(t, err)
+				require.Empty(t, p.Steps, "%s", p)
+				require.Contains(t, p.String(), "wait db: moves to pool b: 3 machines there serve, and the move is held")
+				require.Contains(t, p.String(), "    next  switch-over: ")
+				require.Contains(t, p.String(), "the point of no return: until here, naming a again takes it all back ----\n    next  end: 3 machines here end")
+
+				moved.Roles[0].Move.Hold, moved.Roles[1].Move.Hold = false, false
+				w.run(t, moved, &host{})
+				w.settle(t, moved, "b", 2*time.Minute)
+				time.Sleep(10 * time.Second)
+				cancel()
+				wait()
+				w.check(t, "b")
+				require.Contains(t, w.events.kinds(), string(MoveDone))
+				require.Equal(t, 1, strings.Count(strings.Join(w.events.kinds(), " "), string(SwitchOver)))
+				t.Logf("%d rows, %d answers kept, the longest pause of the writers %v", len(w.acked), w.answers, w.pause)
+				require.Less(t, w.pause, 500*time.Millisecond)
+				p, err = w.farm.Plan(t.Context())
+				require.NoError(t, err)
+				require.Empty(t, p.Moves)
+				w.stop()
+			})
+		})
+	}
+}
+
+// changing are the calls of a move that change something.
+func changing(c memcloud.Call) bool {
+	return !slices.Contains([]string{"Instances", "Volumes", "Addresses", "Balancers", "Snapshots"}, c.Method)
+}
