@@ -67,3 +67,51 @@ func TestMoveUnderLoad(t *testing.T) {
 func changing(c memcloud.Call) bool {
 	return !slices.Contains([]string{"Instances", "Volumes", "Addresses", "Balancers", "Snapshots"}, c.Method)
 }
+
+// TestMoveIsKilledAtEveryStep kills the host program at each call in turn that changes something: a cloud, the zone, the database;
+// before its effect and after. Then the move is resumed by another program, or taken back: nothing is lost, doubled or left over,
+// and every name leads to what serves at every instant.
+func TestMoveIsKilledAtEveryStep(t *testing.T) {
+	for _, back := range []bool{false, true} {
+		for _, after := range []bool{false, true} {
+			kills := 0
+			for kill, done := 1, false; !done; kill++ {
+				synctest.Test(t, func(t *testing.T) {
+					w := newTwoClouds(t, memcloud.Options{BootTime: 3 * time.Second, ReadyTime: time.Second, TerminateTime: time.Second, ListLag: 500 * time.Millisecond})
+					spec := movingSpec()
+					w.run(t, spec, &host{})
+					w.settle(t, spec, "a", time.Minute)
+					moved, err := spec.Move(MoveOptions{Pools: []string{"b"}, Move: Move{DeleteVolumes: true}})
+					require.NoError(t, err)
+					home, err := spec.Move(MoveOptions{Pools: []string{"a"}, Move: Move{DeleteVolumes: true}})
+					require.NoError(t, err)
+					ctx, cancel := context.WithCancel(t.Context())
+					wait := w.use(ctx, spec)
+
+					killed := w.run(t, moved, &host{kill: kill, after: after, steps: true})
+					select {
+					case <-killed.Done():
+						kills++
+					case <-time.After(2 * time.Minute):
+						done = true // it has fewer steps
+					}
+					pool, next := "b", moved
+					if back {
+						pool, next = "a", home
+					}
+					w.run(t, next, &host{})
+					w.settle(t, next, pool, 5*time.Minute)
+					cancel()
+					wait()
+					w.check(t, pool)
+					w.stop()
+				})
+				if t.Failed() {
+					t.Fatalf("killed at step %d, after its effect: %t, taken back: %t", kill, after, back)
+				}
+			}
+			t.Logf("killed %d times, after the effect: %t, taken back: %t", kills, after, back)
+			require.Greater(t, kills, 25)
+		}
+	}
+}

@@ -70,6 +70,13 @@ func newTwoClouds(t require.TestingT, o memcloud.Options) *twoClouds {
 	w.config = Config{Pools: []Pool{{Name: "a", Provider: w.clouds["a"]}, {Name: "b", Provider: w.clouds["b"]}}, DNS: stepping{w.zone, w},
 		ListLag: time.Second, Grace: 20 * time.Second, MissingAfter: 20 * time.Second, Backoff: 2 * time.Second, Interval: 2 * time.Second, Parallel: 2}
 	w.config.Events = w.events.event
+	// A list that is behind shows machines that have just been ended.
+	w.config.Checks = map[string]func(context.Context, Server) error{"answers": func(_ context.Context, s Server) error {
+		if !w.serving()[s.Private.String()] {
+			return errors.New("no route to host")
+		}
+		return nil
+	}}
 	return w
 }
 
@@ -77,7 +84,8 @@ func newTwoClouds(t require.TestingT, o memcloud.Options) *twoClouds {
 func movingSpec() Spec {
 	return Spec{Name: "shop", Zone: "shop.example.", TTL: 2 * time.Second, Roles: []Role{
 		{Name: "db", Serves: Database, Image: "mariadb", Min: 3, Max: 3, Pools: []string{"a"}, Aliases: []string{"sql"}, Volume: &Volume{SizeGB: 1}},
-		{Name: "www", Serves: Web, Image: "web", Min: 2, Max: 2, Pools: []string{"a"}, After: []string{"db"}, Main: true},
+		{Name: "www", Serves: Web, Image: "web", Min: 2, Max: 2, Pools: []string{"a"}, After: []string{"db"}, Main: true,
+			Health: &Health{Custom: "answers"}},
 	}}
 }
 
