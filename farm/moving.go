@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-const cannotMove = "is set, but the role has volumes, which cannot leave their pools, and is no database, whose data comes by replication: " +
+const cannotMove = "the role has volumes, which cannot leave their pools, and is no database, whose data comes by replication: " +
 	"want a role of another name there, with volume.from to fill its volumes from snapshots where the provider has these"
 
 // MoveOptions say what moves where.
