@@ -40,6 +40,7 @@ type moving struct {
 	want, come  int        // how many are to be there, and how many serve there as all should know
 	why         string     // why one that is there has not come
 	primary     *machine   // here, if it is the database's
+	ready       bool       // all are there, serve, and have been seen for long enough
 	short       bool       // fewer machines than the role should have, here and there
 	stage       string
 }
@@ -104,6 +105,7 @@ func (d *decision) settling(r *Role, there, here []*machine, total int) *moving 
 			mv.why = fmt.Sprintf("%s %s", m.at.name, why)
 		}
 	}
+	mv.ready = mv.come >= mv.want && d.now.Sub(d.h.started) >= d.config.ListLag
 	d.moves[r.Name] = mv
 	return mv
 }
@@ -147,6 +149,9 @@ func (d *decision) relocate(r *Role, mv *moving) {
 	case mv.come < mv.want:
 		mv.stage = stageServe
 		d.wait(r.Name, 0, "moves to %s: %d of %d machines there serve: %s", to, mv.come, mv.want, mv.why)
+	case !mv.ready:
+		mv.stage = stageServe
+		d.wait(r.Name, 0, "moves to %s: looks for %v more at what an earlier run may have done", to, d.config.ListLag-d.now.Sub(d.h.started))
 	case r.Move.Hold:
 		mv.stage, d.plan.soon = stageServe, false
 		d.wait(r.Name, 0, "moves to %s: %d machines there serve, and the move is held", to, mv.come)
@@ -220,11 +225,17 @@ func (d *decision) fronted(r *Role, mv *moving) bool {
 	return d.now.Before(d.unresolved(mem.fronted, 0))
 }
 
-// fronts gives the pools whose balancers clients are sent to: where the role was until all serve where it is to be.
+// fronts gives the pools whose balancers clients are sent to: those that they are sent to now, until all serve where the role is to be.
 func (d *decision) fronts(r *Role) []*Pool {
-	if mv := d.moves[r.Name]; mv != nil && (mv.come < mv.want || r.Move.Hold) {
-		if slices.ContainsFunc(mv.pools, func(p *Pool) bool { b := d.balancerOf(r.Name, p.Name); return b != nil && b.Ready }) {
-			return mv.pools
+	if mv := d.moves[r.Name]; mv != nil && (!mv.ready || r.Move.Hold) {
+		for _, pools := range [][]*Pool{d.pools(r), mv.pools} {
+			pools = slices.DeleteFunc(slices.Clone(pools), func(p *Pool) bool {
+				b := d.balancerOf(r.Name, p.Name)
+				return b == nil || !b.Ready || len(pools) > len(mv.pools) && !d.zoneHas(strings.TrimSuffix(b.Host, "."))
+			})
+			if len(pools) > 0 {
+				return pools
+			}
 		}
 	}
 	return d.config.poolsOf(r)

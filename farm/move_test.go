@@ -2,6 +2,8 @@ package farm
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,7 +11,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
+	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/memcloud"
 )
 
@@ -114,4 +118,60 @@ func TestMoveIsKilledAtEveryStep(t *testing.T) {
 			require.Greater(t, kills, 25)
 		}
 	}
+}
+
+// TestMovesConverge draws hosts that move the farm to and fro, are killed at any call and lose replies, and one that brings it to
+// rest: whatever came before, no acknowledged row is lost, nothing is left over elsewhere, and the names were right all the while.
+func TestMovesConverge(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
+			seconds := func(most int, name string) time.Duration {
+				return time.Duration(rapid.IntRange(0, most*1000).Draw(rt, name)) * time.Millisecond
+			}
+			w := newTwoClouds(rt, memcloud.Options{BootTime: seconds(8, "boot"), BootSpread: seconds(5, "spread"), ReadyTime: seconds(2, "ready"),
+				TerminateTime: seconds(3, "terminate"), TerminatedLinger: seconds(20, "linger"), ListLag: seconds(1, "lag")})
+			spec := movingSpec()
+			spec.Roles[0].Min = rapid.IntRange(1, 3).Draw(rt, "databases")
+			www := &spec.Roles[1]
+			www.Address = rapid.Bool().Draw(rt, "address")
+			if !www.Address && rapid.Bool().Draw(rt, "balancer") {
+				www.Balancer, www.Main = &Balancer{Protocol: "tcp", Port: 80}, false
+			}
+			w.run(rt, spec, &host{})
+			w.settle(rt, spec, "a", time.Minute)
+			ctx, cancel := context.WithCancel(rt.Context())
+			wait := w.use(ctx, spec)
+			to := func(pool string) Spec {
+				moved, err := spec.Move(MoveOptions{Pools: []string{pool}, Move: Move{DeleteVolumes: true}})
+				require.NoError(rt, err)
+				return moved
+			}
+			pools := rapid.SampledFrom([]string{"a", "b"})
+			faults := []error{provider.ErrAmbiguous, provider.ErrThrottled, provider.ErrCapacity, errors.New("502 bad gateway")}
+			for range rapid.IntRange(1, 4).Draw(rt, "hosts") {
+				share := rapid.IntRange(0, 20).Draw(rt, "faults in a hundred")
+				dice := rapid.Uint64().Draw(rt, "dice")
+				h := &host{kill: rapid.IntRange(1, 60).Draw(rt, "kill"), after: rapid.Bool().Draw(rt, "after"), steps: true}
+				h.lose = func(c memcloud.Call) error {
+					n := hash(dice, c.Method, c.ID, fmt.Sprint(c.After), fmt.Sprint(time.Now().Unix()))
+					if int(n%100) < share {
+						return faults[int(n/100)%len(faults)]
+					}
+					return nil
+				}
+				killed := w.run(rt, to(pools.Draw(rt, "to")), h)
+				select {
+				case <-killed.Done():
+				case <-time.After(seconds(60, "life")):
+				}
+			}
+			pool := pools.Draw(rt, "rests in")
+			w.run(rt, to(pool), &host{})
+			w.settle(rt, spec, pool, 10*time.Minute)
+			cancel()
+			wait()
+			w.check(rt, pool)
+			w.stop()
+		})
+	})
 }

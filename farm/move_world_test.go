@@ -172,7 +172,7 @@ func (w *twoClouds) resolve(ctx context.Context, ttl time.Duration) {
 		w.mu.Lock()
 		for key, end := range until {
 			switch w.answers++; {
-			case now.After(end):
+			case !now.Before(end):
 				delete(until, key)
 			case !serving[key[1]] && len(w.wrong) < 10:
 				w.wrong = append(w.wrong, fmt.Sprintf("%v: %s leads to %s until %v", now, key[0], key[1], end))
@@ -233,7 +233,7 @@ func (w *twoClouds) atHome(spec Spec, pool string) bool {
 }
 
 // settle waits until the farm is at home, for the time given at most.
-func (w *twoClouds) settle(t require.TestingT, spec Spec, pool string, most time.Duration) {
+func (w *twoClouds) settle(t bubble, spec Spec, pool string, most time.Duration) {
 	for deadline := time.Now().Add(most); !w.atHome(spec, pool); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			p, err := w.farm.Plan(context.Background())
@@ -259,7 +259,7 @@ func (w *twoClouds) check(t require.TestingT, pool string) {
 	for row := range w.acked {
 		require.Contains(t, rows, row, "an acknowledged row is lost")
 	}
-	require.Len(t, w.clouds[pool].World(map[string]string{TagFarm: "shop"}).Volumes, 3)
+	require.Len(t, w.clouds[pool].World(map[string]string{TagFarm: "shop"}).Volumes, w.farm.Spec().Roles[0].Min)
 }
 
 // stepping is the zone, whose changes are steps at which the host program may be killed.

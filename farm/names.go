@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/provider"
 )
 
 // publish decides the names. Every role has these, in the spec's zone:
@@ -229,6 +230,9 @@ func (d *decision) balancerHosts(r *Role) (host string, addrs []netip.Addr) {
 		b := d.balancerOf(r.Name, p.Name)
 		if b == nil || !b.Ready || b.Host == "" {
 			continue
+		}
+		if !d.zoneHas(strings.TrimSuffix(b.Host, ".")) && !slices.ContainsFunc(b.Targets, func(t provider.Target) bool { return t.State == provider.TargetHealthy }) {
+			continue // it would send clients to nobody; once it is named it stays
 		}
 		if addr, err := netip.ParseAddr(b.Host); err == nil {
 			addrs = append(addrs, addr)
