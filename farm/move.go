@@ -41,7 +41,7 @@ type moving struct {
 	why         string     // why one that is there has not come
 	primary     *machine   // here, if it is the database's
 	ready       bool       // all are there, serve, and have been seen for long enough
-	short       bool       // fewer machines than the role should have, here and there
+	short       int        // how many machines the role lacks, here and there
 	stage       string
 }
 
@@ -87,7 +87,7 @@ func (d *decision) settling(r *Role, there, here []*machine, total int) *moving 
 	if len(here) == 0 {
 		return nil
 	}
-	mv := &moving{here: here, there: there, want: total, short: len(here)+len(there) < total}
+	mv := &moving{here: here, there: there, want: total, short: total - len(here) - len(there)}
 	for _, m := range here {
 		m.at.wants = true
 		if p := d.config.pool(m.pool); !slices.Contains(mv.pools, p) {

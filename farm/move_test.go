@@ -2,6 +2,7 @@ package farm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/scalr-go/scalr/farm/scale"
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/memcloud"
 )
@@ -173,5 +175,128 @@ func TestMovesConverge(t *testing.T) {
 			w.check(rt, pool)
 			w.stop()
 		})
+	})
+}
+
+func TestSpecMove(t *testing.T) {
+	spec := movingSpec()
+	moved, err := spec.Move(MoveOptions{Pools: []string{"b", "c"}, Roles: []string{"db"}, Move: Move{Hold: true}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"b", "c"}, moved.Roles[0].Pools)
+	require.Equal(t, &Move{Hold: true}, moved.Roles[0].Move)
+	require.Equal(t, spec.Roles[1], moved.Roles[1], "the other role stays")
+	require.Equal(t, movingSpec(), spec)
+	moved.Roles[0].Pools[0], moved.Roles[0].Aliases[0] = "x", "x"
+	require.Equal(t, movingSpec(), spec, "nothing is shared")
+
+	data, err := json.Marshal(moved)
+	require.NoError(t, err)
+	require.Contains(t, string(data), `"move":{"hold":true}`)
+	var back Spec
+	require.NoError(t, json.Unmarshal(data, &back))
+	require.Equal(t, moved, back)
+
+	spec.Roles[1].Volume = &Volume{SizeGB: 1}
+	_, err = spec.Move(MoveOptions{Roles: []string{"www", "cache"}})
+	for _, want := range []string{
+		`move of farm "shop":`,
+		"options.Pools: is empty, want the pools to move to",
+		`options.Roles: farm shop has no role "cache"`,
+		"spec.roles[1] (www).move: the role has volumes, which cannot leave their pools, and is no database",
+	} {
+		require.ErrorContains(t, err, want)
+	}
+	// New says the same of a spec that somebody has written.
+	spec.Roles[1].Move, spec.Roles[1].Pools = &Move{}, nil
+	_, err = New(spec, testConfig(testCloud(memcloud.Options{}), testZone()))
+	require.ErrorContains(t, err, "spec.roles[1] (www).move: the role has volumes")
+	require.ErrorContains(t, err, "spec.roles[1] (www).pools: is empty, but move is set: want the pools to move to")
+}
+
+// TestMoveGoesOnlyWhereThereIsRoom: while the other pool has no room, the role stays as it is, and what fails is replaced
+// where it was; the policy may make it larger.
+func TestMoveGoesOnlyWhereThereIsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{BootTime: 5 * time.Second})
+		cloud.SetCapacity("b", "", 1)
+		spec, config := web(3, 6), testConfig(cloud, testZone())
+		size := 4
+		spec.Roles[0].Pools, spec.Roles[0].Scale = []string{"a"}, &Scale{Custom: "mine"}
+		config.Policies = map[string]scale.Policy{"mine": scale.Func(func(scale.Input) scale.Decision { return scale.Decision{Desired: size} })}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		in := func() map[string]int {
+			n := map[string]int{}
+			for _, x := range cloud.World(map[string]string{TagFarm: "shop"}).Instances {
+				n[x.Tags[TagPool]]++
+			}
+			return n
+		}
+		require.Equal(t, map[string]int{"a": 4}, in())
+		spec, err = spec.Move(MoveOptions{Pools: []string{"b"}})
+		require.NoError(t, err)
+		f, err = New(spec, config)
+		require.NoError(t, err)
+		rest := func() {
+			for range 60 {
+				_, _ = f.Reconcile(t.Context())
+				time.Sleep(2 * time.Second)
+			}
+		}
+		rest()
+		require.Equal(t, map[string]int{"a": 4, "b": 1}, in())
+		for _, s := range f.Servers("www") {
+			if s.Pool == "a" && s.Index < 3 {
+				require.NoError(t, cloud.Kill(s.ID, "gone"))
+			}
+		}
+		rest()
+		require.Equal(t, map[string]int{"a": 3, "b": 1}, in(), "as many as are wanted, where there is room")
+		size = 6
+		rest()
+		require.Equal(t, map[string]int{"a": 5, "b": 1}, in())
+		size = 3
+		rest()
+		require.Equal(t, map[string]int{"a": 5, "b": 1}, in(), "it shrinks when it has moved")
+		cloud.SetCapacity("b", "", 100)
+		rest()
+		require.Equal(t, map[string]int{"b": 3}, in())
+	})
+}
+
+// TestMoveOfADatabaseThatIsLost loses every member during a move: nobody begins anew without the data, which is on the volumes, and
+// naming the old pool brings it back.
+func TestMoveOfADatabaseThatIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTwoClouds(t, memcloud.Options{BootTime: 5 * time.Second, TerminatedLinger: time.Minute})
+		spec := movingSpec()
+		spec.Roles = spec.Roles[:1]
+		w.run(t, spec, &host{})
+		w.settle(t, spec, "a", time.Minute)
+		moved, err := spec.Move(MoveOptions{Pools: []string{"b"}})
+		require.NoError(t, err)
+		w.run(t, moved, &host{})
+		for w.count("b") == 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		for _, id := range world(w.clouds["a"]) {
+			require.NoError(t, w.clouds["a"].Kill(id, "the region is gone"))
+		}
+		for range 2 {
+			time.Sleep(5 * time.Minute)
+			require.Empty(t, w.db.Writable(), "nobody begins anew")
+			require.Len(t, w.clouds["a"].World(map[string]string{TagFarm: "shop"}).Volumes, 3)
+			p, err := w.farm.Plan(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, p.Moves)
+			w.run(t, moved, &host{}) // nor does another run
+		}
+		back, err := spec.Move(MoveOptions{Pools: []string{"a"}})
+		require.NoError(t, err)
+		w.run(t, back, &host{})
+		time.Sleep(time.Minute)
+		require.Equal(t, 3, w.count("a"), "on their volumes")
+		w.stop()
 	})
 }

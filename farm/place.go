@@ -74,7 +74,7 @@ func (d *decision) launch(r *Role, s slot) {
 func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string) {
 	mem := d.h.slot(s)
 	pools := d.config.poolsOf(r)
-	if mv := d.moves[r.Name]; mv != nil && mv.short && !r.owns() {
+	if mv := d.moves[r.Name]; mv != nil && mv.short > 0 && !r.owns() {
 		pools = append(pools, mv.pools...) // rather where it should not be than nowhere
 	}
 	if disk != nil {
@@ -106,6 +106,9 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 		if b := d.h.offers[o]; b.until.After(d.now) {
 			skipped = append(skipped, fmt.Sprintf("%s: %s until %s", o, b.reason, b.until.UTC().Format("15:04:05")))
 			continue
+		}
+		if mv := d.moves[r.Name]; mv != nil && slices.ContainsFunc(mv.pools, func(p *Pool) bool { return p.Name == o.pool }) {
+			mv.short--
 		}
 		reason := fmt.Sprintf("slot %s is empty", mem.name)
 		if len(skipped) > 0 {

@@ -13,6 +13,7 @@ import (
 
 	sqldriver "github.com/go-sql-driver/mysql"
 
+	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/farm"
 	"github.com/scalr-go/scalr/replication/mysql"
 	"github.com/scalr-go/scalr/replication/pool"
@@ -22,7 +23,8 @@ import (
 type Moved struct {
 	MoveMs      int64   `json:"move_ms"` // until nothing was left where the farm was
 	MovePauseMs float64 `json:"move_pause_ms"`
-	MoveWritten int     `json:"move_written"` // rows that were acknowledged meanwhile
+	SwitchMs    float64 `json:"switch_pause_ms"` // the longest within 5 s of the change of primary: the rest is what copies cost
+	MoveWritten int     `json:"move_written"`    // rows that were acknowledged meanwhile
 	MoveReads   int     `json:"move_reads"`
 	Lost        int     `json:"lost"`
 	FailedReads int     `json:"failed_reads"`
@@ -99,6 +101,9 @@ func (s *site) move(ctx context.Context, writers int) (m Moved, err error) {
 	}
 	m.MoveMs, m.MoveReads, m.FailedReads = ended.Sub(began).Milliseconds(), c.reads, len(c.failed)
 	m.MovePauseMs, m.MoveWritten = longest(c.acks, began, time.Now())
+	if at := s.switched(); at.After(began) {
+		m.SwitchMs, _ = longest(c.acks, at.Add(-5*time.Second), at.Add(5*time.Second))
+	}
 	m.Lost, err = c.lost(ctx)
 	return m, err
 }
@@ -192,6 +197,18 @@ func (c *clients) readByName(ctx context.Context, name string) {
 		db.Close()
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// switched is when the primary was switched over.
+func (s *site) switched() (at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.events {
+		if e.Kind == scalr.Kind(farm.SwitchOver) {
+			at = e.Time
+		}
+	}
+	return at
 }
 
 // lost counts the acknowledged rows that are not there.
