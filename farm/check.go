@@ -152,6 +152,9 @@ func (f *faults) config(s Spec, c Config) {
 	if s.Zone != "" && isNil(c.DNS) {
 		f.add("config.DNS", "is nil, but spec.zone is %q", s.Zone)
 	}
+	if slices.ContainsFunc(c.NameServers, func(ask NameServer) bool { return ask == nil }) {
+		f.add("config.NameServers", "has a nil, want functions that ask a name server")
+	}
 	if !isNil(c.DNS) {
 		if least := c.DNS.Capabilities().MinTTL; s.Zone != "" && or(s.TTL, 20*time.Second) < least {
 			f.add("spec.ttl", "%v is less than the %v that config.DNS takes", or(s.TTL, 20*time.Second), least)

@@ -214,7 +214,7 @@ func (d *decision) fronted(r *Role, mv *moving) bool {
 	known := d.o.zoneErr != nil
 	for _, p := range mv.pools {
 		b := d.balancerOf(r.Name, p.Name)
-		known = known || b != nil && d.zoneHas(strings.TrimSuffix(b.Host, ".")) ||
+		known = known || b != nil && (d.zoneHas(strings.TrimSuffix(b.Host, ".")) || d.given(r.Name, strings.TrimSuffix(b.Host, "."))) ||
 			d.poolErr(p.Name, func(c cloud) error { return c.balancers.err })
 	}
 	if known {

@@ -82,3 +82,41 @@ func TestMoveWaitsOutTheOldTTL(t *testing.T) {
 		require.Less(t, time.Since(changed), 11*time.Minute)
 	})
 }
+
+// TestMoveWaitsForNameServersThatAreBehind moves a farm whose name servers are a minute behind the zone. To know of them takes
+// somebody who asks them.
+func TestMoveWaitsForNameServersThatAreBehind(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		for _, balanced := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newTwoClouds(t, memcloud.Options{BootTime: 5 * time.Second})
+				spec := movingSpec()
+				spec.Roles = spec.Roles[1:]
+				spec.Roles[0].After = nil
+				if balanced {
+					spec.Roles[0].Balancer, spec.Roles[0].Main = &Balancer{Protocol: "tcp", Port: 80}, false
+				}
+				w.run(t, spec, &host{})
+				w.settle(t, spec, "a", time.Minute)
+				ctx, cancel := context.WithCancel(t.Context())
+				wait := w.use(ctx, spec)
+				time.Sleep(2 * time.Minute)
+				w.mu.Lock()
+				w.behind = time.Minute
+				w.mu.Unlock()
+				moved, err := spec.Move(MoveOptions{Pools: []string{"b"}})
+				require.NoError(t, err)
+				if asked {
+					w.config.NameServers = []NameServer{w.ask}
+				}
+				w.run(t, moved, &host{})
+				w.settle(t, moved, "b", 10*time.Minute)
+				time.Sleep(2 * time.Minute)
+				cancel()
+				wait()
+				require.Equal(t, asked, len(w.wrong) == 0, "%v", w.wrong)
+				w.stop()
+			})
+		}
+	}
+}

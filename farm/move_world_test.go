@@ -25,7 +25,8 @@ type twoClouds struct {
 	clouds map[string]*memcloud.Cloud // by pool
 	db     *memdb.Cluster
 	zone   *dnsreg.Memory
-	host   *host // that runs the farm now
+	behind time.Duration // how far the name servers are behind the zone
+	host   *host         // that runs the farm now
 	config Config
 	events recorder
 	farm   *Farm
@@ -35,7 +36,8 @@ type twoClouds struct {
 	addrs   map[string]string // the database's server on each machine
 	acked   map[string]bool   // rows
 	pause   time.Duration     // the longest between two acknowledged writes
-	wrong   []string          // names that led to what did not serve
+	past    []past
+	wrong   []string // names that led to what did not serve
 	answers int
 }
 
@@ -80,6 +82,11 @@ func newTwoClouds(t require.TestingT, o memcloud.Options) *twoClouds {
 	return w
 }
 
+type past struct {
+	at      time.Time
+	records []dnsreg.RRset
+}
+
 // movingSpec has a database and web servers in pool a.
 func movingSpec() Spec {
 	return Spec{Name: "shop", Zone: "shop.example.", TTL: 2 * time.Second, Roles: []Role{
@@ -116,6 +123,7 @@ func (w *twoClouds) run(t bubble, spec Spec, h *host) (killed context.Context) {
 func (w *twoClouds) use(ctx context.Context, spec Spec) (wait func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() { w.resolve(ctx, spec.TTL) })
+	time.Sleep(time.Millisecond)
 	if spec.Roles[0].Serves == Database {
 		wg.Go(func() { w.write(ctx) })
 	}
@@ -146,13 +154,35 @@ func (w *twoClouds) write(ctx context.Context) {
 }
 
 func (w *twoClouds) lookup(name string) []string {
-	records, _ := w.zone.Records(context.Background(), "shop.example.")
+	set, _ := w.ask(context.Background(), name, "A")
+	return set.Values
+}
+
+// ask is a name server.
+func (w *twoClouds) ask(ctx context.Context, name, typ string) (dnsreg.RRset, error) {
+	records, err := w.records(ctx)
 	for _, r := range records {
-		if r.Name == name && r.Type == "A" {
-			return r.Values
+		if r.Name == name && r.Type == typ {
+			return r, err
 		}
 	}
-	return nil
+	return dnsreg.RRset{}, err
+}
+
+// records gives the zone as the name servers have it.
+func (w *twoClouds) records(ctx context.Context) ([]dnsreg.RRset, error) {
+	w.mu.Lock()
+	behind := w.behind
+	w.mu.Unlock()
+	if behind == 0 {
+		return w.zone.Records(ctx, "shop.example.")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.past) > 1 && time.Since(w.past[1].at) >= w.behind {
+		w.past = w.past[1:]
+	}
+	return w.past[0].records, nil
 }
 
 // resolve takes the whole zone ten times a second, and holds every answer against the clouds for as long as its TTL allows.
@@ -160,7 +190,11 @@ func (w *twoClouds) resolve(ctx context.Context, ttl time.Duration) {
 	until := map[[2]string]time.Time{} // by name and value
 	for ; ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
 		now := time.Now()
-		records, _ := w.zone.Records(ctx, "shop.example.")
+		zone, _ := w.zone.Records(ctx, "shop.example.")
+		w.mu.Lock()
+		w.past = append(w.past, past{now, zone})
+		w.mu.Unlock()
+		records, _ := w.records(ctx)
 		for _, r := range records {
 			for _, v := range r.Values {
 				if r.Type == "A" || r.Type == "CNAME" {
@@ -244,6 +278,7 @@ func (w *twoClouds) settle(t bubble, spec Spec, pool string, most time.Duration)
 
 // check holds what the clients have seen against what should be.
 func (w *twoClouds) check(t require.TestingT, pool string) {
+	primary := w.lookup("sql.shop.example.")
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	require.Empty(t, w.wrong, "names at every instant: %s", w.events.text())
@@ -251,7 +286,6 @@ func (w *twoClouds) check(t require.TestingT, pool string) {
 	if w.config.Databases == nil {
 		return
 	}
-	primary := w.lookup("sql.shop.example.")
 	require.Len(t, primary, 1)
 	rows, err := w.db.Rows(context.Background(), primary[0]+":3306")
 	require.NoError(t, err)

@@ -58,16 +58,21 @@ func (r *Role) labels() []string {
 // owner is the farm's name as an owner of records.
 func owner(farm string) string { return "farm/" + farm }
 
-// named reports whether the zone still has an address of the machine, or cannot be read.
+// named reports whether the zone or a name server still has an address of the machine, or cannot be read.
 func (d *decision) named(m *machine) bool {
-	return d.spec.Zone != "" && (d.o.zoneErr != nil || d.inZone(m))
+	return d.spec.Zone != "" && (d.o.zoneErr != nil || d.inZone(m) || d.given(m.slot.role, d.addresses(m)...))
 }
 
 // inZone reports whether the zone has an address of the machine.
-func (d *decision) inZone(m *machine) bool {
-	return slices.ContainsFunc([]netip.Addr{m.private, m.public, d.slotAddress(m)}, func(a netip.Addr) bool {
-		return a.IsValid() && d.zoneHas(a.Unmap().String())
-	})
+func (d *decision) inZone(m *machine) bool { return slices.ContainsFunc(d.addresses(m), d.zoneHas) }
+
+func (d *decision) addresses(m *machine) (all []string) {
+	for _, a := range []netip.Addr{m.private, m.public, d.slotAddress(m)} {
+		if a.IsValid() {
+			all = append(all, a.Unmap().String())
+		}
+	}
+	return all
 }
 
 // zoneHas reports whether a name of the farm has the value: an address, or a host name without its last dot.
