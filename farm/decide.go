@@ -22,7 +22,7 @@ import (
 func decide(spec Spec, config *Config, end *TerminateOptions, o observation, h history) (Plan, history, []scalr.Event) {
 	d := &decision{spec: spec, config: config, end: end, o: o, h: h.next(), now: o.at,
 		plan: Plan{Time: o.at, Desired: map[string]Desired{}, members: map[string][]replication.Member{},
-			ended: map[string][]string{}, caches: map[string][]cache.Server{}}}
+			ended: map[string][]string{}, missing: map[string]int{}, caches: map[string][]cache.Server{}}, moves: map[string]*moving{}}
 	if d.h.started.IsZero() {
 		d.h.started = d.now
 	}
@@ -64,7 +64,8 @@ type decision struct {
 	byRole map[string][]*machine // sorted by index; the holder of a slot before others in it
 	ready  map[string]int        // how many machines of a role serve and are to stay
 	untidy bool                  // there is something that nobody wants
-	addrs  map[string]bool       // the addresses that the farm has in the zone; nil until somebody asks
+	addrs  map[string]bool       // the addresses and hosts that the farm has in the zone; nil until somebody asks
+	moves  map[string]*moving    // of the roles that move
 }
 
 func (d *decision) step(s Step) { d.plan.Steps = append(d.plan.Steps, s) }
@@ -187,6 +188,9 @@ func (d *decision) desired(r *Role, held, ready, late int) Desired {
 	keep := scale.MemoryOf(policy)
 	mem.advice = slices.DeleteFunc(slices.Clone(mem.advice), func(a scale.Advice) bool { return d.now.Sub(a.At) > keep })
 	mem.advice = append(mem.advice, scale.Advice{At: d.now, Desired: got.Raw})
+	if mem.moving && got.Desired < mem.desired {
+		got.Desired, got.Reason = mem.desired, got.Reason+": not while the role moves"
+	}
 	count := min(max(got.Desired, r.Min), r.Max)
 	if count != got.Desired {
 		got.Reason += fmt.Sprintf(" (%d is kept within %d to %d)", got.Desired, r.Min, r.Max)

@@ -57,6 +57,7 @@ type history struct {
 	made     map[thing]made       // volumes, addresses, balancers that were created and may not be listed yet
 	extras   map[string]time.Time // addresses and balancers that nobody wants: since when
 	gone     map[string]time.Time // instances that are known to have ended: since when
+	oldTTL   time.Time            // until when resolvers may have the farm's names by a longer TTL than the spec's
 	tidy     bool                 // complete lists have shown no address and no balancer that nobody wants
 
 	copies    map[series]copyMemory // snapshots that were taken or tried
@@ -83,6 +84,8 @@ type machine struct {
 	started  bool      // its Started hook has let it serve
 	updating bool      // it is leaving because it is outdated
 	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
+	parting  bool      // it is leaving because the role moves, and may stay after all
+	cleared  time.Time // since when it is on its way out and the zone has it no more; zero before
 
 	private  netip.Addr
 	surplus  time.Time // since when no slot wants it; zero if one does
@@ -192,6 +195,8 @@ type roleMemory struct {
 	proven   string        // a build of which a machine has served
 	bad      string        // a build whose first machine came to nothing
 	told     bool          // of that
+	moving   bool          // it had machines to move at the last pass
+	fronted  time.Time     // since when no name leads to the balancers in pools that it leaves; zero before
 }
 
 type cloudMemory struct {

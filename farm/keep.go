@@ -10,7 +10,7 @@ import (
 
 // keep looks after the machine that holds a wanted slot.
 func (d *decision) keep(r *Role, m *machine, ill *illness) {
-	m.draining, m.surplus, m.stopping = time.Time{}, time.Time{}, time.Time{}
+	m.draining, m.cleared, m.surplus, m.stopping = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	if !m.missing.IsZero() {
 		d.wait(r.Name, m.slot.index, "%s has been missing from lists for %v", m.id, d.now.Sub(m.missing).Round(time.Second))
 	}

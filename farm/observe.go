@@ -31,6 +31,7 @@ type observation struct {
 	sets              map[string]replication.Topology
 	zone              []dnsreg.RRset
 	zoneErr           error
+	resolved          map[string]*resolved      // by role
 	samples           map[string][]scale.Sample // by role
 	errs              []error                   // what the caller should hear of
 }
@@ -129,6 +130,9 @@ func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
 		}
 	}
 	f.look(ctx, &o, whole)
+	if !whole {
+		f.askNames(ctx, &o)
+	}
 	// Last of all: in the meantime a database may have changed its primary.
 	o.sets, o.at = f.sets(), time.Now()
 	o.errs = slices.DeleteFunc(o.errs, func(err error) bool { return err == nil })

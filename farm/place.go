@@ -28,6 +28,9 @@ func (d *decision) launch(r *Role, s slot) {
 		d.wait(r.Name, s.index, "%d launches in pool %s have failed without a reason: waits for lists to show what became of them", mem.open.times, mem.open.offer.pool)
 		return
 	}
+	if d.fresh(r, s) {
+		return
+	}
 	disk, ok := d.disk(r, s)
 	if !ok {
 		return
@@ -71,6 +74,9 @@ func (d *decision) launch(r *Role, s slot) {
 func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string) {
 	mem := d.h.slot(s)
 	pools := d.config.poolsOf(r)
+	if mv := d.moves[r.Name]; mv != nil && mv.short > 0 && !r.owns() {
+		pools = append(pools, mv.pools...) // rather where it should not be than nowhere
+	}
 	if disk != nil {
 		// A disk cannot leave its placement: it decides before any fallback.
 		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return p.Name != disk.Tags[TagPool] })
@@ -100,6 +106,9 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 		if b := d.h.offers[o]; b.until.After(d.now) {
 			skipped = append(skipped, fmt.Sprintf("%s: %s until %s", o, b.reason, b.until.UTC().Format("15:04:05")))
 			continue
+		}
+		if mv := d.moves[r.Name]; mv != nil && slices.ContainsFunc(mv.pools, func(p *Pool) bool { return p.Name == o.pool }) {
+			mv.short--
 		}
 		reason := fmt.Sprintf("slot %s is empty", mem.name)
 		if len(skipped) > 0 {

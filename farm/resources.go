@@ -302,8 +302,8 @@ func (d *decision) resources() {
 		if r.Balancer == nil || d.end != nil {
 			continue
 		}
-		for _, p := range d.config.poolsOf(r) {
-			if !slices.ContainsFunc(d.byRole[r.Name], func(m *machine) bool { return m.pool == p.Name && m.at.wants }) {
+		for _, p := range d.pools(r) {
+			if !slices.ContainsFunc(d.byRole[r.Name], func(m *machine) bool { return m.pool == p.Name && (m.at.wants || m.parting) }) {
 				continue
 			}
 			needed[[2]string{r.Name, p.Name}] = true

@@ -34,23 +34,21 @@ func (d *decision) role(r *Role) {
 		}
 		return
 	}
-	staying := 0
-	for _, m := range held {
-		if m.draining.IsZero() {
-			staying++
-		}
-	}
-	want := d.desired(r, max(staying-r.warm(), 0), d.ready[r.Name], d.late(r, held))
+	there, here := d.part(r, held)
+	d.moved(r, there, here)
+	want := d.desired(r, max(stayers(there)-r.warm(), stayers(here)-r.warm(), 0), d.ready[r.Name], d.late(r, held))
 	d.plan.Desired[r.Name] = want
 	d.doom(r, held)
 	total := want.Count
 	if d.end == nil {
 		total += r.warm()
 	}
-	d.update(r, held)
-	d.balance(r, held, total)
-	empty := d.choose(r, held, total)
-	d.muster(r, held, want.Count)
+	d.relocate(r, d.settling(r, there, here, total))
+	d.update(r, there)
+	d.balance(r, there, total)
+	empty := d.choose(r, there, total)
+	d.muster(r, there, want.Count)
+	d.muster(r, here, want.Count)
 	ill := d.count(r, held, len(empty))
 	for _, m := range held {
 		if m.at.wants && m.leaving == "" {
@@ -62,7 +60,19 @@ func (d *decision) role(r *Role) {
 	for _, s := range empty {
 		d.launch(r, s)
 	}
+	d.leftBehind(r, held)
+	d.tellMove(r)
 	d.connect(r, held)
+}
+
+// stayers counts the machines that are not on their way out.
+func stayers(held []*machine) (n int) {
+	for _, m := range held {
+		if m.draining.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // late counts the machines that have not served for so long, since their launch or their failure, that nobody should wait for
@@ -192,7 +202,7 @@ func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 	}
 	var known []*slotMemory
 	for mem := range d.h.slots.of(r.Name) {
-		if mem.holder == nil && (mem.open != nil || mem.wanted || d.owns(mem.slot)) {
+		if mem.holder == nil && (mem.open != nil || mem.wanted || d.owns(mem.slot)) && !d.stranded(r, mem.slot) {
 			known = append(known, mem)
 		}
 	}
@@ -205,7 +215,7 @@ func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 	}
 	for i := 1; len(empty) < missing; i++ {
 		s := slot{r.Name, i}
-		if mem := d.h.slot(s); !mem.wants && mem.holder == nil {
+		if mem := d.h.slot(s); !mem.wants && mem.holder == nil && !d.stranded(r, s) {
 			mem.wants = true
 			empty = append(empty, s)
 		}
@@ -256,7 +266,7 @@ func (d *decision) connect(r *Role, held []*machine) {
 				members = append(members, replication.Member{ID: m.at.name, Addr: hostPort(m.private, r.Port), Machine: m.id, Pool: m.pool})
 			}
 		}
-		d.plan.members[r.Name] = members
+		d.plan.members[r.Name], d.plan.missing[r.Name] = members, d.orphaned(r, held)
 	case Cache:
 		// A slot keeps its keys while its machine is being replaced: its server stays in the set.
 		var servers []cache.Server
