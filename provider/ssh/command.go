@@ -60,13 +60,13 @@ func (p *Provider) RunCommand(ctx context.Context, id string, c provider.Command
 // command is to read. The command says the number of its process, which leads a session of its own, in its first line.
 func remote(c provider.Command) (line string, stdin []byte, err error) {
 	if len(c.Args) == 0 || c.Args[0] == "" {
-		return "", nil, errors.New("Args is empty, want a program")
+		return "", nil, errors.New("no program: Args is empty")
 	}
 	var env strings.Builder
 	for i, pair := range c.Env {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || !variable.MatchString(name) { // the pair itself may be a secret
-			return "", nil, fmt.Errorf("Env[%d] is not KEY=value with a KEY of letters, digits and _", i)
+			return "", nil, fmt.Errorf("variable Env[%d] is not KEY=value with a KEY of letters, digits and _", i)
 		}
 		env.WriteString("export " + name + "=" + quote(value) + "\n")
 	}
@@ -77,7 +77,7 @@ func remote(c provider.Command) (line string, stdin []byte, err error) {
 	words := []string{"exec", "/bin/sh", "-c", quote(script), "scalr"}
 	for _, a := range c.Args {
 		if strings.ContainsRune(a, 0) {
-			return "", nil, errors.New("Args has a zero byte")
+			return "", nil, errors.New("zero byte in Args")
 		}
 		words = append(words, quote(a))
 	}
