@@ -1,7 +1,7 @@
 # What the tests need beside Go: real servers, as Debian packages. They are started by the tests, in temporary directories
 # and on loopback addresses; the packages' own services are not used.
-PACKAGES = mariadb-server-core mariadb-client-core memcached haproxy bind9 bind9-dnsutils knot nsd zookeeper default-jre-headless iproute2
-PROGRAMS = mariadbd memcached haproxy named knotd nsd dig java ip
+PACKAGES = mariadb-server-core mariadb-client-core memcached haproxy bind9 bind9-dnsutils knot nsd zookeeper default-jre-headless iproute2 openssh-server
+PROGRAMS = mariadbd memcached haproxy named knotd nsd dig java ip sshd
 FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -24,7 +24,7 @@ servers:
 	for f in $(FILES); do [ -e $$f ] || missing="$$missing $$f"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(PACKAGES); \
+		apt-get update -q && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $(PACKAGES); \
 	else \
 		echo "missing:$$missing; the tests that need them are skipped. To run them: apt-get install $(PACKAGES)"; \
 	fi
@@ -39,9 +39,12 @@ check:
 	go run $(STATICCHECK) ./...
 	cd internal/bench/gocron && go mod tidy -diff && go vet ./...
 
+# fuzz runs every fuzz test for as long as FUZZ says: all that decodes what others send. One that is added is run too.
+FUZZ ?= 30s
 fuzz:
-	go test -run '^$$' -fuzz FuzzHandle -fuzztime 30s ./dnsreg/nameserver
-	go test -run '^$$' -fuzz FuzzAnswer -fuzztime 30s ./cache/memcached
+	@set -e; for d in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+		for f in $$(go test -list '^Fuzz' $$d | grep '^Fuzz'); do \
+			echo "$$d $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$d; done; done
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
@@ -69,8 +72,9 @@ chaos-failover: servers
 		{ MYSQL_FREEZE=$$dir/disk go test -count=1 -v -run TestStalledStorage ./replication/mysql; rc=$$?; umount $$dir/disk; rm -r $$dir; exit $$rc; }
 	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover
 
-# Ten minutes of garbage for the name server, owners who race on one name, and Zonemaster (root, and the package zonemaster-cli).
+# Ten minutes of garbage for the name server, a zone of a million names, owners who race on one name, and Zonemaster (root, and the package zonemaster-cli).
 chaos-dns:
 	DNS_GARBAGE=10m go test -count 1 -timeout 20m -v -run TestGarbage ./dnsreg/nameserver
+	DNS_NAMES=1000000 go test -count 1 -timeout 20m -v -run CostsWhatItChanges ./dnsreg/nameserver
 	go test -count 1 -timeout 20m -run TwoOwners ./dnsreg -rapid.checks 10000
 	DNS_ZONEMASTER=1 go test -count 1 -timeout 20m -v -run TestZonemaster ./dnsreg/nameserver

@@ -3,7 +3,6 @@ package dnsreg
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -57,22 +56,26 @@ func Canonical(r RRset) (RRset, error) {
 	case r.Type == "NS" && strings.HasPrefix(name, "*."):
 		return fault("a wildcard has no NS")
 	}
-	sizes := make(map[string]int, len(r.Values))
-	for _, v := range r.Values {
-		c, size, err := parse(v)
+	values := make([]string, len(r.Values))
+	for i, v := range r.Values {
+		c, _, err := parse(v)
 		if err != nil {
 			return fault("value %q %w", short(v), err)
 		}
 		if r.Type == "CNAME" && c == name {
 			return fault("value %q is the name itself", short(v))
 		}
-		sizes[c] = size
+		values[i] = c
 	}
+	slices.Sort(values)
+	values = slices.Compact(values)
 	wire := 0
-	for _, size := range sizes {
-		wire += 12 + size
+	if len(values) > 1 || len(values[0]) > 1000 {
+		for _, c := range values {
+			_, size, _ := parse(c)
+			wire += 12 + size
+		}
 	}
-	values := slices.Sorted(maps.Keys(sizes))
 	if len(values) > 1 && (r.Type == "CNAME" || r.Type == "SOA") {
 		return fault("%d values, want one", len(values))
 	}

@@ -86,7 +86,7 @@ func diff(zone, owner string, have, want []RRset, minTTL time.Duration) ([]group
 	var groups []group
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		st := names[name]
-		if st.refused {
+		if st.refused || st.settled(owner) {
 			continue
 		}
 		if err := st.conflict(owner); err != nil {
@@ -119,6 +119,27 @@ type state struct {
 	have    map[string]RRset // by type
 	marks   *RRset           // the TXT RRset at the marks' name; nil if there is none
 	refused bool
+}
+
+// settled reports whether the name holds what the owner wants and marks, and nothing else: then there is nothing to do. It is
+// what most names are most of the time.
+func (st *state) settled(owner string) bool {
+	if st.marks == nil || len(st.have) != len(st.want) {
+		return false
+	}
+	marks := 0
+	for typ, want := range st.want {
+		if !want.Equal(st.have[typ]) {
+			return false
+		}
+		for _, v := range want.Values {
+			if !slices.Contains(st.marks.Values, mark{owner, typ, want.TTL, valueKey(v)}.String()) {
+				return false
+			}
+			marks++
+		}
+	}
+	return marks == len(st.marks.Values)
 }
 
 // wanted sorts what an owner wants by name, and refuses what is wrong with it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -170,9 +171,11 @@ func Text(zone string, changes []Change) string {
 		Hash(zone, changes), b.String())
 }
 
-// Guarded is a registrar whose change sets pass a guard first. It lists the zone before each; who changes other types of the
-// same name in that instant is not seen. A change set is what one Apply gets: [Sync] makes one of all where the registrar is
-// atomic and takes so many.
+// Guarded is a registrar whose change sets pass a guard first. It lists the zone before each. A change set is what one Apply
+// gets; [Sync] lets the guard judge all that it has to do together.
+//
+// Who takes an address from a name because the name has one of another type makes sure that this one is still there at that
+// instant, where the registrar has preconditions: so two who do that at once do not empty it.
 type Guarded struct {
 	Registrar
 	Guard Guard
@@ -194,5 +197,33 @@ func (g Guarded) Apply(ctx context.Context, zone string, changes []Change) error
 	if err := g.Guard.Check(zone, have, canonical); err != nil {
 		return err
 	}
-	return g.Registrar.Apply(ctx, zone, changes)
+	caps := g.Capabilities()
+	relied := reliedOn(have, canonical)
+	if !caps.Preconditions || !caps.Atomic || caps.MaxChanges > 0 && len(changes)+len(relied) > caps.MaxChanges {
+		relied = nil
+	}
+	err = g.Registrar.Apply(ctx, zone, slices.Concat(changes, relied))
+	if partial, ok := errors.AsType[*PartialError](err); ok {
+		for _, list := range []*[]Change{&partial.Done, &partial.Unknown, &partial.Failed} {
+			*list = slices.DeleteFunc(slices.Clone(*list), func(c Change) bool {
+				return slices.ContainsFunc(relied, func(r Change) bool { return r.Name == c.Name && r.Type == c.Type })
+			})
+		}
+	}
+	return err
+}
+
+// reliedOn gives changes that change nothing: of what the names that lose an address keep, and the change set does not name.
+func reliedOn(have []RRset, changes []Change) (relied []Change) {
+	loses, named := make(map[string]bool), make(map[[2]string]bool)
+	for _, c := range changes {
+		named[[2]string{c.Name, c.Type}] = true
+		loses[c.Name] = loses[c.Name] || live(c.Type) && c.New == nil
+	}
+	for _, r := range have {
+		if loses[r.Name] && live(r.Type) && !named[[2]string{r.Name, r.Type}] {
+			relied = append(relied, Change{Name: r.Name, Type: r.Type, Old: &r, New: &r})
+		}
+	}
+	return relied
 }

@@ -25,11 +25,14 @@ type mark struct {
 
 // String gives the mark as the TXT value that the package doc describes.
 func (m mark) String() string {
-	return fmt.Sprintf("v=scalr1 owner=%s type=%s ttl=%d %s", m.owner, m.typ, int64(m.ttl/time.Second), m.key)
+	return "v=scalr1 owner=" + m.owner + " type=" + m.typ + " ttl=" + strconv.FormatInt(int64(m.ttl/time.Second), 10) + " " + m.key
 }
 
 // parseMark reads a TXT value; it is a mark only if it is spelled exactly as String spells it.
 func parseMark(text string) (mark, bool) {
+	if !strings.HasPrefix(text, "v=scalr1 ") {
+		return mark{}, false
+	}
 	f := strings.SplitN(text, " ", 5)
 	if len(f) != 5 {
 		return mark{}, false

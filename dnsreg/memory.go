@@ -53,6 +53,7 @@ func (m *Memory) Capabilities() Capabilities {
 func (m *Memory) Records(ctx context.Context, zone string) ([]RRset, error) {
 	var list []RRset
 	err := m.call(ctx, Call{Op: "Records", Zone: zone}, func(z *memoryZone) error {
+		list = make([]RRset, 0, 2*len(z.sets))
 		for _, types := range z.sets {
 			for _, r := range types {
 				r.Values = slices.Clone(r.Values)

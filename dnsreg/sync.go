@@ -20,7 +20,11 @@ const syncTries = 12
 // All changes are one change set where the registrar is atomic and takes so many. Where it bounds them, the changes at one
 // name stay together. Where it is not atomic, a name's marks are written before its values come and cut back after they
 // went, so that whenever it stops, no value of the owner's is without its mark. A change set that the registrar refuses
-// with ErrInvalid is halved until what is wrong stands alone and all else is done.
+// with ErrInvalid is halved until what is wrong stands alone and all else is done; so is, at the last try, one that still
+// meets ErrConflict: a name that somebody else never leaves alone holds back no other.
+//
+// Through a [Guarded] registrar, the guard judges all changes together, also where they are made one by one, and the hash that
+// it gives is that of all of them.
 //
 // The error holds a *RefusedError if names were refused, and what the registrar said. After any error the next Sync
 // continues from what is there.
@@ -32,7 +36,16 @@ func Sync(ctx context.Context, r Registrar, zone, owner string, want []RRset) ([
 			return s.made, fmt.Errorf("records of %s: %w", zone, err)
 		}
 		groups, refused := diff(zone, owner, have, want, s.caps.MinTTL)
-		err = s.all(ctx, groups)
+		s.last = try == syncTries
+		guarded, ok := r.(Guarded)
+		if p, is := r.(*Guarded); is {
+			guarded, ok = *p, true
+		}
+		if ok {
+			err = s.guarded(ctx, guarded, have, groups)
+		} else {
+			err = s.all(ctx, groups)
+		}
 		if try == syncTries || !errors.Is(err, ErrConflict) {
 			return s.made, errors.Join(err, refused)
 		}
@@ -52,6 +65,29 @@ type syncer struct {
 	caps Capabilities
 	zone string
 	made []Change
+	last bool // there is no other try
+}
+
+// guarded lets the guard judge the groups together before they are applied. Each of their change sets has the guard's first
+// rule to keep too, since whoever asks sees the zone between them; unless all of it was approved.
+func (s *syncer) guarded(ctx context.Context, g Guarded, have []RRset, groups []group) error {
+	var changes []Change
+	for _, g := range groups {
+		changes = append(changes, g.changes()...)
+	}
+	if err := g.Guard.Check(s.zone, have, changes); err != nil {
+		return err
+	}
+	hash := Hash(s.zone, changes)
+	s.Registrar = g.Registrar
+	if g.Guard.Approved != hash {
+		s.Registrar = Guarded{Registrar: g.Registrar, Guard: Guard{Retired: g.Guard.Retired}}
+	}
+	err := s.all(ctx, groups)
+	if held, ok := errors.AsType[*GuardError](err); ok {
+		held.Hash = hash
+	}
+	return err
 }
 
 // all applies the groups, as many at once as may be. An error of one group, a conflict or something invalid, does not keep
@@ -93,19 +129,20 @@ func (s *syncer) batch(groups []group) int {
 	return len(groups)
 }
 
-// halves applies the groups as one change set, and in halves where that is invalid.
+// halves applies the groups as one change set, and in halves where that cannot be done.
 func (s *syncer) halves(ctx context.Context, groups []group) error {
 	var changes []Change
 	for _, g := range groups {
 		changes = append(changes, g.changes()...)
 	}
+	stuck := func(err error) bool { return errors.Is(err, ErrInvalid) || s.last && errors.Is(err, ErrConflict) }
 	err := s.apply(ctx, changes)
-	if len(groups) == 1 || !errors.Is(err, ErrInvalid) {
+	if len(groups) == 1 || !stuck(err) {
 		return err
 	}
 	half := len(groups) / 2
 	err = s.halves(ctx, groups[:half])
-	if err != nil && !errors.Is(err, ErrInvalid) {
+	if err != nil && !stuck(err) {
 		return err
 	}
 	return errors.Join(err, s.halves(ctx, groups[half:]))

@@ -63,6 +63,28 @@ func TestSyncGivesInToEndlessConflicts(t *testing.T) {
 	})
 }
 
+// A name that somebody else never leaves alone holds back no other.
+func TestSyncIsolatesEndlessConflicts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := memory()
+		var want []dnsreg.RRset
+		for i := range 9 {
+			want = append(want, set(fmt.Sprintf("n%d.%s", i, zone), "A", ttl, "192.0.2.1"))
+		}
+		want = append(want, set("www."+zone, "A", ttl, "192.0.2.1"))
+		meddle(m, 1000)
+		made, err := dnsreg.Sync(t.Context(), m, zone, "shop", want)
+		require.ErrorIs(t, err, dnsreg.ErrConflict)
+		require.Len(t, made, 18)
+		m.Fault = nil
+		list, err := m.Records(t.Context(), zone)
+		require.NoError(t, err)
+		for _, w := range want[:9] {
+			require.Contains(t, list, w)
+		}
+	})
+}
+
 func TestSyncStopsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := memory()
@@ -170,6 +192,23 @@ func TestSyncIsolatesWhatTheRegistrarRefuses(t *testing.T) {
 			require.EqualError(t, refused, "short.example.com. A: invalid: TTL 0s is shorter than the registrar's minimum, 1s")
 		}
 		require.Len(t, changes, 40)
+	}
+}
+
+// What somebody undoes and leaves the marks of is put right again: a value that went, the whole RRset, a longer TTL.
+func TestSyncPutsRightWhatSomebodyUndid(t *testing.T) {
+	want := []dnsreg.RRset{set("www."+zone, "A", ttl, "192.0.2.1", "192.0.2.2")}
+	for _, other := range []*dnsreg.RRset{nil, new(set("www."+zone, "A", ttl, "192.0.2.1")), new(set("www."+zone, "A", 2*ttl, "192.0.2.1", "192.0.2.2"))} {
+		m := memory()
+		_, err := dnsreg.Sync(t.Context(), m, zone, "shop", want)
+		require.NoError(t, err)
+		require.NoError(t, m.Apply(t.Context(), zone, []dnsreg.Change{{Name: want[0].Name, Type: "A", Old: &want[0], New: other}}))
+		made, err := dnsreg.Sync(t.Context(), m, zone, "shop", want)
+		require.NoError(t, err)
+		require.Len(t, made, 1)
+		list, err := m.Records(t.Context(), zone)
+		require.NoError(t, err)
+		require.Contains(t, list, want[0])
 	}
 }
 

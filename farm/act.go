@@ -322,10 +322,14 @@ func (f *Farm) follow(p *Plan) error {
 		for i := range members {
 			members[i].Fence = f.fence(members[i])
 		}
+		if t, _ := f.config.Databases[role].Topology(); t.Primary != "" && f.ends() == nil {
+			// Nobody should read from a replica that is about to end, nor wait for its acknowledgement.
+			members = slices.DeleteFunc(members, func(m replication.Member) bool { return m.ID != t.Primary && p.ends(m.Machine) })
+		}
 		for _, machine := range p.ended[role] {
 			f.config.Databases[role].MachineEnded(machine)
 		}
-		f.config.Databases[role].SetMembers(members, f.role(role).Min)
+		f.config.Databases[role].SetMembers(members, f.role(role).Min+p.missing[role])
 	}
 	for _, role := range sortedKeys(p.caches) {
 		follower, servers := f.config.Caches[role], p.caches[role]

@@ -152,6 +152,9 @@ func (f *faults) config(s Spec, c Config) {
 	if s.Zone != "" && isNil(c.DNS) {
 		f.add("config.DNS", "is nil, but spec.zone is %q", s.Zone)
 	}
+	if slices.ContainsFunc(c.NameServers, func(ask NameServer) bool { return ask == nil }) {
+		f.add("config.NameServers", "has a nil, want functions that ask a name server")
+	}
 	if !isNil(c.DNS) {
 		if least := c.DNS.Capabilities().MinTTL; s.Zone != "" && or(s.TTL, 20*time.Second) < least {
 			f.add("spec.ttl", "%v is less than the %v that config.DNS takes", or(s.TTL, 20*time.Second), least)
@@ -252,6 +255,12 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 		if r.Serves == Database && (u.AtOnce > 1 || u.Share > 0 || u.Surge) {
 			f.add(at+".update", "wants several at once, but the members of a database are replaced one by one")
 		}
+	}
+	if r.Move != nil && len(r.Pools) == 0 {
+		f.add(at+".pools", "is empty, but move is set: want the pools to move to")
+	}
+	if r.Move != nil && r.Volume != nil && r.Serves != Database {
+		f.add(at+".move", "%s", cannotMove)
 	}
 	if w := r.Warm; w != nil && w.Count < 1 {
 		f.add(at+".warm.count", "%d, want at least 1", w.Count)

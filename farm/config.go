@@ -22,6 +22,9 @@ type Config struct {
 	Pools []Pool
 	// DNS publishes the farm's names. Required if the spec has a zone.
 	DNS dnsreg.Registrar
+	// NameServers ask the zone's name servers, all of them. With them a machine that leaves is drained from when none gives out its
+	// address any more; without, from when DNS says that the zone has it no more. An error counts as if it were still given out.
+	NameServers []NameServer
 	// Locker makes sure that of several host programs one runs the farm: [Farm.Run] holds the lock "farm/<name>". Nil
 	// means that the caller makes sure.
 	Locker cronlock.Locker

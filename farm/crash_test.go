@@ -25,6 +25,7 @@ var errKilled = errors.New("the host program was killed")
 type host struct {
 	kill   int
 	after  bool
+	steps  bool                      // only calls that change something count
 	lose   func(memcloud.Call) error // a reply that is lost, or a call that fails, by itself
 	calls  atomic.Int64
 	killed context.CancelFunc
@@ -36,11 +37,10 @@ func (h *host) fault(_ context.Context, c memcloud.Call) error {
 	if h.dead.Load() {
 		return errKilled
 	}
-	n := h.calls.Load()
-	if !c.After {
-		n = h.calls.Add(1)
+	if h.steps && !changing(c) {
+		return nil
 	}
-	if int(n) == h.kill && c.After == h.after {
+	if c.After == h.after && int(h.calls.Add(1)) == h.kill {
 		h.dead.Store(true)
 		h.killed()
 		return errKilled

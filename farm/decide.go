@@ -22,12 +22,14 @@ import (
 func decide(spec Spec, config *Config, end *TerminateOptions, o observation, h history) (Plan, history, []scalr.Event) {
 	d := &decision{spec: spec, config: config, end: end, o: o, h: h.next(), now: o.at,
 		plan: Plan{Time: o.at, Desired: map[string]Desired{}, members: map[string][]replication.Member{},
-			ended: map[string][]string{}, caches: map[string][]cache.Server{}}}
+			ended: map[string][]string{}, missing: map[string]int{}, caches: map[string][]cache.Server{}}, moves: map[string]*moving{}}
 	if d.h.started.IsZero() {
 		d.h.started = d.now
 	}
+	d.plan.servers.sets = o.sets
 	d.recognise()
 	d.distrust()
+	d.arrange()
 	d.judge()
 	d.group()
 	d.belongings.sort(o.clouds)
@@ -55,12 +57,15 @@ type decision struct {
 	plan   Plan
 	events []scalr.Event
 
+	order      []*machine // all, in the order of memory
+	absent     bool       // complete lists lack some of the machines
 	belongings belongings
 
 	byRole map[string][]*machine // sorted by index; the holder of a slot before others in it
 	ready  map[string]int        // how many machines of a role serve and are to stay
 	untidy bool                  // there is something that nobody wants
-	addrs  map[string]bool       // the addresses that the farm has in the zone; nil until somebody asks
+	addrs  map[string]bool       // the addresses and hosts that the farm has in the zone; nil until somebody asks
+	moves  map[string]*moving    // of the roles that move
 }
 
 func (d *decision) step(s Step) { d.plan.Steps = append(d.plan.Steps, s) }
@@ -77,27 +82,29 @@ func (d *decision) event(kind scalr.Kind, m *machine, format string, args ...any
 	d.events = append(d.events, e)
 }
 
-// group sorts the machines by role and index and chooses the holder of each slot.
+// group chooses the holder of each slot.
 func (d *decision) group() {
-	d.byRole, d.ready = map[string][]*machine{}, map[string]int{}
-	for _, m := range d.h.machines {
-		d.byRole[m.slot.role] = append(d.byRole[m.slot.role], m)
-	}
+	d.ready = map[string]int{}
 	for role, machines := range d.byRole {
-		slices.SortFunc(machines, func(a, b *machine) int {
-			if a.slot.index != b.slot.index {
-				return a.slot.index - b.slot.index
-			}
-			return holderFirst(a, b)
-		})
 		ready := 0
-		for _, m := range machines {
-			if m.at.holder == nil && m.slot.index > 0 && !dead(m) {
-				m.at.holder = m
-				if inService(m) {
-					ready++
+		for len(machines) > 0 {
+			n := 1 // machines in one slot
+			for n < len(machines) && machines[n].slot.index == machines[0].slot.index {
+				n++
+			}
+			if n > 1 {
+				slices.SortFunc(machines[:n], holderFirst)
+			}
+			for _, m := range machines[:n] {
+				if m.slot.index > 0 && !dead(m) {
+					m.at.holder = m
+					if inService(m) {
+						ready++
+					}
+					break
 				}
 			}
+			machines = machines[n:]
 		}
 		d.ready[role] = ready
 	}
@@ -123,16 +130,21 @@ func trueFirst(a, b bool) int {
 func dead(m *machine) bool { return m.state == provider.Failed || !m.ended.IsZero() }
 
 func (d *decision) roleOf(name string) *Role {
-	i := slices.IndexFunc(d.spec.Roles, func(r Role) bool { return r.Name == name })
-	if i < 0 {
-		return nil
+	for i := range d.spec.Roles {
+		if d.spec.Roles[i].Name == name {
+			return &d.spec.Roles[i]
+		}
 	}
-	return &d.spec.Roles[i]
+	return nil
 }
 
 // member gives what the machine's database manager says of it.
 func (d *decision) member(m *machine) (replication.MemberState, bool) {
-	set, ok := d.o.sets[m.slot.role]
+	return m.member(d.o.sets)
+}
+
+func (m *machine) member(sets map[string]replication.Topology) (replication.MemberState, bool) {
+	set, ok := sets[m.slot.role]
 	if !ok {
 		return replication.MemberState{}, false
 	}
@@ -141,9 +153,11 @@ func (d *decision) member(m *machine) (replication.MemberState, bool) {
 }
 
 // primary reports whether the machine is the primary of its database.
-func (d *decision) primary(m *machine) bool {
-	_, ok := d.member(m)
-	return ok && d.o.sets[m.slot.role].Primary == m.at.name
+func (d *decision) primary(m *machine) bool { return m.primary(d.o.sets) }
+
+func (m *machine) primary(sets map[string]replication.Topology) bool {
+	_, ok := m.member(sets)
+	return ok && sets[m.slot.role].Primary == m.at.name
 }
 
 // desired asks the role's policy how many machines there should be.
@@ -174,6 +188,9 @@ func (d *decision) desired(r *Role, held, ready, late int) Desired {
 	keep := scale.MemoryOf(policy)
 	mem.advice = slices.DeleteFunc(slices.Clone(mem.advice), func(a scale.Advice) bool { return d.now.Sub(a.At) > keep })
 	mem.advice = append(mem.advice, scale.Advice{At: d.now, Desired: got.Raw})
+	if mem.moving && got.Desired < mem.desired {
+		got.Desired, got.Reason = mem.desired, got.Reason+": not while the role moves"
+	}
 	count := min(max(got.Desired, r.Min), r.Max)
 	if count != got.Desired {
 		got.Reason += fmt.Sprintf(" (%d is kept within %d to %d)", got.Desired, r.Min, r.Max)
@@ -205,7 +222,7 @@ func (d *decision) forget() {
 			delete(d.h.gone, id)
 		}
 	}
-	for _, mem := range d.h.slots {
+	for mem := range d.h.slots.all() {
 		if mem.wanted = mem.wants; !mem.wanted {
 			mem.retry, mem.addr, mem.replaced = backoff{}, netip.Addr{}, time.Time{}
 		}

@@ -11,6 +11,7 @@ const (
 	HostDown       scalr.Kind = "host-down"       // a machine is gone
 	UpdateFailed   scalr.Kind = "update-failed"   // the first machine of a changed role came to nothing
 	UpdateDone     scalr.Kind = "update-done"     // all machines of a role are made of what it has now
+	MoveDone       scalr.Kind = "move-done"       // no machine of a role is left where the role may not be
 	CalledUp       scalr.Kind = "called-up"       // a machine of the warm pool serves
 	HostDoomed     scalr.Kind = "host-doomed"     // its cloud has announced to take a machine back
 	StopTimedOut   scalr.Kind = "stop-timed-out"  // a Stopping hook did not let a machine go in time

@@ -67,7 +67,7 @@ type Farm struct {
 	mu      sync.Mutex  // guards what follows, never held across a call
 	last    observation // of the last pass
 	history history     // changed by whoever has the turn
-	servers []Server
+	servers roster
 	ending  *TerminateOptions
 	running *running
 
@@ -251,5 +251,5 @@ func (f *Farm) tellFaults(errs []error) {
 func (f *Farm) Servers(role string) []Server {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(f.servers), func(s Server) bool { return role != "" && s.Role != role })
+	return f.servers.of(role)
 }

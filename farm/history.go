@@ -50,13 +50,14 @@ type history struct {
 	started  time.Time  // the first pass
 	lastMade time.Time  // the last attempt to create something
 	machines []*machine // sorted by cloud and ID; between passes one is replaced, never changed
-	slots    map[slot]*slotMemory
+	slots    slotTable
 	offers   map[offer]backoff
 	roles    map[string]roleMemory
 	clouds   map[int]cloudMemory  // by place in Config.Pools of the cloud's first pool
 	made     map[thing]made       // volumes, addresses, balancers that were created and may not be listed yet
 	extras   map[string]time.Time // addresses and balancers that nobody wants: since when
 	gone     map[string]time.Time // instances that are known to have ended: since when
+	oldTTL   time.Time            // until when resolvers may have the farm's names by a longer TTL than the spec's
 	tidy     bool                 // complete lists have shown no address and no balancer that nobody wants
 
 	copies    map[series]copyMemory // snapshots that were taken or tried
@@ -64,42 +65,45 @@ type history struct {
 	restoring bool                  // an index lacks a volume that a snapshot may fill
 }
 
-// machine is an instance of the farm.
+// machine is an instance of the farm. What most decisions look at comes first, and so lies together.
 type machine struct {
-	id         string
-	slot       slot
+	id       string
+	slot     slot
+	place    int         // its place in memory among the others, in the order of slots; -1 if it has none yet
+	at       *slotMemory // of its slot, in the pass under way
+	state    provider.State
+	build    string
+	leaving  string    // why it is to go whatever the role's number, and is not taken back; empty if it may stay
+	draining time.Time // since when it is on its way out; zero if it is not
+	warm     time.Time // since when it waits in the warm pool; zero if it is in service
+	missing  time.Time // since when complete lists lack it; zero while they have it
+	ended    time.Time // when its end was accepted; lists may still show it as it was
+	ready    bool      // it serves now
+	listed   bool      // a list has shown it
+	spot     bool      // it is interruptible
+	started  bool      // its Started hook has let it serve
+	updating bool      // it is leaving because it is outdated
+	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
+	parting  bool      // it is leaving because the role moves, and may stay after all
+	cleared  time.Time // since when it is on its way out and the zone has it no more; zero before
+
+	private  netip.Addr
+	surplus  time.Time // since when no slot wants it; zero if one does
+	stopping time.Time // since when its Stopping hook is asked; zero before
+	readyAt  time.Time // when it first served; zero before
+	down     time.Time // since when it does not serve; zero while it does
+	why      string    // why it does not serve
+	failures int       // health checks that failed in a row
+
 	generation int
 	cloud      int
 	pool       string
 	size       string // in the provider's terms
 	image      string // likewise
-	build      string
-	state      provider.State
 	reason     string
-	private    netip.Addr
 	public     netip.Addr
 	launched   time.Time
-
-	acked    time.Time // when this program's launch of it was accepted; zero if an earlier run has launched it
-	listed   bool      // a list has shown it
-	missing  time.Time // since when complete lists lack it; zero while they have it
-	readyAt  time.Time // when it first served; zero before
-	ready    bool      // it serves now
-	down     time.Time // since when it does not serve; zero while it does
-	failures int       // health checks that failed in a row
-	why      string    // why it does not serve
-	warm     time.Time // since when it waits in the warm pool; zero if it is in service
-	draining time.Time // since when it is on its way out; zero if it is not
-	surplus  time.Time // since when no slot wants it; zero if one does
-	ended    time.Time // when its end was accepted; lists may still show it as it was
-	spot     bool      // it is interruptible
-	started  bool      // its Started hook has let it serve
-	leaving  string    // why it is to go whatever the role's number, and is not taken back; empty if it may stay
-	updating bool      // it is leaving because it is outdated
-	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
-	stopping time.Time // since when its Stopping hook is asked; zero before
-
-	at *slotMemory // of its slot, in the pass under way
+	acked      time.Time // when this program's launch of it was accepted; zero if an earlier run has launched it
 }
 
 // find gives the place of a machine among the known ones, and whether it is there.
@@ -111,12 +115,7 @@ func (h *history) find(cloud int, id string) (int, bool) {
 
 // slot gives what is known of a slot, for the caller to change.
 func (h *history) slot(s slot) *slotMemory {
-	mem := h.slots[s]
-	if mem == nil {
-		mem = &slotMemory{name: s.name()}
-		h.slots[s] = mem
-	}
-	return mem
+	return h.slots.role(s.role).slot(s.index)
 }
 
 // unlisted is when something may have been created last: lists show it after Config.ListLag. Before the first pass an earlier run
@@ -130,26 +129,6 @@ func (h history) unlisted() time.Time {
 
 // served reports whether the machine has served, or may have before this program began.
 func (m *machine) served() bool { return m.acked.IsZero() || !m.readyAt.IsZero() }
-
-// slotMemory is about a slot and the launches into it.
-type slotMemory struct {
-	name       string
-	generation int       // the highest that was tried
-	unresolved bool      // a try may have taken effect: only the same one may be repeated
-	tries      int       // how often it has been made
-	tried      time.Time // when the last one was
-	offer      offer     // what it took
-	image      string    // likewise
-	build      string
-	retry      backoff    // after machines that failed to come up
-	wanted     bool       // the slot was wanted by the last pass
-	replaced   time.Time  // when its machine was ended because it had failed; zero once another one serves
-	addr       netip.Addr // where the slot last served
-
-	// Of the pass under way:
-	wants  bool     // the slot is wanted
-	holder *machine // the machine that has it
-}
 
 // thing names a volume, an address or a balancer that a slot or a role is to have.
 type thing struct {
@@ -216,6 +195,8 @@ type roleMemory struct {
 	proven   string        // a build of which a machine has served
 	bad      string        // a build whose first machine came to nothing
 	told     bool          // of that
+	moving   bool          // it had machines to move at the last pass
+	fronted  time.Time     // since when no name leads to the balancers in pools that it leaves; zero before
 }
 
 type cloudMemory struct {
@@ -225,15 +206,7 @@ type cloudMemory struct {
 
 // next gives a copy to change, of all but the machines: a pass makes their list anew.
 func (h history) next() history {
-	slots := make(map[slot]*slotMemory, len(h.slots))
-	copies := make([]slotMemory, 0, len(h.slots))
-	for s, mem := range h.slots {
-		copies = append(copies, *mem)
-		mem = &copies[len(copies)-1]
-		mem.wants, mem.holder = false, nil
-		slots[s] = mem
-	}
-	h.slots = slots
+	h.slots = h.slots.next()
 	h.offers = clone(h.offers)
 	h.roles = clone(h.roles)
 	h.clouds = clone(h.clouds)

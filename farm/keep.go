@@ -10,7 +10,7 @@ import (
 
 // keep looks after the machine that holds a wanted slot.
 func (d *decision) keep(r *Role, m *machine, ill *illness) {
-	m.draining, m.surplus, m.stopping = time.Time{}, time.Time{}, time.Time{}
+	m.draining, m.cleared, m.surplus, m.stopping = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	if !m.missing.IsZero() {
 		d.wait(r.Name, m.slot.index, "%s has been missing from lists for %v", m.id, d.now.Sub(m.missing).Round(time.Second))
 	}
@@ -95,9 +95,9 @@ func (d *decision) count(r *Role, held []*machine, empty int) *illness {
 		}
 	}
 	if ill.broken > 0 {
-		for s, mem := range d.h.slots {
+		for mem := range d.h.slots.of(r.Name) {
 			// A successor that does not come up is no reason to leave the others as they are.
-			if s.role == r.Name && mem.wants && !mem.replaced.IsZero() && d.now.Sub(mem.replaced) < r.LaunchTimeout {
+			if mem.wants && !mem.replaced.IsZero() && d.now.Sub(mem.replaced) < r.LaunchTimeout {
 				ill.replacing++
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/scalr-go/scalr/provider"
 )
 
 // retire takes a machine out of service and ends it when its clients have had time to leave.
@@ -33,16 +35,24 @@ func (d *decision) retire(r *Role, m *machine, want Desired, ill *illness) {
 	if m.draining.IsZero() {
 		m.draining = d.now
 	}
-	if m.ready || !m.stopping.IsZero() {
+	// A member of a database does not serve for a moment when its primary changes.
+	if m.ready || !m.stopping.IsZero() || m.parting && m.state == provider.Running {
 		d.deregister(r, m, why)
-		left := m.draining.Add(r.Drain).Sub(d.now)
-		switch {
+		if d.named(m) {
+			m.cleared = time.Time{}
+			d.plan.soon = true
+			d.wait(r.Name, m.slot.index, "is still in the zone: %s", why)
+			return
+		}
+		m.cleared = or(m.cleared, d.now)
+		drained := m.cleared.Add(r.Drain)
+		if m.parting {
+			drained = d.unresolved(m.cleared, r.Drain)
+		}
+		switch left := drained.Sub(d.now); {
 		case left > 0:
 			d.plan.soon = true
 			d.wait(r.Name, m.slot.index, "drains for %v more: %s", left, why)
-			return
-		case d.named(m):
-			d.wait(r.Name, m.slot.index, "is still in the zone: %s", why)
 			return
 		case d.stopping(r, m, why):
 			return
@@ -99,7 +109,7 @@ func (d *decision) terminate(m *machine, why string) {
 		return
 	}
 	m.ready = false
-	d.step(Step{Action: TerminateInstance, Role: m.slot.role, Index: m.slot.index, Pool: m.pool, Subject: m.id, Reason: why})
+	d.step(Step{Action: TerminateInstance, Role: m.slot.role, Index: m.slot.index, Pool: m.pool, Subject: m.id, NoReturn: m.parting, Reason: why})
 }
 
 // unwanted ends what is broken for good at once, and what no slot wants after a grace period: it may be a launch whose

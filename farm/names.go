@@ -4,8 +4,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/provider"
 )
 
 // publish decides the names. Every role has these, in the spec's zone:
@@ -56,33 +58,60 @@ func (r *Role) labels() []string {
 // owner is the farm's name as an owner of records.
 func owner(farm string) string { return "farm/" + farm }
 
-// named reports whether the zone still has an address of the machine, or cannot be read.
+// named reports whether the zone or a name server still has an address of the machine, or cannot be read.
 func (d *decision) named(m *machine) bool {
-	if d.spec.Zone == "" {
-		return false
+	return d.spec.Zone != "" && (d.o.zoneErr != nil || d.inZone(m) || d.given(m.slot.role, d.addresses(m)...))
+}
+
+// inZone reports whether the zone has an address of the machine.
+func (d *decision) inZone(m *machine) bool { return slices.ContainsFunc(d.addresses(m), d.zoneHas) }
+
+func (d *decision) addresses(m *machine) (all []string) {
+	for _, a := range []netip.Addr{m.private, m.public, d.slotAddress(m)} {
+		if a.IsValid() {
+			all = append(all, a.Unmap().String())
+		}
 	}
-	if d.o.zoneErr != nil {
-		return true
-	}
+	return all
+}
+
+// zoneHas reports whether a name of the farm has the value: an address, or a host name without its last dot.
+func (d *decision) zoneHas(value string) bool {
 	if d.addrs == nil {
 		d.addrs = map[string]bool{}
 		for _, r := range dnsreg.Owned(d.spec.Zone, owner(d.spec.Name), d.o.zone) {
 			for _, v := range r.Values {
-				d.addrs[v] = true
+				d.addrs[strings.TrimSuffix(v, ".")] = true
 			}
 		}
 	}
-	for _, a := range []netip.Addr{m.private, m.public, d.slotAddress(m)} {
-		if a.IsValid() && d.addrs[a.Unmap().String()] {
-			return true
-		}
+	return d.addrs[value]
+}
+
+// unresolved is until when a resolver may still give out what the zone has not had since then, and at least for so long.
+func (d *decision) unresolved(since time.Time, least time.Duration) time.Time {
+	until := since.Add(least)
+	if d.spec.Zone == "" {
+		return until
 	}
-	return false
+	return later(later(until, since.Add(d.spec.TTL)), d.h.oldTTL)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // names gives the records that the farm wants.
 func (d *decision) names() []dnsreg.RRset {
 	owned := dnsreg.Owned(d.spec.Zone, owner(d.spec.Name), d.o.zone)
+	for _, s := range owned {
+		if s.TTL > d.spec.TTL {
+			d.h.oldTTL = later(d.h.oldTTL, d.now.Add(s.TTL))
+		}
+	}
 	n := &nameset{zone: d.spec.Zone, sets: map[[2]string]*dnsreg.RRset{}}
 	for i := range d.spec.Roles {
 		r := &d.spec.Roles[i]
@@ -172,8 +201,8 @@ func (d *decision) keepNames(n *nameset, owned []dnsreg.RRset) {
 		if r.Main {
 			stay = append(stay, "")
 		}
-		for s, mem := range d.h.slots {
-			if s.role == r.Name && mem.wants && (mem.holder == nil || mem.holder.warm.IsZero() && mem.holder.leaving == "") {
+		for mem := range d.h.slots.of(r.Name) {
+			if mem.wants && (mem.holder == nil || mem.holder.warm.IsZero() && mem.holder.leaving == "") {
 				stay = append(stay, mem.name)
 			}
 		}
@@ -191,7 +220,7 @@ func (d *decision) keepNames(n *nameset, owned []dnsreg.RRset) {
 
 // unlisted reports whether a list is missing that the role's names come of.
 func (d *decision) unlisted(r *Role, public bool) bool {
-	return slices.ContainsFunc(d.config.poolsOf(r), func(p *Pool) bool {
+	return slices.ContainsFunc(d.pools(r), func(p *Pool) bool {
 		return r.Balancer != nil && d.poolErr(p.Name, func(c cloud) error { return c.balancers.err }) ||
 			r.Address && public && d.poolErr(p.Name, func(c cloud) error { return c.addresses.err })
 	})
@@ -202,10 +231,13 @@ func (d *decision) balancerHosts(r *Role) (host string, addrs []netip.Addr) {
 	if r.Balancer == nil {
 		return "", nil
 	}
-	for _, p := range d.config.poolsOf(r) {
+	for _, p := range d.fronts(r) {
 		b := d.balancerOf(r.Name, p.Name)
 		if b == nil || !b.Ready || b.Host == "" {
 			continue
+		}
+		if !d.zoneHas(strings.TrimSuffix(b.Host, ".")) && !slices.ContainsFunc(b.Targets, func(t provider.Target) bool { return t.State == provider.TargetHealthy }) {
+			continue // it would send clients to nobody; once it is named it stays
 		}
 		if addr, err := netip.ParseAddr(b.Host); err == nil {
 			addrs = append(addrs, addr)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net"
 	"net/http"
@@ -30,6 +31,7 @@ type observation struct {
 	sets              map[string]replication.Topology
 	zone              []dnsreg.RRset
 	zoneErr           error
+	resolved          map[string]*resolved      // by role
 	samples           map[string][]scale.Sample // by role
 	errs              []error                   // what the caller should hear of
 }
@@ -128,6 +130,9 @@ func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
 		}
 	}
 	f.look(ctx, &o, whole)
+	if !whole {
+		f.askNames(ctx, &o)
+	}
 	// Last of all: in the meantime a database may have changed its primary.
 	o.sets, o.at = f.sets(), time.Now()
 	o.errs = slices.DeleteFunc(o.errs, func(err error) bool { return err == nil })
@@ -186,30 +191,18 @@ func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
 	}
 	g := f.group()
 	servers := map[string][]Server{}
-	for _, c := range o.clouds {
-		for i := range c.instances.items {
-			in := &c.instances.items[i]
-			s, ok := slotOf(in.Tags)
-			r := f.role(s.role)
-			if !ok || r == nil || in.State != provider.Running {
-				continue
-			}
-			hooks := f.config.Hooks[s.role]
-			if r.Health == nil && r.Scale == nil && hooks.Started == nil && hooks.Stopping == nil {
-				continue
-			}
-			known := new(machine)
-			if at, ok := f.history.find(c.id, in.ID); ok {
-				known = f.history.machines[at]
-			}
-			server := Server{ID: in.ID, Name: s.name(), Role: s.role, Index: s.index, Pool: in.Tags[TagPool], State: in.State,
-				Ready: known.ready && known.warm.IsZero(), Private: in.Private, Public: publicOf(in.Private, in.Public), Port: r.Port}
-			servers[s.role] = append(servers[s.role], server)
+	for i := range o.clouds {
+		c := &o.clouds[i]
+		for in, m := range f.watched(c) {
+			r, hooks := f.role(m.slot.role), f.config.Hooks[m.slot.role]
+			server := Server{ID: in.ID, Name: m.slot.name(), Role: r.Name, Index: m.slot.index, Pool: m.pool, State: in.State,
+				Ready: m.ready && m.warm.IsZero(), Private: in.Private, Public: publicOf(in.Private, in.Public), Port: r.Port}
+			servers[r.Name] = append(servers[r.Name], server)
 			switch {
 			case ending:
-			case hooks.Started != nil && !known.started:
+			case hooks.Started != nil && !m.started:
 				g.add(func() { note(o.started, in.ID, f.ask(ctx, hooks.Started, server)) })
-			case hooks.Stopping != nil && !known.stopping.IsZero():
+			case hooks.Stopping != nil && !m.stopping.IsZero():
 				g.add(func() { note(o.stopping, in.ID, f.ask(ctx, hooks.Stopping, server)) })
 			}
 		}
@@ -268,6 +261,43 @@ func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
 		})
 	}
 	g.wait()
+}
+
+// watched gives the running instances of a cloud that somebody wants to hear of each pass (a check, a sensor, a hook), each with
+// what the last pass has left of it.
+func (f *Farm) watched(c *cloud) iter.Seq2[*provider.Instance, *machine] {
+	return func(yield func(*provider.Instance, *machine) bool) {
+		watched := map[string]bool{}
+		for i := range f.spec.Roles {
+			r := &f.spec.Roles[i]
+			if hooks := f.config.Hooks[r.Name]; r.Health != nil || r.Scale != nil || hooks.Started != nil || hooks.Stopping != nil {
+				watched[r.Name] = true
+			}
+		}
+		if len(watched) == 0 {
+			return
+		}
+		at, _ := f.history.find(c.id, "")
+		known := f.history.machines[at:]
+		for i := range c.instances.items {
+			in := &c.instances.items[i]
+			for len(known) > 0 && known[0].cloud == c.id && known[0].id < in.ID {
+				known = known[1:]
+			}
+			if in.State != provider.Running {
+				continue
+			}
+			var m *machine
+			if len(known) > 0 && known[0].cloud == c.id && known[0].id == in.ID {
+				m = known[0]
+			} else {
+				m = c.machine(in)
+			}
+			if watched[m.slot.role] && !yield(in, m) {
+				return
+			}
+		}
+	}
 }
 
 // sets asks the database managers, which know without asking anybody.

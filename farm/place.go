@@ -12,7 +12,7 @@ import (
 // launch puts a machine into a slot, or says why not now.
 func (d *decision) launch(r *Role, s slot) {
 	mem := d.h.slot(s)
-	if !d.h.roles[r.Name].launched && !mem.unresolved {
+	if !d.h.roles[r.Name].launched && mem.open == nil {
 		for _, after := range r.After {
 			if other := d.roleOf(after); d.ready[after] < other.Min {
 				d.wait(r.Name, s.index, "waits for role %s: %d of %d serve", after, d.ready[after], other.Min)
@@ -24,8 +24,11 @@ func (d *decision) launch(r *Role, s slot) {
 		d.wait(r.Name, s.index, "%s: next try in %v", mem.retry.reason, left.Round(time.Second))
 		return
 	}
-	if mem.unresolved && mem.tries >= 3 {
-		d.wait(r.Name, s.index, "%d launches in pool %s have failed without a reason: waits for lists to show what became of them", mem.tries, mem.offer.pool)
+	if mem.open != nil && mem.open.times >= 3 {
+		d.wait(r.Name, s.index, "%d launches in pool %s have failed without a reason: waits for lists to show what became of them", mem.open.times, mem.open.offer.pool)
+		return
+	}
+	if d.fresh(r, s) {
 		return
 	}
 	disk, ok := d.disk(r, s)
@@ -56,8 +59,8 @@ func (d *decision) launch(r *Role, s slot) {
 	}
 	step := Step{Action: LaunchInstance, Role: r.Name, Index: s.index, Pool: o.pool, Size: o.size, Spot: o.spot,
 		Image: or(d.config.pool(o.pool).Images[image], image), Generation: mem.generation + 1, Build: build, Reason: reason}
-	if mem.unresolved {
-		step.Generation, step.Image, step.Build = mem.generation, mem.image, mem.build
+	if mem.open != nil {
+		step.Generation, step.Image, step.Build = mem.generation, mem.open.image, mem.open.build
 		step.Reason = "the outcome of the last try is not known: the same again"
 	}
 	if disk != nil {
@@ -71,6 +74,9 @@ func (d *decision) launch(r *Role, s slot) {
 func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string) {
 	mem := d.h.slot(s)
 	pools := d.config.poolsOf(r)
+	if mv := d.moves[r.Name]; mv != nil && mv.short > 0 && !r.owns() {
+		pools = append(pools, mv.pools...) // rather where it should not be than nowhere
+	}
 	if disk != nil {
 		// A disk cannot leave its placement: it decides before any fallback.
 		pools = slices.DeleteFunc(pools, func(p *Pool) bool { return p.Name != disk.Tags[TagPool] })
@@ -87,11 +93,11 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 			skipped = append(skipped, fmt.Sprintf("pool %s cannot be listed", c.pools[0].Name))
 		}
 	}
-	if mem.unresolved {
-		if !slices.ContainsFunc(pools, func(p *Pool) bool { return p.Name == mem.offer.pool }) {
-			return offer{}, fmt.Sprintf("a launch in pool %s may have taken effect, and the pool cannot be listed", mem.offer.pool)
+	if mem.open != nil {
+		if !slices.ContainsFunc(pools, func(p *Pool) bool { return p.Name == mem.open.offer.pool }) {
+			return offer{}, fmt.Sprintf("a launch in pool %s may have taken effect, and the pool cannot be listed", mem.open.offer.pool)
 		}
-		return mem.offer, "the outcome of the last try is not known"
+		return mem.open.offer, "the outcome of the last try is not known"
 	}
 	if r.Spread {
 		d.emptiestFirst(r, pools)
@@ -100,6 +106,9 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 		if b := d.h.offers[o]; b.until.After(d.now) {
 			skipped = append(skipped, fmt.Sprintf("%s: %s until %s", o, b.reason, b.until.UTC().Format("15:04:05")))
 			continue
+		}
+		if mv := d.moves[r.Name]; mv != nil && slices.ContainsFunc(mv.pools, func(p *Pool) bool { return p.Name == o.pool }) {
+			mv.short--
 		}
 		reason := fmt.Sprintf("slot %s is empty", mem.name)
 		if len(skipped) > 0 {

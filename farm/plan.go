@@ -73,6 +73,8 @@ type Step struct {
 	SizeGB   int    `json:"size_gb,omitempty"`
 	// Changes are the changes of names; once the step has been done, those that were made.
 	Changes []dnsreg.Change `json:"changes,omitempty"`
+	// NoReturn marks what cannot be taken back any more by moving a role back: see [Move].
+	NoReturn bool `json:"no_return,omitempty"`
 	// Reason says why, in words.
 	Reason string `json:"reason"`
 	// Err says why the step failed, after it was tried.
@@ -105,6 +107,9 @@ func (s Step) String() string {
 		b.WriteString(" in " + s.Pool)
 	}
 	b.WriteString(": " + s.Reason)
+	if s.NoReturn {
+		b.WriteString(" (the point of no return)")
+	}
 	if s.Err != "" {
 		b.WriteString(" (failed: " + s.Err + ")")
 	}
@@ -131,13 +136,16 @@ type Plan struct {
 	Waits []Wait `json:"waits,omitempty"`
 	// Desired is how many machines each role should have, and why.
 	Desired map[string]Desired `json:"desired"`
+	// Moves are the roles that move, and how far they are.
+	Moves []Moving `json:"moves,omitempty"`
 	// Cost is what the farm costs, if a pool has Prices.
 	Cost *Cost `json:"cost,omitempty"`
 
 	members map[string][]replication.Member // of each database role; Fence is not set
+	missing map[string]int                  // members of each database role that have its data and are not there
 	ended   map[string][]string             // machines of each database role that do nothing any more, says their provider
 	caches  map[string][]cache.Server       // of each cache role
-	servers []Server                        // sorted by role and index
+	servers roster                          // the machines that hold slots
 	want    []dnsreg.RRset                  // the farm's records, for ChangeNames
 	left    bool                            // something of the farm exists or may exist
 	soon    bool                            // something is under way that another pass may find done
@@ -165,10 +173,18 @@ func (p Plan) String() string {
 		}
 		fmt.Fprintln(&b, strings.TrimSpace("wait "+name)+": "+w.Reason)
 	}
+	for _, m := range p.Moves {
+		b.WriteString(m.String())
+	}
 	if b.Len() == 0 {
 		return "nothing to do\n"
 	}
 	return b.String()
+}
+
+// ends reports whether the plan ends the instance.
+func (p *Plan) ends(instance string) bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Action == TerminateInstance && s.Subject == instance })
 }
 
 // sort puts the steps into the order of their actions, within it in the order of roles and indices.

@@ -15,10 +15,13 @@ import (
 func (h *history) launching(s *Step, now time.Time) (again bool) {
 	at := slot{s.Role, s.Index}
 	mem := h.slot(at)
-	again = mem.unresolved
+	again = mem.open != nil
 	h.lastMade = now
-	mem.generation, mem.unresolved, mem.tried, mem.tries = s.Generation, true, now, mem.tries+1
-	mem.offer, mem.image, mem.build = s.offer(), s.Image, s.Build
+	try := attempt{times: 1, last: now, offer: s.offer(), image: s.Image, build: s.Build}
+	if again {
+		try.times += mem.open.times
+	}
+	mem.generation, mem.open = s.Generation, &try
 	if len(s.Volumes) > 0 {
 		h.use(at) // whatever the answer will be
 	}
@@ -31,18 +34,18 @@ func (h *history) launched(c *Config, s *Step, in provider.Instance, err error, 
 	mem := h.slot(at)
 	switch {
 	case err == nil:
-		mem.unresolved, mem.tries = false, 0
+		mem.open = nil
 		if in.State.Gone() {
 			return
 		}
-		m := &machine{id: in.ID, slot: at, generation: s.Generation, cloud: c.cloud(c.pool(s.Pool)), pool: s.Pool, size: s.Size, spot: s.Spot, image: s.Image, build: s.Build,
+		m := &machine{id: in.ID, slot: at, place: -1, generation: s.Generation, cloud: c.cloud(c.pool(s.Pool)), pool: s.Pool, size: s.Size, spot: s.Spot, image: s.Image, build: s.Build,
 			acked: now, state: in.State, private: in.Private, public: in.Public, launched: in.Launched}
 		if i, known := h.find(m.cloud, m.id); !known {
 			h.machines = slices.Insert(h.machines, i, m)
 		}
 	case definite(err) && !again:
 		// Nothing was launched: the next try may take the same generation with another offer.
-		mem.unresolved, mem.tries, mem.generation = false, 0, s.Generation-1
+		mem.open, mem.generation = nil, s.Generation-1
 		h.avoid(c, s, err, now)
 		if errors.Is(err, provider.ErrInvalid) || errors.Is(err, provider.ErrNotFound) {
 			h.suspect(s.Role, s.Build)

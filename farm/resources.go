@@ -302,8 +302,8 @@ func (d *decision) resources() {
 		if r.Balancer == nil || d.end != nil {
 			continue
 		}
-		for _, p := range d.config.poolsOf(r) {
-			if !slices.ContainsFunc(d.byRole[r.Name], func(m *machine) bool { return m.pool == p.Name && m.at.wants }) {
+		for _, p := range d.pools(r) {
+			if !slices.ContainsFunc(d.byRole[r.Name], func(m *machine) bool { return m.pool == p.Name && (m.at.wants || m.parting) }) {
 				continue
 			}
 			needed[[2]string{r.Name, p.Name}] = true
@@ -363,7 +363,7 @@ func (d *decision) releaseAddresses(c *cloud) {
 		d.plan.left = true
 		s, ok := slotOf(a.Tags)
 		r, first, here := d.roleOf(s.role), ok && d.belongings.addresses[place{c.id, s}] == a, false
-		if mem := d.h.slots[s]; mem != nil {
+		if mem := d.h.slots.get(s); mem != nil {
 			here = mem.holder != nil && mem.holder.cloud == c.id || mem.holder == nil && mem.wants
 		}
 		if d.end == nil && first && here && r != nil && r.Address {

@@ -63,7 +63,7 @@ func TestFarmsAreDivided(t *testing.T) {
 		require.ErrorIs(t, <-done, context.Canceled)
 		for _, f := range mine[busiest] {
 			f.forget()
-			f.servers = nil // the program is gone
+			f.servers = roster{} // the program is gone
 		}
 		time.Sleep(time.Minute)
 		each = runs()

@@ -15,12 +15,13 @@ import (
 // role decides for one role: how many machines, in which slots, what to launch, to mend and to end.
 func (d *decision) role(r *Role) {
 	machines := d.byRole[r.Name]
-	var held []*machine
+	held := make([]*machine, 0, len(machines))
 	for _, m := range machines {
 		if m.at.holder == m {
 			held = append(held, m)
 		}
 	}
+	d.plan.servers.roles, d.plan.servers.held = append(d.plan.servers.roles, r), append(d.plan.servers.held, held)
 	mem := d.h.roles[r.Name]
 	if len(machines) > 0 {
 		mem.launched = true
@@ -31,26 +32,23 @@ func (d *decision) role(r *Role) {
 		for _, m := range held {
 			m.at.wants = true
 		}
-		d.serverList(r, held)
 		return
 	}
-	staying := 0
-	for _, m := range held {
-		if m.draining.IsZero() {
-			staying++
-		}
-	}
-	want := d.desired(r, max(staying-r.warm(), 0), d.ready[r.Name], d.late(r, held))
+	there, here := d.part(r, held)
+	d.moved(r, there, here)
+	want := d.desired(r, max(stayers(there)-r.warm(), stayers(here)-r.warm(), 0), d.ready[r.Name], d.late(r, held))
 	d.plan.Desired[r.Name] = want
 	d.doom(r, held)
 	total := want.Count
 	if d.end == nil {
 		total += r.warm()
 	}
-	d.update(r, held)
-	d.balance(r, held, total)
-	empty := d.choose(r, held, total)
-	d.muster(r, held, want.Count)
+	d.relocate(r, d.settling(r, there, here, total))
+	d.update(r, there)
+	d.balance(r, there, total)
+	empty := d.choose(r, there, total)
+	d.muster(r, there, want.Count)
+	d.muster(r, here, want.Count)
 	ill := d.count(r, held, len(empty))
 	for _, m := range held {
 		if m.at.wants && m.leaving == "" {
@@ -62,19 +60,33 @@ func (d *decision) role(r *Role) {
 	for _, s := range empty {
 		d.launch(r, s)
 	}
-	d.serverList(r, held)
+	d.leftBehind(r, held)
+	d.tellMove(r)
 	d.connect(r, held)
+}
+
+// stayers counts the machines that are not on their way out.
+func stayers(held []*machine) (n int) {
+	for _, m := range held {
+		if m.draining.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // late counts the machines that have not served for so long, since their launch or their failure, that nobody should wait for
 // them: half the launch time-out.
 func (d *decision) late(r *Role, held []*machine) (n int) {
 	for _, m := range held {
+		if m.ready || !m.warm.IsZero() || !m.draining.IsZero() {
+			continue
+		}
 		since := m.launched
 		if m.down.After(since) {
 			since = m.down
 		}
-		if !m.ready && m.warm.IsZero() && m.draining.IsZero() && d.now.Sub(since) > r.LaunchTimeout/2 {
+		if d.now.Sub(since) > r.LaunchTimeout/2 {
 			n++
 		}
 	}
@@ -188,23 +200,22 @@ func (d *decision) choose(r *Role, held []*machine, count int) (empty []slot) {
 	if missing <= 0 {
 		return nil
 	}
-	var known []slot
-	for s, mem := range d.h.slots {
-		if s.role == r.Name && mem.holder == nil && (mem.unresolved || mem.wanted || d.owns(s)) {
-			known = append(known, s)
+	var known []*slotMemory
+	for mem := range d.h.slots.of(r.Name) {
+		if mem.holder == nil && (mem.open != nil || mem.wanted || d.owns(mem.slot)) && !d.stranded(r, mem.slot) {
+			known = append(known, mem)
 		}
 	}
-	slices.SortFunc(known, func(a, b slot) int {
-		x, y := d.h.slots[a], d.h.slots[b]
-		return cmp.Or(trueFirst(x.unresolved, y.unresolved), trueFirst(x.wanted, y.wanted), a.index-b.index)
+	slices.SortStableFunc(known, func(a, b *slotMemory) int {
+		return cmp.Or(trueFirst(a.open != nil, b.open != nil), trueFirst(a.wanted, b.wanted))
 	})
-	empty = known[:min(missing, len(known))]
-	for _, s := range empty {
-		d.h.slot(s).wants = true
+	for _, mem := range known[:min(missing, len(known))] {
+		mem.wants = true
+		empty = append(empty, mem.slot)
 	}
 	for i := 1; len(empty) < missing; i++ {
 		s := slot{r.Name, i}
-		if mem := d.h.slot(s); !mem.wants && mem.holder == nil {
+		if mem := d.h.slot(s); !mem.wants && mem.holder == nil && !d.stranded(r, s) {
 			mem.wants = true
 			empty = append(empty, s)
 		}
@@ -220,15 +231,29 @@ func (d *decision) owns(s slot) bool {
 	})
 }
 
-// serverList tells what machines hold the role's slots.
-func (d *decision) serverList(r *Role, held []*machine) {
-	for _, m := range held {
-		if m.private.IsValid() {
-			d.plan.servers = append(d.plan.servers, Server{ID: m.id, Name: m.at.name, Role: r.Name, Index: m.slot.index,
-				Pool: m.pool, State: m.state, Ready: inService(m), Warm: !m.warm.IsZero(), Primary: d.primary(m), Private: m.private,
-				Public: publicOf(m.private, m.public), Port: r.Port})
+// roster is the machines that hold slots, as a pass has left them.
+type roster struct {
+	roles []*Role
+	held  [][]*machine // of each of these, sorted by index
+	sets  map[string]replication.Topology
+}
+
+// of gives the servers of a role, or of all; a machine without an address is none.
+func (s roster) of(role string) []Server {
+	var servers []Server
+	for i, r := range s.roles {
+		if role != "" && role != r.Name {
+			continue
+		}
+		for _, m := range s.held[i] {
+			if m.private.IsValid() {
+				servers = append(servers, Server{ID: m.id, Name: m.at.name, Role: r.Name, Index: m.slot.index,
+					Pool: m.pool, State: m.state, Ready: inService(m), Warm: !m.warm.IsZero(), Primary: m.primary(s.sets), Private: m.private,
+					Public: publicOf(m.private, m.public), Port: r.Port})
+			}
 		}
 	}
+	return servers
 }
 
 // connect says who the members of a database and the servers of a cache are.
@@ -241,16 +266,15 @@ func (d *decision) connect(r *Role, held []*machine) {
 				members = append(members, replication.Member{ID: m.at.name, Addr: hostPort(m.private, r.Port), Machine: m.id, Pool: m.pool})
 			}
 		}
-		d.plan.members[r.Name] = members
+		d.plan.members[r.Name], d.plan.missing[r.Name] = members, d.orphaned(r, held)
 	case Cache:
 		// A slot keeps its keys while its machine is being replaced: its server stays in the set.
 		var servers []cache.Server
-		for s, mem := range d.h.slots {
-			if s.role == r.Name && mem.wants && mem.addr.IsValid() {
+		for mem := range d.h.slots.of(r.Name) {
+			if mem.wants && mem.addr.IsValid() {
 				servers = append(servers, cache.Server{Slot: mem.name, Addr: hostPort(mem.addr, r.Port)})
 			}
 		}
-		slices.SortFunc(servers, func(a, b cache.Server) int { return cmp.Or(len(a.Slot)-len(b.Slot), cmp.Compare(a.Slot, b.Slot)) })
 		d.plan.caches[r.Name] = servers
 	}
 }

@@ -290,7 +290,7 @@ func (d *decision) subject(r *Role, key series, newest shot) (v *provider.Volume
 	var machines []*machine
 	if r.Serves == Database {
 		machines = d.byRole[r.Name]
-	} else if mem := d.h.slots[key.slot]; mem != nil && mem.holder != nil {
+	} else if mem := d.h.slots.get(key.slot); mem != nil && mem.holder != nil {
 		machines = []*machine{mem.holder}
 	}
 	var primary *provider.Volume

@@ -70,6 +70,9 @@ type Role struct {
 	// Update replaces machines that were made of another image, size, user data or version than the role has now. Without
 	// it these stay, and only machines that are launched from now on are made of the new.
 	Update *Update `json:"update,omitempty"`
+	// Move takes machines that are in none of Pools to these. Without it they stay where they are, and only machines that are
+	// launched from now on are in Pools.
+	Move *Move `json:"move,omitempty"`
 
 	// Min and Max bound the number of machines, 0 ≤ Min ≤ Max and Max ≥ 1. Without a Scale the role has Min.
 	Min int `json:"min"`
@@ -215,7 +218,7 @@ func (s Spec) detach() Spec {
 		r := &s.Roles[i]
 		r.Fallback, r.Pools, r.After, r.Aliases = slices.Clone(r.Fallback), slices.Clone(r.Pools), slices.Clone(r.After), slices.Clone(r.Aliases)
 		r.Health, r.Volume, r.Balancer, r.Scale = copied(r.Health), copied(r.Volume), copied(r.Balancer), r.Scale.clone()
-		r.Warm, r.Update = copied(r.Warm), copied(r.Update)
+		r.Warm, r.Update, r.Move = copied(r.Warm), copied(r.Update), copied(r.Move)
 		if r.Volume != nil {
 			r.Volume.Snapshots, r.Volume.From = copied(r.Volume.Snapshots), copied(r.Volume.From)
 		}

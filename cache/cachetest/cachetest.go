@@ -4,6 +4,8 @@
 //		cachetest.Run(t, func(testing.TB) cache.Store { return new(cache.Memory) })
 //	}
 //
+// A store that is a cache.Leaser is held to that contract too, and RunHandOver is the suite for a cache.HandOver.
+//
 // Each failure begins with the rule that was broken, in words. No rule depends on how long anything takes: waits are for
 // a condition, and their bound only decides when a broken implementation is given up.
 package cachetest
@@ -58,5 +60,6 @@ var rules = []rule{
 	{"Context", "a context that has ended fails every call with its cause, and nothing is done", contexts},
 	{"Concurrency", "of conditional writes at once one succeeds", concurrency},
 	{"One load", "of all who miss a value at once, one loads it", oneLoad},
+	{"Lease", "of all who lease what is missing one wins, and a Delete voids it; the lease is a stub that ends", leases},
 	{"Delete voids a lease", "a value that was being loaded when Delete returned is not stored", voidedLease},
 }

@@ -29,7 +29,9 @@ type call struct {
 	home    *calls
 	kind    kind
 	key     string
-	keys    []string // of multi
+	keys    []string // of multi; its own, since a connection may read them when the caller has left
+	next    *call    // a further one of the same GetMulti to the same server
+	batch   *batch   // the result of that GetMulti
 	item    cache.Item
 	ttl     time.Duration // of a lease
 	version any           // what swap compares
@@ -37,14 +39,17 @@ type call struct {
 	// The answer. Err is what the server said, as an error of package cache; it is not about the connection.
 	err   error
 	found []cache.Item // the items, in the order of the keys
+	hits  []hit        // what a multi found over a connection of our own, in the same order
+	rooms [][]byte     // where the values of hits are
+	from  *conn        // over which hits came
 	won   bool         // the lease
 	stats map[string]string
 
 	// What follows is the connection's.
 	out      []byte        // the request as it is sent
+	versions []casOf       // room for those of hits
+	shared   int           // the one of rooms that takes small values
 	opaque   uint32        // is sent with the request and comes back with the answer
-	slab     []byte        // room for small values
-	versions []casOf       // of what was found
 	state    state         // guarded by lane.mu
 	wake     chan struct{} // says that the state is done or drives
 	ioErr    error         // the failure of the connection
@@ -91,11 +96,14 @@ func (c *call) free() {
 		return // the connection still has it
 	}
 	home, out, wake, found := c.home, c.out[:0], c.wake, c.found
+	keys, hits, rooms := c.keys, c.hits[:0], c.rooms
 	if cap(out) > 16<<10 {
 		out = nil
 	}
 	clear(found)
-	*c = call{out: out, wake: wake, found: found[:0]}
+	clear(keys)
+	clear(rooms)
+	*c = call{out: out, wake: wake, found: found[:0], keys: keys[:0], hits: hits, rooms: rooms[:0]}
 	home.pool.Put(c)
 }
 
@@ -103,7 +111,8 @@ func (c *call) free() {
 func (c *call) reset() {
 	c.err, c.ioErr, c.won, c.reused, c.stats = nil, nil, false, false, nil
 	clear(c.found)
-	c.found = c.found[:0]
+	clear(c.rooms)
+	c.found, c.hits, c.rooms, c.shared, c.from = c.found[:0], c.hits[:0], c.rooms[:0], 0, nil
 }
 
 // casOf is the version of what came over a connection of our own: CAS IDs count from 1 in each server process, and a

@@ -168,7 +168,9 @@ func (l *lane) drive(ctx context.Context, own *call) {
 			unwatch = l.conn.watch(ctx)
 		}
 		if fresh {
-			err = l.send()
+			if err = l.send(); err == nil && own.kind == multi {
+				own.makeRoom(l.conn.usual)
+			}
 		}
 		sent := err == nil
 		if sent {

@@ -33,6 +33,16 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestHandOverConformance(t *testing.T) {
+	eachTransport(t, func(t *testing.T, text bool) {
+		cachetest.RunHandOver(t, func(t testing.TB) (cache.Store, func()) {
+			all := set(testenv.Memcached(t, 3))
+			c := clientOver(t, text, all[:2], 0)
+			return c, func() { require.NoError(t, c.SetServers(all)) }
+		})
+	})
+}
+
 // set gives the servers slots, cache-1 and so on.
 func set(servers []*testenv.Server) []cache.Server {
 	var all []cache.Server

@@ -15,8 +15,8 @@ var errProtocol = errors.New("unexpected answer")
 const (
 	bufferSize = 16 << 10
 	maxLine    = 2048      // an answer's line has a key and a few numbers
-	slabSize   = 8 << 10   // the values of several keys share allocations of this size
-	slabValue  = 512       // if they are no larger than this
+	sharedSize = 16 << 10  // the values of several keys share allocations of up to this size
+	smallValue = 512       // if they are no larger than this
 	maxStats   = 1000      // lines of statistics
 	maxAnswer  = 128 << 20 // bytes of one answer about several keys
 )
@@ -29,10 +29,12 @@ type reader struct {
 
 	item    cache.Item // whose value is being read
 	cas     uint64
+	at      hit // the same as one of several
 	inValue bool
 	have    int // bytes of the value
 	total   int // bytes of values of this answer
 	next    int // index of the first key that may come
+	usual   int // bytes of a value in the latest answer about several keys
 }
 
 // buffered reports whether there are bytes that were not used.
@@ -124,16 +126,19 @@ func (r *reader) answer(c *call, from *conn) error {
 			if err := r.value(); err != nil {
 				return err
 			}
-			if len(c.versions) == cap(c.versions) { // one allocation for all
-				c.versions = make([]casOf, 0, max(1, len(c.keys)))
-			}
-			c.versions = append(c.versions, casOf{from, r.cas})
-			r.item.Version = &c.versions[len(c.versions)-1]
-			c.found = append(c.found, r.item)
-			r.item, r.inValue, r.have = cache.Item{}, false, 0
+			r.inValue, r.have = false, 0
 			if c.kind != multi {
+				r.item.Version = &casOf{from, r.cas}
+				c.found = append(c.found, r.item)
+				r.item = cache.Item{}
 				return nil
 			}
+			r.at.key, r.at.flags, r.at.cas = r.next-1, r.item.Flags, r.cas
+			c.hits = append(c.hits, r.at)
+			c.from = from
+		}
+		if c.kind == multi {
+			r.quick(c, from)
 		}
 		line, err := r.line()
 		if err != nil {
@@ -141,6 +146,9 @@ func (r *reader) answer(c *call, from *conn) error {
 		}
 		complete, err := r.takeLine(c, line)
 		if complete || err != nil {
+			if len(c.hits) > 0 {
+				r.usual = r.total / len(c.hits)
+			}
 			r.next, r.total = 0, 0
 			return err
 		}
@@ -246,22 +254,25 @@ func (r *reader) takeFlags(c *call, rest []byte) error {
 
 // takeValue takes "key flags size cas", the head of one of several items.
 func (r *reader) takeValue(c *call, rest []byte) error {
-	key, rest := cut(rest)
-	flags, rest := cut(rest)
-	size, cas := cut(rest)
-	for r.next < len(c.keys) && c.keys[r.next] != string(key) {
-		r.next++
+	i := r.next
+	for ; i < len(c.keys); i++ {
+		if key := c.keys[i]; len(rest) > len(key) && rest[len(key)] == ' ' && string(rest[:len(key)]) == key {
+			break
+		}
 	}
-	if r.next == len(c.keys) {
+	if i == len(c.keys) {
+		key, _ := cut(rest)
 		return fmt.Errorf("%w: it is about the key %.260q, which was not asked for", errProtocol, key)
 	}
+	flags, rest := cut(rest[len(c.keys[i])+1:])
+	size, cas := cut(rest)
 	f, ok1 := number(flags)
 	id, ok2 := number(cas)
 	if !ok1 || !ok2 || f > 1<<32-1 {
 		return fmt.Errorf("%w: flags %.20q, CAS ID %.40q", errProtocol, flags, cas)
 	}
-	r.item.Key, r.item.Flags, r.cas = c.keys[r.next], uint32(f), id
-	r.next++
+	r.item.Flags, r.cas = uint32(f), id
+	r.next = i + 1
 	return r.begin(c, size)
 }
 
@@ -274,11 +285,9 @@ func (r *reader) begin(c *call, size []byte) error {
 	if r.total += int(n); r.total > maxAnswer {
 		return fmt.Errorf("%w: more than %d bytes at once", errProtocol, maxAnswer)
 	}
-	if c.kind == multi && n <= slabValue {
-		if len(c.slab) < int(n) {
-			c.slab = make([]byte, slabSize)
-		}
-		r.item.Value, c.slab = c.slab[:n:n], c.slab[n:]
+	if c.kind == multi {
+		r.item.Value, r.at.room, r.at.at = c.room(int(n))
+		r.at.size = int(n)
 	} else {
 		r.item.Value = make([]byte, n)
 	}
@@ -286,20 +295,78 @@ func (r *reader) begin(c *call, size []byte) error {
 	return nil
 }
 
+// quick takes the items that are here as a whole, are small, and come in the order of the keys, with none missing. It leaves
+// everything else where it is.
+func (r *reader) quick(c *call, from *conn) {
+	const head = len("VALUE ")
+	for ; r.next < len(c.keys); r.next++ {
+		b, key := r.buf[r.r:r.w], c.keys[r.next]
+		at := head + len(key)
+		if len(b) <= at || string(b[:head]) != "VALUE " || string(b[head:at]) != key {
+			return
+		}
+		var flags, size, cas uint64
+		var ok1, ok2, ok3 bool
+		flags, at, ok1 = digits(b, at)
+		size, at, ok2 = digits(b, at)
+		cas, at, ok3 = digits(b, at)
+		if !ok1 || !ok2 || !ok3 || flags > 1<<32-1 || size > smallValue {
+			return
+		}
+		at += len("\r\n")
+		end := at + int(size)
+		if len(b) < end+len("\r\n") || string(b[at-2:at]) != "\r\n" || string(b[end:end+2]) != "\r\n" {
+			return
+		}
+		value, room, begin := c.room(int(size))
+		copy(value, b[at:end])
+		c.hits = append(c.hits, hit{r.next, uint32(flags), cas, room, begin, int(size)})
+		c.from = from
+		r.total += int(size)
+		r.r += end + len("\r\n")
+	}
+}
+
+// digits takes a space and up to 18 digits, and gives the index after them.
+func digits(b []byte, at int) (n uint64, end int, ok bool) {
+	if at >= len(b) || b[at] != ' ' {
+		return 0, at, false
+	}
+	end = at + 1
+	for ; end < len(b); end++ {
+		d := b[end] - '0'
+		if d > 9 {
+			break
+		}
+		n = n*10 + uint64(d)
+	}
+	return n, end, end > at+1 && end <= at+1+18
+}
+
 // cut gives what is before the first space, and what is after it.
 func cut(b []byte) (word, rest []byte) {
-	if before, after, ok := bytes.Cut(b, []byte{' '}); ok {
-		return before, after
+	for i, c := range b { // words are short
+		if c == ' ' {
+			return b[:i], b[i+1:]
+		}
 	}
 	return b, nil
 }
 
+// number takes a decimal number that fits 64 bits.
 func number(b []byte) (n uint64, ok bool) {
 	if len(b) == 0 || len(b) > 20 {
 		return 0, false
 	}
-	for _, c := range b {
-		d := uint64(c - '0')
+	for _, c := range b[:min(len(b), 19)] { // as many digits always fit
+		d := c - '0'
+		if d > 9 {
+			return 0, false
+		}
+		n = n*10 + uint64(d)
+	}
+	if len(b) == 20 {
+		d := uint64(b[19] - '0')
 		if d > 9 || n > (1<<64-1-d)/10 {
 			return 0, false
 		}

@@ -36,6 +36,9 @@ func (r *ring) pick(key string) *node {
 
 // index is pick as an index into slots, or -1.
 func (r *ring) index(key string) int {
+	if len(r.slots) == 1 {
+		return 0
+	}
 	h := hash(key)
 	best, top := -1, uint64(0)
 	for i := range r.slots {

@@ -5,6 +5,10 @@
 // marks of ownership, so that what others keep there stays. A follower is compared as a whole each time: one that was down, or
 // was changed by hand, has everything again after one pass, whatever it missed.
 //
+// A lead that has nothing of an owner's is believed only once the Fanout has seen it have something: one that began anew, as
+// the embedded name server does, is not to empty the others. Until then what a follower has of this owner's stays, and its
+// Status says so.
+//
 // Each follower goes at its own pace. One that fails is left alone for a while, twice as long each time up to a bound,
 // however much changes meanwhile; then it is tried once.
 package fanout
@@ -50,7 +54,8 @@ type Fanout struct {
 	opts             Options
 
 	mu        sync.Mutex
-	serial    uint64 // how many change sets went to the lead
+	seen      map[string]bool // owners who have had something on the lead
+	serial    uint64          // how many change sets went to the lead
 	followers []*follower
 }
 
@@ -109,7 +114,7 @@ func New(o Options) (*Fanout, error) {
 			*d.value = d.def
 		}
 	}
-	f := &Fanout{Registrar: o.Lead, opts: o}
+	f := &Fanout{Registrar: o.Lead, opts: o, seen: make(map[string]bool)}
 	names := make(map[string]bool)
 	for i, to := range o.Followers {
 		if to.Name == "" || names[to.Name] || to.Registrar == nil {
@@ -119,6 +124,36 @@ func New(o Options) (*Fanout, error) {
 		f.followers = append(f.followers, &follower{Follower: to, wake: make(chan struct{}, 1)})
 	}
 	return f, nil
+}
+
+// Records lists the zone on the lead.
+func (f *Fanout) Records(ctx context.Context, zone string) ([]dnsreg.RRset, error) {
+	have, err := f.Registrar.Records(ctx, zone)
+	if name, bad := dnsreg.CanonicalName(zone); err == nil && bad == nil && name == f.opts.Zone {
+		for _, owner := range f.opts.Owners {
+			if !f.known(owner) {
+				f.owned(owner, have)
+			}
+		}
+	}
+	return have, err
+}
+
+// owned gives what the owner has on the lead, and remembers that it has something.
+func (f *Fanout) owned(owner string, have []dnsreg.RRset) []dnsreg.RRset {
+	list := dnsreg.Owned(f.opts.Zone, owner, have)
+	if len(list) > 0 {
+		f.mu.Lock()
+		f.seen[owner] = true
+		f.mu.Unlock()
+	}
+	return list
+}
+
+func (f *Fanout) known(owner string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seen[owner]
 }
 
 // Apply makes the changes on the lead, and returns what the lead says. The followers get them from Run.
@@ -216,16 +251,33 @@ func (f *Fanout) pass(ctx context.Context, to *follower) time.Duration {
 func (f *Fanout) copy(ctx context.Context, to *follower) error {
 	ctx, cancel := context.WithTimeout(ctx, f.opts.Timeout)
 	defer cancel()
-	have, err := f.Records(ctx, f.opts.Zone)
+	have, err := f.Registrar.Records(ctx, f.opts.Zone)
 	if err != nil {
 		return fmt.Errorf("lead: %w", err)
 	}
 	var errs []error
 	for _, owner := range f.opts.Owners {
-		want := dnsreg.Owned(f.opts.Zone, owner, have)
+		want := f.owned(owner, have)
+		if len(want) == 0 && !f.known(owner) {
+			errs = append(errs, f.spare(ctx, to, owner))
+			continue
+		}
 		if _, err := dnsreg.Sync(ctx, to.Registrar, f.opts.Zone, owner, want); err != nil {
 			errs = append(errs, fmt.Errorf("%s for %s: %w", to.Name, owner, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// spare leaves a follower what it has of an owner's who has had nothing on the lead so far; that there is something is an
+// error.
+func (f *Fanout) spare(ctx context.Context, to *follower, owner string) error {
+	have, err := to.Registrar.Records(ctx, f.opts.Zone)
+	if err != nil {
+		return fmt.Errorf("%s for %s: records of %s: %w", to.Name, owner, f.opts.Zone, err)
+	}
+	if n := len(dnsreg.Owned(f.opts.Zone, owner, have)); n > 0 {
+		return fmt.Errorf("%s for %s: the lead has had nothing of this owner's yet: %d RRsets stay", to.Name, owner, n)
+	}
+	return nil
 }

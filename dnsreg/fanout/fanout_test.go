@@ -174,6 +174,47 @@ func TestALeadThatIsDownEmptiesNobody(t *testing.T) {
 	})
 }
 
+// A lead that begins anew has nothing at first. It empties nobody, whichever owner is back first, until it has had something.
+func TestALeadThatBeginsAnewEmptiesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := newHost()
+		begin := func() (f *fanout.Fanout, stop func()) {
+			f, err := fanout.New(fanout.Options{Zone: zone, Owners: []string{"other", "shop"}, Lead: newHost(),
+				Followers: []fanout.Follower{{Name: "one", Registrar: one}}})
+			require.NoError(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- f.Run(ctx) }()
+			synctest.Wait()
+			return f, func() { cancel(); require.NoError(t, <-done) }
+		}
+		settle := func() { time.Sleep(2 * time.Minute); synctest.Wait() }
+		f, stop := begin()
+		put(t, f, "192.0.2.1")
+		settle()
+		require.Equal(t, []string{"192.0.2.1"}, one.values(t))
+		require.NoError(t, f.Status()[0].Err)
+		stop()
+
+		f, stop = begin()
+		settle()
+		require.Equal(t, []string{"192.0.2.1"}, one.values(t), "emptied")
+		require.ErrorContains(t, f.Status()[0].Err, "one for shop: the lead has had nothing of this owner's yet: 1 RRsets stay")
+		_, err := dnsreg.Sync(t.Context(), f, zone, "other", []dnsreg.RRset{www("192.0.2.7")})
+		require.NoError(t, err)
+		settle()
+		require.Equal(t, []string{"192.0.2.1", "192.0.2.7"}, one.values(t), "the other owner is back first")
+		put(t, f, "192.0.2.2")
+		settle()
+		require.Equal(t, []string{"192.0.2.2", "192.0.2.7"}, one.values(t))
+		require.NoError(t, f.Status()[0].Err)
+		put(t, f)
+		settle()
+		require.Equal(t, []string{"192.0.2.7"}, one.values(t), "what goes by the Fanout goes")
+		stop()
+	})
+}
+
 func TestOptionsAreChecked(t *testing.T) {
 	m := &dnsreg.Memory{}
 	good := fanout.Options{Zone: zone, Owners: []string{"shop"}, Lead: m, Followers: []fanout.Follower{{Name: "one", Registrar: m}}}

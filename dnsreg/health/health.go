@@ -6,9 +6,9 @@
 //	_, err := dnsreg.Sync(ctx, registrar, zone, owner, gate.Filter(want))
 //
 // It is slow to believe, so that a name does not flap: an address is down after several looks in a row that failed, and up
-// again after several that went well. And it fails open: a name whose addresses are all down keeps all of them, since then
-// it is more likely the looking that is broken, and an address that may answer is better than none. An address that nobody
-// has looked at is up.
+// again after several that went well. And it fails open: where all addresses of one type of a name are down, all of them
+// stay, since then it is more likely the looking that is broken, and an address that may answer is better than none. A
+// client that has only IPv4 has no use for those of IPv6, so each type is by itself. An address that nobody has looked at is up.
 package health
 
 import (

@@ -83,6 +83,15 @@ func TestOtherRecordsPass(t *testing.T) {
 	require.Equal(t, []string{"192.0.2.1"}, in[1].Values)
 }
 
+// Each type fails open by itself: who has only IPv4 has no use for an IPv6 address that is up.
+func TestEachTypeFailsOpen(t *testing.T) {
+	g := gate(t, Options{Fall: 1})
+	g.Observe(name, "192.0.2.1", errSick)
+	g.Observe(name, "2001:db8::2", errSick)
+	all := append(set("192.0.2.1"), dnsreg.RRset{Name: name, Type: "AAAA", Values: []string{"2001:db8::1", "2001:db8::2"}})
+	require.Equal(t, append(set("192.0.2.1"), dnsreg.RRset{Name: name, Type: "AAAA", Values: []string{"2001:db8::1"}}), g.Filter(all))
+}
+
 // A pass looks at so many at once, no look lasts longer than it may, and what is not wanted any more is forgotten.
 func TestProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -6,7 +6,9 @@
 //  3. [Remove]: take the old values away; wait until nobody holds them
 //  4. [Raise]: lengthen the TTL again; the old machines may go
 //
-// Each step is over only when every name server of the zone has confirmed it and the TTL since then has passed. If the name
+// Each step is over only when every name server of the zone has confirmed it and the TTL since then has passed, and a margin:
+// an answer is on its way for a while, and caches that count whole seconds give out the rest of a TTL as up to a second more,
+// each of those that a client is behind. If the name
 // servers do not confirm within Move.Patience, or Move.Check fails before the last step, the move goes back: the old values
 // alone, on every name server, and the new machines may go when nobody holds their addresses any more.
 //
@@ -37,8 +39,11 @@ type Move struct {
 	// Servers ask the zone's name servers, each one of them, without a cache. All of them are needed: one that is left out
 	// may give out an address after its machine went. At least one. See [Ask].
 	Servers []Lookup
-	// TTL is the short TTL during the move, in whole seconds. Default 20 s. It is the old one if that is shorter.
+	// TTL is the short TTL during the move, in whole seconds. It is the old one if that is shorter. A move that goes back takes
+	// a second less, so that it is at least a second more than the registrar's minimum. Default 20 s, or more for that reason.
 	TTL time.Duration
+	// Margin is for how much longer than a TTL clients may hold what they got with it. Default 5 s.
+	Margin time.Duration
 	// Patience is how long the name servers may take to confirm a phase, from its begin. Default 10 min.
 	Patience time.Duration
 	// Interval is the pause between looks. Default 1 s.
@@ -88,11 +93,14 @@ func (s State) NewUnused() bool { return s.Phase == BackRaise || s.Phase == Back
 
 // defaults fills in what is not set, and checks what is.
 func (m *Move) defaults() error {
+	if m.Registrar == nil {
+		return errors.New("move: Registrar is missing")
+	}
 	for _, d := range []struct {
 		name  string
 		value *time.Duration
 		def   time.Duration
-	}{{"TTL", &m.TTL, 20 * time.Second}, {"Patience", &m.Patience, 10 * time.Minute}, {"Interval", &m.Interval, time.Second}} {
+	}{{"TTL", &m.TTL, max(20*time.Second, m.shortest())}, {"Margin", &m.Margin, 5 * time.Second}, {"Patience", &m.Patience, 10 * time.Minute}, {"Interval", &m.Interval, time.Second}} {
 		if *d.value < 0 {
 			return fmt.Errorf("move: %s is %v, want more than 0, or 0 for the default", d.name, *d.value)
 		}
@@ -101,8 +109,8 @@ func (m *Move) defaults() error {
 		}
 	}
 	switch {
-	case m.Registrar == nil:
-		return errors.New("move: Registrar is missing")
+	case m.TTL < m.shortest():
+		return fmt.Errorf("move: TTL is %v, want at least %v, a second more than the registrar's minimum", m.TTL, m.shortest())
 	case len(m.Servers) == 0:
 		return errors.New("move: Servers is empty, want every name server of the zone")
 	case m.Type != "A" && m.Type != "AAAA":
@@ -129,6 +137,12 @@ func (m *Move) defaults() error {
 	}
 	return nil
 }
+
+// shortest is the shortest TTL that can still be a second less.
+func (m *Move) shortest() time.Duration { return m.Registrar.Capabilities().MinTTL + time.Second }
+
+// short is the TTL during the move.
+func (m *Move) short(s State) time.Duration { return max(min(m.TTL, s.Before), m.shortest()) }
 
 // Run takes the move from a state to its end, and gives the last state. save keeps each new state before anything is done
 // in it, so that a Run after a crash goes on from there; it may be nil. With an error, the move stands where the state says;
@@ -229,15 +243,15 @@ func (m Move) next(s State, f facts, now time.Time) State {
 	}
 	held := now.Sub(s.Confirmed)
 	switch {
-	case s.Phase == Lower && held > s.Before:
+	case s.Phase == Lower && held > s.Before+m.Margin:
 		return to(Add)
 	case s.Phase == Add:
 		return to(Remove)
-	case s.Phase == Remove && held > m.TTL:
+	case s.Phase == Remove && held > m.short(s)+m.Margin:
 		return to(Raise)
 	case s.Phase == Raise:
 		return to(Done)
-	case s.Phase == Back && held > m.TTL:
+	case s.Phase == Back && held > m.short(s)+m.Margin:
 		return to(BackRaise)
 	case s.Phase == BackRaise:
 		return to(BackDone)
@@ -247,7 +261,7 @@ func (m Move) next(s State, f facts, now time.Time) State {
 
 // want is what the phase wants at the name.
 func (m Move) want(s State) dnsreg.RRset {
-	r := dnsreg.RRset{Name: m.Name, Type: m.Type, TTL: min(m.TTL, s.Before)}
+	r := dnsreg.RRset{Name: m.Name, Type: m.Type, TTL: m.short(s)}
 	switch s.Phase {
 	case Lower:
 		r.Values = m.Old

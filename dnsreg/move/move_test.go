@@ -34,6 +34,7 @@ type world struct {
 	mu      sync.Mutex
 	history []version
 	servers []*server
+	caches  []client // resolvers that clients share
 	clients []client
 	rand    *rand.Rand
 	dead    map[string]bool // addresses that no longer serve
@@ -60,7 +61,7 @@ var errDown = errors.New("down")
 // Apply keeps what the name had at each instant.
 func (w *world) Apply(ctx context.Context, zone string, changes []dnsreg.Change) error {
 	err := w.Memory.Apply(ctx, zone, changes)
-	list, _ := w.Records(ctx, zone)
+	list, _ := w.Records(context.WithoutCancel(ctx), zone)
 	v := version{at: time.Now(), set: dnsreg.RRset{Name: name, Type: "A"}}
 	for _, r := range list {
 		if r.Name == name && r.Type == "A" {
@@ -86,6 +87,31 @@ func (w *world) answer(s *server) (dnsreg.RRset, error) {
 	return w.history[0].set, nil
 }
 
+// ask is what a client gets and until when it holds it, from a name server or from a resolver that has it: that one counts
+// whole seconds, as BIND does, so that the rest of its TTL is up to a second longer than it should be. Answers take up to two
+// seconds to arrive, and are held from then on.
+func (w *world) ask(now time.Time) (client, bool) {
+	late := func() time.Duration { return time.Duration(w.rand.IntN(2000)) * time.Millisecond }
+	asked := func() (client, bool) {
+		set, err := w.answer(w.servers[w.rand.IntN(len(w.servers))])
+		return client{set, now.Add(late() + set.TTL)}, err == nil
+	}
+	i := w.rand.IntN(2 * len(w.caches))
+	if i >= len(w.caches) {
+		return asked()
+	}
+	c := &w.caches[i]
+	if !now.Before(c.expires) {
+		got, ok := asked()
+		if !ok {
+			return got, false
+		}
+		*c = got
+	}
+	rest := c.expires.Truncate(time.Second).Sub(now.Truncate(time.Second))
+	return client{c.set, now.Add(min(rest, c.set.TTL))}, true
+}
+
 // look lets every client look up the name where it does not hold it any more, and checks that what they hold serves.
 func (w *world) look() {
 	w.mu.Lock()
@@ -94,8 +120,8 @@ func (w *world) look() {
 	for i := range w.clients {
 		c := &w.clients[i]
 		if !now.Before(c.expires) && w.rand.IntN(3) > 0 {
-			if set, err := w.answer(w.servers[w.rand.IntN(len(w.servers))]); err == nil {
-				*c = client{set, now.Add(set.TTL)}
+			if got, ok := w.ask(now); ok {
+				*c = got
 			}
 		}
 		if !now.Before(c.expires) {
@@ -141,7 +167,7 @@ func (w *world) mover(ttl time.Duration) (move.Move, func(move.State) error) {
 }
 
 func newWorld(t require.TestingT, seed uint64, lags []time.Duration, ttl time.Duration) *world {
-	w := &world{Memory: dnsreg.Memory{Zones: []string{zone}}, clients: make([]client, 12), rand: rand.New(rand.NewPCG(seed, 1)), dead: make(map[string]bool)}
+	w := &world{Memory: dnsreg.Memory{Zones: []string{zone}}, caches: make([]client, 4), clients: make([]client, 12), rand: rand.New(rand.NewPCG(seed, 1)), dead: make(map[string]bool)}
 	for _, lag := range lags {
 		w.servers = append(w.servers, &server{lag: lag})
 	}
@@ -254,8 +280,8 @@ func TestAMoveWaitsForTheTTLs(t *testing.T) {
 		})
 		require.NoError(t, err)
 		require.Equal(t, move.Done, s.Phase)
-		require.Equal(t, map[move.Phase]time.Duration{move.Lower: 0, move.Add: time.Hour + 6*time.Second,
-			move.Remove: time.Hour + 11*time.Second, move.Raise: time.Hour + 37*time.Second, move.Done: time.Hour + 37*time.Second}, at)
+		require.Equal(t, map[move.Phase]time.Duration{move.Lower: 0, move.Add: time.Hour + 11*time.Second,
+			move.Remove: time.Hour + 16*time.Second, move.Raise: time.Hour + 47*time.Second, move.Done: time.Hour + 47*time.Second}, at)
 	})
 }
 
@@ -275,15 +301,50 @@ func TestAMoveBeginsWithTheOldValues(t *testing.T) {
 	})
 }
 
+// Where a registrar has a minimum, no TTL of a move is below it, there and back, also if the name has that one already.
+func TestAMoveKeepsToTheMinimumTTL(t *testing.T) {
+	for _, before := range []time.Duration{time.Minute, time.Minute + time.Second, 5 * time.Minute} {
+		for _, want := range []move.Phase{move.Done, move.BackDone} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 1, []time.Duration{0, 3 * time.Second}, before)
+				w.MinTTL = time.Minute
+				m, save := w.mover(0)
+				m.Check = func(context.Context) error {
+					if want == move.BackDone {
+						return errors.New("the new machines do not serve")
+					}
+					return nil
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				go w.clientsUntil(ctx)
+				bounded, stop := context.WithTimeout(ctx, time.Hour)
+				defer stop()
+				s, err := m.Run(bounded, move.State{}, save)
+				time.Sleep(2 * before)
+				cancel()
+				synctest.Wait()
+				require.NoError(t, err)
+				require.Equal(t, want, s.Phase)
+				require.Empty(t, w.harm[:min(3, len(w.harm))])
+				time.Sleep(time.Second)
+			})
+		}
+	}
+}
+
 func TestMovesAreChecked(t *testing.T) {
 	w := &world{Memory: dnsreg.Memory{Zones: []string{zone}}, servers: []*server{{}}}
 	for want, change := range map[string]func(*move.Move){
-		"move: Registrar is missing":                                              func(m *move.Move) { m.Registrar = nil },
-		"move: Servers is empty, want every name server of the zone":              func(m *move.Move) { m.Servers = nil },
-		`move: Type is "CNAME", want A or AAAA`:                                   func(m *move.Move) { m.Type = "CNAME" },
-		"move: New: www.example.com. A: invalid: no values, want at least one":    func(m *move.Move) { m.New = nil },
-		"move: New has 192.0.2.1, which is in Old too":                            func(m *move.Move) { m.New = oldIPs },
-		"move: TTL is -1ns, want more than 0, or 0 for the default":               func(m *move.Move) { m.TTL = -1 },
+		"move: Registrar is missing":                                           func(m *move.Move) { m.Registrar = nil },
+		"move: Servers is empty, want every name server of the zone":           func(m *move.Move) { m.Servers = nil },
+		`move: Type is "CNAME", want A or AAAA`:                                func(m *move.Move) { m.Type = "CNAME" },
+		"move: New: www.example.com. A: invalid: no values, want at least one": func(m *move.Move) { m.New = nil },
+		"move: New has 192.0.2.1, which is in Old too":                         func(m *move.Move) { m.New = oldIPs },
+		"move: TTL is -1ns, want more than 0, or 0 for the default":            func(m *move.Move) { m.TTL = -1 },
+		"move: TTL is 10s, want at least 31s, a second more than the registrar's minimum": func(m *move.Move) {
+			m.Registrar = &dnsreg.Memory{Zones: []string{zone}, MinTTL: 30 * time.Second}
+			m.TTL = 10 * time.Second
+		},
 		"move: www.example.net. A: invalid: the name is not in zone example.com.": func(m *move.Move) { m.Name = "www.example.net." },
 	} {
 		m, _ := w.mover(0)

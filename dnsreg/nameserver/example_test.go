@@ -18,16 +18,15 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	done := make(chan error)
-	go func() { done <- server.Run(ctx) }()
-
-	// The server is a registrar: what is synced is answered at once.
+	// The server is a registrar: what is synced is answered at once. What is synced before Run is there from the first answer on.
 	_, err = dnsreg.Sync(ctx, server, "farm.test.", "shop", []dnsreg.RRset{
 		{Name: "www.farm.test.", Type: "A", TTL: 20 * time.Second, Values: []string{"192.0.2.1"}},
 	})
 	if err != nil {
 		fmt.Println(err)
 	}
+	done := make(chan error)
+	go func() { done <- server.Run(ctx) }()
 	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, server.Addr().String())
 	}}

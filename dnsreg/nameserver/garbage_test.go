@@ -1,6 +1,7 @@
 package nameserver
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
@@ -23,6 +24,7 @@ import (
 type garbage struct {
 	*rand.Rand
 	seeds [][]byte
+	id    uint16 // of the last message
 }
 
 func newGarbage(t *testing.T, seed uint64) *garbage {
@@ -52,19 +54,27 @@ func (g *garbage) bytes(n int) []byte {
 	return b
 }
 
-// message gives one of many kinds; all that ask for something that needs a key bear none, or a forged signature.
-func (g *garbage) message() []byte {
-	m := slices.Clone(g.seeds[g.IntN(len(g.seeds))])
-	switch g.IntN(8) {
+// message gives one of many kinds; all that ask for something that needs a key bear none, or a forged signature. Each has an
+// ID of its own, to tell a late answer to another one.
+func (g *garbage) message() (msg []byte, forged bool) {
+	g.id++
+	seed := func(i int) []byte {
+		m := slices.Clone(g.seeds[i%len(g.seeds)])
+		binary.BigEndian.PutUint16(m, g.id)
+		return m
+	}
+	of := g.IntN(len(g.seeds))
+	m := seed(of)
+	switch g.IntN(9) {
 	case 0: // nothing but noise
-		return g.bytes(g.IntN(600))
+		return append(m[:2], g.bytes(g.IntN(600))...), false
 	case 1: // cut off
-		return m[:g.IntN(len(m))]
+		return m[:g.IntN(len(m))], false
 	case 2: // more than it says
-		return append(m, g.bytes(g.IntN(40000))...)
+		return append(m, g.bytes(g.IntN(40000))...), false
 	case 3: // some bits are wrong
 		for range 1 + g.IntN(8) {
-			m[g.IntN(len(m))] ^= 1 << g.IntN(8)
+			m[2+g.IntN(len(m)-2)] ^= 1 << g.IntN(8)
 		}
 	case 4: // counts that are not true
 		binary.BigEndian.PutUint16(m[4+2*g.IntN(4):], uint16(g.Uint32()))
@@ -72,8 +82,14 @@ func (g *garbage) message() []byte {
 		m = append(m[:12], 0xc0, byte(g.IntN(40)), 0, 1, 0, 1)
 	case 6: // signed with a secret that is not the key's
 		x := tsig.Exchange{Key: tsig.Key{Name: writeKey.Name, Secret: g.bytes(32)}}
-		return x.Sign(m, time.Now())
-	case 7: // signed rightly, and altered afterwards, long ago, or cut off
+		return x.Sign(m, time.Now()), true
+	case 7: // signed rightly, with the signature of another message
+		other := seed(of + 1 + g.IntN(len(g.seeds)-1))
+		signature := (&tsig.Exchange{Key: writeKey}).Sign(other, time.Now())[len(other):]
+		m = append(m, signature...)
+		m[11]++
+		return m, true
+	case 8: // signed rightly, and altered afterwards, long ago, or cut off
 		x := tsig.Exchange{Key: writeKey}
 		when := time.Now()
 		alter := g.IntN(3)
@@ -87,8 +103,9 @@ func (g *garbage) message() []byte {
 		case 2:
 			m = m[:len(m)-1-g.IntN(40)]
 		}
+		return m, true
 	}
-	return m
+	return m, false
 }
 
 // Whatever is thrown at it, the server answers those who ask, tells and changes nothing for those without a key, and neither
@@ -113,7 +130,11 @@ func TestGarbage(t *testing.T) {
 		var mu sync.Mutex
 		var wrong []string
 		sent := 0
-		judge := func(query, out []byte) {
+		forgeries := 0
+		judge := func(query, out []byte, forged bool) {
+			if len(query) < 2 || !bytes.Equal(query[:2], out[:2]) {
+				return // a late answer to another one
+			}
 			m := new(dns.Msg)
 			fault := ""
 			switch {
@@ -125,9 +146,16 @@ func TestGarbage(t *testing.T) {
 				fault = "an update without a key"
 			case len(m.Answer) > 0 && len(m.Question) == 1 && (m.Question[0].Qtype == dns.TypeAXFR || m.Question[0].Qtype == dns.TypeIXFR):
 				fault = "a transfer without a key"
+			case forged && (m.Rcode != dns.RcodeNotAuth && m.Rcode != dns.RcodeFormatError || len(m.Answer)+len(m.Ns) > 0):
+				fault = "an answer to a forged signature"
+			case bytes.Contains(out, []byte("secret")):
+				fault = "what nobody has asked for"
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			if forged {
+				forgeries++
+			}
 			if sent++; fault != "" {
 				wrong = append(wrong, fault)
 				t.Logf("%s: %x: %x", fault, query, out)
@@ -151,11 +179,12 @@ func TestGarbage(t *testing.T) {
 		wg.Wait()
 		require.Empty(t, wrong)
 		require.NotZero(t, sent, "nothing was answered")
+		require.NotZero(t, forgeries, "nothing forged was answered")
 		require.Less(t, last, first+64<<20, "the heap has grown")
 		after, err := s.Records(t.Context(), zoneName)
 		require.NoError(t, err)
 		require.Equal(t, before, after)
-		t.Logf("%d answers, heap %d kB at first, %d kB at last", sent, first>>10, last>>10)
+		t.Logf("%d answers, %d of them to forgeries, heap %d kB at first, %d kB at last", sent, forgeries, first>>10, last>>10)
 	})
 }
 
@@ -172,7 +201,7 @@ func askUDP(t *testing.T, s *Server) *dns.Msg {
 	return m
 }
 
-func throwUDP(t *testing.T, s *Server, g *garbage, end time.Time, judge func(query, out []byte)) {
+func throwUDP(t *testing.T, s *Server, g *garbage, end time.Time, judge func(query, out []byte, forged bool)) {
 	conn, err := net.Dial("udp", s.Addr().String())
 	if err != nil {
 		t.Error(err)
@@ -181,18 +210,18 @@ func throwUDP(t *testing.T, s *Server, g *garbage, end time.Time, judge func(que
 	defer conn.Close()
 	in := make([]byte, dns.MaxMsgSize)
 	for time.Now().Before(end) {
-		m := g.message()
+		m, forged := g.message()
 		if _, err := conn.Write(m); err != nil {
 			continue
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
 		if n, err := conn.Read(in); err == nil {
-			judge(m, in[:n])
+			judge(m, in[:n], forged)
 		}
 	}
 }
 
-func throwTCP(t *testing.T, s *Server, g *garbage, end time.Time, judge func(query, out []byte)) {
+func throwTCP(t *testing.T, s *Server, g *garbage, end time.Time, judge func(query, out []byte, forged bool)) {
 	for time.Now().Before(end) {
 		conn, err := net.Dial("tcp", s.Addr().String())
 		if err != nil {
@@ -200,7 +229,7 @@ func throwTCP(t *testing.T, s *Server, g *garbage, end time.Time, judge func(que
 			return
 		}
 		for range g.IntN(20) {
-			m := g.message()
+			m, forged := g.message()
 			size := len(m)
 			if g.IntN(10) == 0 {
 				size = g.IntN(dns.MaxMsgSize) // it says that there is more, or less
@@ -217,7 +246,7 @@ func throwTCP(t *testing.T, s *Server, g *garbage, end time.Time, judge func(que
 			if _, err := io.ReadFull(conn, out); err != nil {
 				break
 			}
-			judge(m, out)
+			judge(m, out, forged)
 		}
 		conn.Close()
 	}

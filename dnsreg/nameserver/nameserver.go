@@ -26,7 +26,8 @@
 // Each zone is an immutable snapshot behind an atomic pointer: a query sees all of a change set or nothing of it, and never
 // waits. The names are in a persistent hash trie, so that a change costs what it changes, whatever the size of the zone. The
 // SOA's serial goes up by one with each change set (RFC 1982). Everything is in memory: a program that starts again starts
-// with empty zones, and its owners put their records back with [dnsreg.Sync].
+// with empty zones, and its owners put their records back with [dnsreg.Sync]. They do that before [Server.Run]: until then
+// queries wait and secondaries are told nothing, so that nobody ever gets an empty zone.
 package nameserver
 
 import (
@@ -81,7 +82,8 @@ type Zone struct {
 	Contact string
 	// NegativeTTL is how long a resolver may remember that a name or type does not exist, in whole seconds. Default 20 s.
 	NegativeTTL time.Duration
-	// Serial is the SOA's first serial. Default: the seconds since 1970, so that it goes up from one start to the next.
+	// Serial is the SOA's first serial. Default: the seconds since 1970, so that it goes up from one start to the next, unless
+	// there was more than one change set a second in between: secondaries would keep what they have.
 	Serial uint32
 	// Secondaries are name servers that are told of each change and may transfer the zone. Optional.
 	Secondaries []Secondary

@@ -362,3 +362,29 @@ func TestOwnersSyncConcurrently(t *testing.T) {
 		return list
 	}())
 }
+
+// Who asks before Run waits, and gets what was put there before it: never an empty zone.
+func TestNobodySeesAZoneBeforeItIsFull(t *testing.T) {
+	s, err := New(Options{Zones: []Zone{{Name: zoneName, Serial: 1}}})
+	require.NoError(t, err)
+	q, err := new(dns.Msg).SetQuestion("www."+zoneName, dns.TypeA).Pack()
+	require.NoError(t, err)
+	udp, err := net.Dial("udp", s.Addr().String())
+	require.NoError(t, err)
+	defer udp.Close()
+	tcp, err := net.Dial("tcp", s.Addr().String())
+	require.NoError(t, err)
+	defer tcp.Close()
+	for _, conn := range []net.Conn{&dns.Conn{Conn: udp}, &dns.Conn{Conn: tcp}} {
+		_, err = conn.Write(q)
+		require.NoError(t, err)
+	}
+	load(t, s, parse(t, "www A 20 192.0.2.1"))
+	run(t, s)
+	for _, conn := range []*dns.Conn{{Conn: udp}, {Conn: tcp}} {
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+		m, err := conn.ReadMsg()
+		require.NoError(t, err)
+		require.Len(t, m.Answer, 1)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/dnsreg/internal/wire"
 	"github.com/scalr-go/scalr/dnsreg/tsig"
 )
 
@@ -250,6 +251,27 @@ func TestTransfersAndUpdatesNeedAKey(t *testing.T) {
 	answer := newResponder(s.zones).respond(late, true)
 	require.Equal(t, dns.RcodeNotAuth, int(answer[3]&15))
 	require.NotContains(t, base64.StdEncoding.EncodeToString(answer), base64.StdEncoding.EncodeToString(writeKey.Secret))
+}
+
+// Who has a key may still send records whose data are cut: they are refused, whatever the update says of them.
+func TestRecordsThatAreCutAreRefused(t *testing.T) {
+	s := keyed(t, 0)
+	before := s.names[zoneName].snap.Load()
+	for _, class := range []uint16{dns.ClassINET, dns.ClassNONE} {
+		for typ, data := range map[uint16]string{dns.TypeMX: "\x00\x01", dns.TypeSRV: "\x00\x01\x00\x02\x00\x03", dns.TypeA: "\x01", dns.TypeSOA: "\x00"} {
+			for _, section := range []int{answers, authority} { // of prerequisites, and of what to do
+				msg, err := new(dns.Msg).SetUpdate(zoneName).Pack()
+				require.NoError(t, err)
+				msg = wire.AppendName(msg, "a."+zoneName)
+				msg = append(msg, 0, byte(typ), byte(class>>8), byte(class), 0, 0, 0, 0, 0, byte(len(data)))
+				msg = append(msg, data...)
+				msg[section+1] = 1
+				answer := newResponder(s.zones).respond((&tsig.Exchange{Key: writeKey}).Sign(msg, time.Now()), true)
+				require.True(t, class == dns.ClassNONE || answer[3]&15 != dns.RcodeSuccess, "%d", typ) // to remove what cannot be there is fine
+			}
+		}
+	}
+	require.Same(t, before, s.names[zoneName].snap.Load())
 }
 
 func TestKeysAndSecondariesAreChecked(t *testing.T) {

@@ -28,36 +28,42 @@ const (
 type builder struct{ msg []byte }
 
 func (b *builder) record(section int, name string, typ, class uint16, ttl time.Duration, value string) {
+	var data []byte
+	if class != dns.ClassANY && !(class == dns.ClassNONE && section == prerequisites) {
+		data = wire.AppendData(nil, typ, value)
+	}
+	b.data(section, name, typ, class, ttl, data)
+}
+
+func (b *builder) data(section int, name string, typ, class uint16, ttl time.Duration, data []byte) {
 	m := wire.AppendName(b.msg, name)
 	m = binary.BigEndian.AppendUint16(m, typ)
 	m = binary.BigEndian.AppendUint16(m, class)
 	m = binary.BigEndian.AppendUint32(m, uint32(ttl/time.Second))
-	m = append(m, 0, 0)
-	if class != dns.ClassANY && !(class == dns.ClassNONE && section == prerequisites) {
-		start := len(m)
-		m = wire.AppendData(m, typ, value)
-		binary.BigEndian.PutUint16(m[start-2:], uint16(len(m)-start))
-	}
-	binary.BigEndian.PutUint16(m[section:], binary.BigEndian.Uint16(m[section:])+1)
-	b.msg = m
+	m = binary.BigEndian.AppendUint16(m, uint16(len(data)))
+	b.msg = append(m, data...)
+	binary.BigEndian.PutUint16(b.msg[section:], binary.BigEndian.Uint16(b.msg[section:])+1)
 }
 
-// update gives the message of a change set, which is canonical.
+// update gives the message of a change set, which is canonical. The prerequisite about an RRset that is in texts is on these
+// data: a server compares TXT string by string, and the same text may be cut into others.
 //
 // A server ignores a CNAME that comes beside other data, and other data that come beside a CNAME (section 3.4.2.2), so that
 // nothing stands in the way is a prerequisite too.
-func update(zone string, changes []dnsreg.Change) ([]byte, error) {
+func update(zone string, changes []dnsreg.Change, texts map[setKey][][]byte) ([]byte, error) {
 	b := &builder{msg: question(dns.OpcodeUpdate, zone, dns.TypeSOA)}
-	type key struct {
-		name string
-		typ  uint16
-	}
-	said := make(map[key]bool) // there is a prerequisite about this RRset
+	said := make(map[setKey]bool) // there is a prerequisite about this RRset
 	for _, c := range changes {
 		typ := dns.StringToType[c.Type]
-		said[key{c.Name, typ}] = true
+		said[setKey{c.Name, typ}] = true
 		if c.Old == nil {
 			b.record(prerequisites, c.Name, typ, dns.ClassNONE, 0, "")
+			continue
+		}
+		if data := texts[setKey{c.Name, typ}]; data != nil {
+			for _, d := range data {
+				b.data(prerequisites, c.Name, typ, dns.ClassINET, 0, d)
+			}
 			continue
 		}
 		for _, v := range c.Old.Values {
@@ -65,7 +71,7 @@ func update(zone string, changes []dnsreg.Change) ([]byte, error) {
 		}
 	}
 	absent := func(name string, typ uint16) {
-		if k := (key{name, typ}); !said[k] {
+		if k := (setKey{name, typ}); !said[k] {
 			said[k] = true
 			b.record(prerequisites, name, typ, dns.ClassNONE, 0, "")
 		}

@@ -2,8 +2,9 @@
 // PowerDNS, Windows, and package nameserver.
 //
 // A change set is one message, and the server makes all of it or nothing: what each change replaces is a prerequisite in
-// it. The zone is listed by a transfer (AXFR, RFC 5936). Everything is signed by TSIG and goes over TCP, where a reply is
-// lost only with the connection; nothing is sent twice. The server must let the key transfer the zone and update it:
+// it; where a text there is cut into other strings than it would be here, that is found out and the message sent anew. The
+// zone is listed by a transfer (AXFR, RFC 5936). Everything is signed by TSIG and goes over TCP, where a reply is
+// lost only with the connection; no message is sent twice. The server must let the key transfer the zone and update it:
 //
 //	key "farm." { algorithm hmac-sha256; secret "…"; };
 //	zone "example.com" { type primary; file "…"; allow-transfer { key "farm."; };
@@ -78,24 +79,45 @@ func (r *Registrar) Apply(ctx context.Context, zone string, changes []dnsreg.Cha
 	if zone, err = dnsreg.CanonicalName(zone); err != nil {
 		return err
 	}
-	msg, err := update(zone, changes)
-	if err != nil {
+	met, err := r.try(ctx, zone, changes, nil)
+	if err != nil || met {
 		return err
+	}
+	l, err := r.transfer(ctx, zone)
+	if err != nil {
+		return fmt.Errorf("%s: %w; and %w", zone, dnsreg.ErrConflict, err)
+	}
+	if err := why(l.list(), changes); err != nil {
+		return err
+	}
+	if len(l.texts) > 0 { // all holds but for how a text is cut into strings
+		if met, err = r.try(ctx, zone, changes, l.texts); err != nil || met {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %w", zone, dnsreg.ErrConflict)
+}
+
+// try sends the changes and reports whether their preconditions were met.
+func (r *Registrar) try(ctx context.Context, zone string, changes []dnsreg.Change, texts map[setKey][][]byte) (met bool, err error) {
+	msg, err := update(zone, changes, texts)
+	if err != nil {
+		return false, err
 	}
 	code, sent, err := r.update(ctx, zone, msg)
-	if err != nil && sent {
-		return &dnsreg.PartialError{Unknown: changes, Err: err}
-	}
-	if err != nil {
-		return err
+	switch {
+	case err != nil && sent:
+		return false, &dnsreg.PartialError{Unknown: changes, Err: err}
+	case err != nil:
+		return false, err
 	}
 	switch code {
 	case dns.RcodeSuccess:
-		return nil
+		return true, nil
 	case dns.RcodeNXRrset, dns.RcodeYXRrset, dns.RcodeYXDomain, dns.RcodeNameError:
-		return r.why(ctx, zone, changes)
+		return false, nil
 	}
-	return refused(zone, "update", code)
+	return false, refused(zone, "update", code)
 }
 
 // update sends an update and gives the code of the reply; and whether the server may have got it.
@@ -118,12 +140,8 @@ func (r *Registrar) update(ctx context.Context, zone string, msg []byte) (code i
 	return code, sent, err
 }
 
-// why finds out which precondition did not hold, since the server does not say.
-func (r *Registrar) why(ctx context.Context, zone string, changes []dnsreg.Change) error {
-	list, err := r.Records(ctx, zone)
-	if err != nil {
-		return fmt.Errorf("%s: %w; and %w", zone, dnsreg.ErrConflict, err)
-	}
+// why finds out which precondition did not hold, since the server does not say; nil if all do.
+func why(list []dnsreg.RRset, changes []dnsreg.Change) error {
 	type key struct{ name, typ string }
 	have := make(map[key]dnsreg.RRset, len(list))
 	types := make(map[string]map[string]bool)
@@ -155,7 +173,7 @@ func (r *Registrar) why(ctx context.Context, zone string, changes []dnsreg.Chang
 			return fmt.Errorf("%s %s: %w: a CNAME stands alone", c.Name, c.Type, dnsreg.ErrInvalid)
 		}
 	}
-	return fmt.Errorf("%s: %w", zone, dnsreg.ErrConflict)
+	return nil
 }
 
 func sameValues(a, b dnsreg.RRset) bool { b.TTL = a.TTL; return a.Equal(b) }

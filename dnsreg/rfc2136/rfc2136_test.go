@@ -27,6 +27,9 @@ const file = `$ORIGIN farm.example.
 @ 3600 IN NS ns
 ns 3600 IN A 127.0.0.1
 person 300 IN CAA 0 issue "ca.example"
+person 300 IN TXT "first"
+person 300 IN TXT "v=DKIM1; " "p=" "abc"
+person 300 IN TXT "v=DKIM1; p=" "abc"
 `
 
 // servers are those that take updates: real ones and our own.
@@ -105,6 +108,29 @@ func TestTypesOfOthersAreSeen(t *testing.T) {
 		err := r.Apply(t.Context(), zone, create(set("person.", "CNAME", "a.example.org.")))
 		require.ErrorIs(t, err, dnsreg.ErrInvalid)
 		require.ErrorContains(t, err, "person.farm.example. CNAME")
+	}
+}
+
+// How a text is cut into strings does not count, though servers compare strings: who shares a name with such a one can still
+// change it, and under a precondition.
+func TestTextsThatAreCutOtherwiseAreShared(t *testing.T) {
+	for _, program := range []string{"named", "knotd"} {
+		t.Run(program, func(t *testing.T) {
+			r := primary(t, program)
+			person := get(t, r, "person."+zone, "TXT")
+			require.Equal(t, []string{"first", "v=DKIM1; p=abc"}, person.Values)
+			stale, new := set("person.", "TXT", "first", "v=DKIM1; p=abd"), set("person.", "TXT", "x")
+			require.ErrorIs(t, r.Apply(t.Context(), zone, []dnsreg.Change{{Name: new.Name, Type: "TXT", Old: stale, New: new}}), dnsreg.ErrConflict)
+			mine := set("person.", "TXT", "mine")
+			mine.TTL = person.TTL
+			_, err := dnsreg.Sync(t.Context(), r, zone, "shop", []dnsreg.RRset{*mine, *set("www.", "A", "192.0.2.1")})
+			require.NoError(t, err)
+			require.Equal(t, []string{"first", "mine", "v=DKIM1; p=abc"}, get(t, r, "person."+zone, "TXT").Values)
+			require.NotNil(t, get(t, r, "www."+zone, "A"))
+			_, err = dnsreg.Sync(t.Context(), r, zone, "shop", nil)
+			require.NoError(t, err)
+			require.Equal(t, person, get(t, r, "person."+zone, "TXT"))
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package rfc2136
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -26,9 +27,18 @@ func (r *Registrar) Records(ctx context.Context, zone string) ([]dnsreg.RRset, e
 	if err != nil {
 		return nil, err
 	}
-	l := lister{sets: make(map[setKey]*dnsreg.RRset)}
+	l, err := r.transfer(ctx, zone)
+	if err != nil {
+		return nil, err
+	}
+	return l.list(), nil
+}
+
+// transfer gets the zone.
+func (r *Registrar) transfer(ctx context.Context, zone string) (*lister, error) {
+	l := &lister{sets: make(map[setKey]*dnsreg.RRset), texts: make(map[setKey][][]byte)}
 	code := dns.RcodeSuccess
-	err = r.dial(ctx, func(c *conn) error {
+	err := r.dial(ctx, func(c *conn) error {
 		if err := c.send(question(dns.OpcodeQuery, zone, dns.TypeAXFR)); err != nil {
 			return err
 		}
@@ -61,7 +71,7 @@ func (r *Registrar) Records(ctx context.Context, zone string) ([]dnsreg.RRset, e
 	case code != dns.RcodeSuccess:
 		return nil, refused(zone, "transfer", code)
 	}
-	return l.list(), nil
+	return l, nil
 }
 
 type setKey struct {
@@ -71,9 +81,10 @@ type setKey struct {
 
 // lister gathers the records of a transfer: the SOA, all others, and the same SOA again (RFC 5936, section 2.2).
 type lister struct {
-	sets map[setKey]*dnsreg.RRset
-	soa  string
-	done bool
+	sets  map[setKey]*dnsreg.RRset
+	texts map[setKey][][]byte // the data of TXT RRsets of which one is not cut into strings as this package does it
+	soa   string
+	done  bool
 }
 
 func (l *lister) add(zone string, rr dns.RR) error {
@@ -110,6 +121,29 @@ func (l *lister) add(zone string, rr dns.RR) error {
 	}
 	s.TTL = min(s.TTL, time.Duration(h.Ttl)*time.Second) // they are the same (RFC 2181, section 5.2)
 	s.Values = append(s.Values, value)
+	if h.Rrtype == dns.TypeTXT {
+		return l.text(k, rr, value)
+	}
+	return nil
+}
+
+// text keeps the data of a TXT if they are another way to write its value, and then those of the whole RRset.
+func (l *lister) text(k setKey, rr dns.RR, value string) error {
+	data, err := wire.Data(rr)
+	if err != nil {
+		return err
+	}
+	odd := l.texts[k]
+	if odd == nil {
+		if bytes.Equal(data, wire.AppendData(nil, dns.TypeTXT, value)) {
+			return nil
+		}
+		values := l.sets[k].Values
+		for _, v := range values[:len(values)-1] {
+			odd = append(odd, wire.AppendData(nil, dns.TypeTXT, v))
+		}
+	}
+	l.texts[k] = append(odd, data)
 	return nil
 }
 

@@ -13,8 +13,9 @@ import (
 )
 
 // encode gives the batch of a change set, which is canonical: what goes, goes first, so that a CNAME may take the place of
-// other data, or they its place.
-func encode(zone string, changes []dnsreg.Change) ([]types.Change, error) {
+// other data, or they its place. What is deleted and listed is deleted as it is listed: Route 53 compares a TXT string by
+// string, and the same text may be cut into others.
+func encode(zone string, changes []dnsreg.Change, listed map[setKey]types.ResourceRecordSet) ([]types.Change, error) {
 	var gone, come []types.Change
 	records, chars := 0, 0
 	add := func(to *[]types.Change, action types.ChangeAction, r *dnsreg.RRset) {
@@ -23,10 +24,19 @@ func encode(zone string, changes []dnsreg.Change) ([]types.Change, error) {
 		if action == types.ChangeActionUpsert {
 			times = 2
 		}
-		for _, v := range r.Values {
-			if r.Type == "TXT" {
-				v = quote(v)
+		values := make([]string, len(r.Values))
+		for i, v := range r.Values {
+			if values[i] = v; r.Type == "TXT" {
+				values[i] = quote(v)
 			}
+		}
+		if is, ok := listed[setKey{r.Name, r.Type}]; ok && action == types.ChangeActionDelete {
+			values = nil
+			for _, v := range is.ResourceRecords {
+				values = append(values, aws.ToString(v.Value))
+			}
+		}
+		for _, v := range values {
 			s.ResourceRecords = append(s.ResourceRecords, types.ResourceRecord{Value: aws.String(v)})
 			records += times
 			chars += times * len(v)

@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -146,7 +147,32 @@ func (r *Registrar) Apply(ctx context.Context, zone string, changes []dnsreg.Cha
 	if err != nil {
 		return err
 	}
-	batch, err := encode(zone, changes)
+	// What the call says is in the way is looked at, and tried once more if it was only how a text is cut into strings.
+	var listed map[setKey]types.ResourceRecordSet
+	for {
+		err := r.change(ctx, zone, id, changes, listed)
+		refused, ok := errors.AsType[*refusedError](err)
+		if !ok {
+			return err
+		}
+		odd, err := r.why(ctx, zone, id, changes, refused.message)
+		if len(odd) == 0 || listed != nil {
+			return err
+		}
+		listed = odd
+	}
+}
+
+type setKey struct{ name, typ string }
+
+// refusedError is that Route 53 does not take a batch.
+type refusedError struct{ message string }
+
+func (e *refusedError) Error() string { return e.message }
+
+// change sends the changes, once. What is deleted is as listed, where it is.
+func (r *Registrar) change(ctx context.Context, zone, id string, changes []dnsreg.Change, listed map[setKey]types.ResourceRecordSet) error {
+	batch, err := encode(zone, changes, listed)
 	if err != nil {
 		return err
 	}
@@ -159,7 +185,7 @@ func (r *Registrar) Apply(ctx context.Context, zone string, changes []dnsreg.Cha
 		return nil
 	}
 	if code, message := refusal(err); code == "InvalidChangeBatch" {
-		return r.why(ctx, zone, id, changes, message)
+		return &refusedError{message}
 	}
 	err = r.failed(ctx, "change", zone, err)
 	if lost(err) {
@@ -188,48 +214,58 @@ func (r *Registrar) checkNS(ctx context.Context, zone, id string, changes []dnsr
 }
 
 // why tells a precondition that did not hold from a change that can never be made. Route 53 says so in words, so that the
-// zone is asked where they are not clear.
-func (r *Registrar) why(ctx context.Context, zone, id string, changes []dnsreg.Change, message string) error {
+// zone is asked where they are not clear. It gives, too, what is listed of those that are to be deleted where a text is cut
+// otherwise, if all else holds.
+func (r *Registrar) why(ctx context.Context, zone, id string, changes []dnsreg.Change, message string) (map[setKey]types.ResourceRecordSet, error) {
 	all, err := r.list(ctx, zone, id)
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w", zone, message, err)
+		return nil, fmt.Errorf("%s: %s: %w", zone, message, err)
 	}
-	type key struct{ name, typ string }
-	have := make(map[key]dnsreg.RRset)
+	have, odd := make(map[setKey]dnsreg.RRset), make(map[setKey]types.ResourceRecordSet)
 	for _, s := range all {
 		name := unescape(aws.ToString(s.Name))
 		if s.AliasTarget != nil || s.SetIdentifier != nil {
 			for _, c := range changes {
 				if c.Name == name && (c.Type == string(s.Type) || c.Type == "CNAME" || s.Type == types.RRTypeCname) {
-					return fmt.Errorf("%s %s: %w: an alias or a record set with a routing policy stands there", c.Name, c.Type, dnsreg.ErrInvalid)
+					return nil, fmt.Errorf("%s %s: %w: an alias or a record set with a routing policy stands there", c.Name, c.Type, dnsreg.ErrInvalid)
 				}
 			}
 			continue
 		}
 		if set, err := decode(s); err == nil {
-			have[key{set.Name, set.Type}] = set
+			k := setKey{set.Name, set.Type}
+			if have[k] = set; set.Type == "TXT" {
+				odd[k] = s
+			}
 		}
 	}
 	for _, c := range changes {
-		is, ok := have[key{c.Name, c.Type}]
+		is, ok := have[setKey{c.Name, c.Type}]
 		switch {
 		case c.Old == nil && ok:
-			return fmt.Errorf("%s %s: %w: it exists, with %d values", c.Name, c.Type, dnsreg.ErrConflict, len(is.Values))
+			return nil, fmt.Errorf("%s %s: %w: it exists, with %d values", c.Name, c.Type, dnsreg.ErrConflict, len(is.Values))
 		case c.Old != nil && !ok:
-			return fmt.Errorf("%s %s: %w: it does not exist", c.Name, c.Type, dnsreg.ErrConflict)
+			return nil, fmt.Errorf("%s %s: %w: it does not exist", c.Name, c.Type, dnsreg.ErrConflict)
 		case c.Old != nil && !c.Old.Equal(is):
-			return fmt.Errorf("%s %s: %w: its TTL or values are others", c.Name, c.Type, dnsreg.ErrConflict)
+			return nil, fmt.Errorf("%s %s: %w: its TTL or values are others", c.Name, c.Type, dnsreg.ErrConflict)
 		}
 	}
+	maps.DeleteFunc(odd, func(k setKey, s types.ResourceRecordSet) bool {
+		i := slices.IndexFunc(changes, func(c dnsreg.Change) bool { return c.Name == k.name && c.Type == k.typ && c.Old != nil })
+		return i < 0 || !slices.ContainsFunc(s.ResourceRecords, func(v types.ResourceRecord) bool {
+			text, _ := unquote(aws.ToString(v.Value))
+			return quote(text) != aws.ToString(v.Value)
+		})
+	})
 	if said := strings.ToLower(message); strings.Contains(said, "already exists") || strings.Contains(said, "not found") ||
 		strings.Contains(said, "do not match the current values") {
-		return fmt.Errorf("%s: %w: %s", zone, dnsreg.ErrConflict, message) // it was so, and is not any more
+		return odd, fmt.Errorf("%s: %w: %s", zone, dnsreg.ErrConflict, message) // it was so, and is not any more
 	}
 	what := fmt.Sprintf("%s %s", changes[0].Name, changes[0].Type)
 	if more := len(changes) - 1; more > 0 {
 		what = fmt.Sprintf("%s and %d more changes", what, more)
 	}
-	return fmt.Errorf("%s: %w: %s", what, dnsreg.ErrInvalid, message)
+	return odd, fmt.Errorf("%s: %w: %s", what, dnsreg.ErrInvalid, message)
 }
 
 // zone gives the zone's canonical name and its ID.

@@ -168,6 +168,32 @@ func TestSyncGoesOnAfterALostReply(t *testing.T) {
 	require.Empty(t, made)
 }
 
+// How a text is cut into strings does not count, though Route 53 compares strings: who shares a name with such a one can still
+// change it, and under a precondition.
+func TestTextsThatAreCutOtherwiseAreShared(t *testing.T) {
+	_, client, r := start(t)
+	zones, err := client.ListHostedZonesByName(t.Context(), &sdk.ListHostedZonesByNameInput{DNSName: aws.String(zone)})
+	require.NoError(t, err)
+	_, err = client.ChangeResourceRecordSets(t.Context(), &sdk.ChangeResourceRecordSetsInput{HostedZoneId: zones.HostedZones[0].Id,
+		ChangeBatch: &types.ChangeBatch{Changes: []types.Change{{Action: types.ChangeActionCreate, ResourceRecordSet: &types.ResourceRecordSet{
+			Name: aws.String("person." + zone), Type: types.RRTypeTxt, TTL: aws.Int64(60),
+			ResourceRecords: []types.ResourceRecord{{Value: aws.String(`"v=DKIM1; " "p=" "abc"`)}, {Value: aws.String(`"first"`)}}}}}}})
+	require.NoError(t, err)
+	text := func(values ...string) *dnsreg.RRset {
+		return &dnsreg.RRset{Name: "person." + zone, Type: "TXT", TTL: time.Minute, Values: values}
+	}
+	for _, stale := range []*dnsreg.RRset{nil, text("first"), text("first", "v=DKIM1; p=abd")} {
+		err = r.Apply(t.Context(), zone, []dnsreg.Change{{Name: "person." + zone, Type: "TXT", Old: stale, New: text("x")}})
+		require.ErrorIs(t, err, dnsreg.ErrConflict)
+	}
+	_, err = dnsreg.Sync(t.Context(), r, zone, "shop", []dnsreg.RRset{*text("mine"), a("www", "192.0.2.1")})
+	require.NoError(t, err)
+	list, err := r.Records(t.Context(), zone)
+	require.NoError(t, err)
+	require.Contains(t, list, *text("first", "mine", "v=DKIM1; p=abc"))
+	require.Contains(t, list, a("www", "192.0.2.1"))
+}
+
 // What has no values of its own is not listed, is not overwritten, and stays.
 func TestAliasesAndRoutingPoliciesStay(t *testing.T) {
 	_, client, r := start(t)

@@ -96,6 +96,7 @@ const maxUnsigned = 99
 type Exchange struct {
 	Key Key
 
+	stranger []byte    // the name of a key that is not known, in wire format: it may be one that no key here has
 	n        int       // how many messages were signed or verified
 	mac      []byte    // of the last of them
 	since    hash.Hash // over the unsigned messages since then; nil if there are none
@@ -107,7 +108,11 @@ type Exchange struct {
 // Sign gives the message with its signature, which comes last in it. The first message that an exchange signs is the
 // request, or the answer if the exchange was received.
 func (x *Exchange) Sign(msg []byte, now time.Time) []byte {
-	r := record{key: x.Key.wireName(), algorithm: algorithm, time: uint64(now.Unix()), fudge: uint16(Fudge / time.Second),
+	name := x.stranger
+	if name == nil {
+		name = x.Key.wireName()
+	}
+	r := record{key: name, algorithm: algorithm, time: uint64(now.Unix()), fudge: uint16(Fudge / time.Second),
 		id: binary.BigEndian.Uint16(msg), code: x.fault}
 	if x.fault == badTime {
 		r.other = binary.BigEndian.AppendUint64(nil, r.time)[2:]
@@ -188,7 +193,7 @@ func Receive(keys []Key, msg []byte, now time.Time) (*Exchange, []byte, error) {
 	x := &Exchange{time: r.time}
 	i := slices.IndexFunc(keys, func(k Key) bool { return slices.Equal(k.wireName(), r.key) })
 	if i < 0 || !slices.Equal(r.algorithm, algorithm) {
-		x.Key, x.fault = Key{Name: wire.NameText(r.key)}, badKey
+		x.Key, x.stranger, x.fault = Key{Name: wire.NameText(r.key)}, r.key, badKey
 		return x, nil, ErrKey
 	}
 	x.Key = keys[i]

@@ -178,15 +178,3 @@ func TestWhatIsWrongIsSaid(t *testing.T) {
 	_, _, err := Receive([]Key{testKey}, request(t), now)
 	require.ErrorIs(t, err, ErrUnsigned)
 }
-
-func FuzzReceive(f *testing.F) {
-	q, _ := new(dns.Msg).SetQuestion("example.com.", dns.TypeSOA).Pack()
-	f.Add((&Exchange{Key: testKey}).Sign(q, now))
-	f.Add(q)
-	f.Fuzz(func(t *testing.T, msg []byte) {
-		x, _, err := Receive([]Key{testKey}, msg, now)
-		if x != nil && err != nil {
-			x.Sign(q, now)
-		}
-	})
-}

@@ -39,10 +39,11 @@ func (t *tool) with(ctx context.Context, doc *document, changes bool, work func(
 	err = errors.Join(err, s.close())
 	after := context.WithoutCancel(ctx) // a list of files: it ends soon
 	machines, err1 := s.machines(after)
-	volumes, err2 := s.cloud.Volumes(after, map[string]string{farm.TagFarm: doc.spec.Name})
-	sum.Machines, sum.Images = len(machines), map[string]int{}
+	volumes, err2 := s.volumes(after)
+	sum.Machines, sum.Images, sum.Pools = len(machines), map[string]int{}, map[string]int{}
 	for _, m := range machines {
 		sum.Images[m.Image]++
+		sum.Pools[m.Tags[farm.TagPool]]++
 		if m.State == provider.Running {
 			sum.Running++
 		}
@@ -123,6 +124,38 @@ func roll(ctx context.Context, t *tool, doc *document, image string) (summary, e
 	})
 }
 
+// move writes the pool into the spec file, in the place of the one that each role has, and moves. Whoever applies the file later goes
+// on; to move back, before the end or after it, is another move.
+func move(ctx context.Context, t *tool, doc *document, pool string) (summary, error) {
+	var roles []string
+	if t.role != "" {
+		roles = []string{t.role}
+	}
+	moved, err := doc.spec.Move(farm.MoveOptions{Pools: []string{pool}, Roles: roles})
+	if err != nil {
+		return summary{}, doc.locate(err)
+	}
+	next := doc
+	for i, r := range doc.spec.Roles {
+		if t.role != "" && t.role != r.Name {
+			continue
+		}
+		at := fmt.Sprintf("roles[%d]", i)
+		if r.Move == nil || len(r.Pools) != 1 {
+			return summary{}, doc.fault(doc.at[at], "spec.%s (%s).move: want move: {} and one pool, such as pools: [%s], to write another one into its place", at, r.Name, pools[0].name)
+		}
+		want := next.spec
+		want.Roles = slices.Clone(want.Roles)
+		want.Roles[i].Pools = moved.Roles[i].Pools
+		if next, err = next.edit(doc.file, at+".pools[0]", pool, want); err != nil {
+			return summary{}, err
+		}
+	}
+	return t.with(ctx, next, true, func(s *site, sum *summary) error {
+		return t.change(ctx, s, sum, func() error { return replace(doc.file, next.text) })
+	})
+}
+
 // clone writes the twin's spec beside its parent's and applies it.
 func clone(ctx context.Context, t *tool, doc *document, name string) (summary, error) {
 	twin, _, err := doc.spec.Clone(name, farm.CloneOptions{}) // warnings are about sizes, and these are the parent's
@@ -150,7 +183,9 @@ func status(ctx context.Context, t *tool, doc *document, _ string) (summary, err
 			return err
 		}
 		for _, m := range machines {
-			t.out.say(map[string]any{"machine": m.Name, "id": m.ID, "state": m.State, "image": m.Image, "address": m.Private}, fmt.Sprintf("%-12s %-10s %-12s http://%s:%d/  %s", m.Name, m.State, m.Image, m.Private, webPort, m.ID))
+			pool := m.Tags[farm.TagPool]
+			t.out.say(map[string]any{"machine": m.Name, "id": m.ID, "pool": pool, "state": m.State, "image": m.Image, "address": m.Private},
+				fmt.Sprintf("%-12s %-10s %-12s %-8s http://%s:%d/  %s", m.Name, m.State, m.Image, pool, m.Private, webPort, m.ID))
 		}
 		last, err := s.journal.Read(ctx, journal.Query{Farm: doc.spec.Name, Last: 5})
 		if err != nil {

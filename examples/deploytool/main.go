@@ -6,6 +6,7 @@
 //	/tmp/deploytool apply              do it until the farm rests
 //	/tmp/deploytool status             what there is, and what happened last
 //	/tmp/deploytool roll -role www web-1.1
+//	/tmp/deploytool move -role www other   to the other pool: launched there, then ended here; to go back, move it to local
 //	/tmp/deploytool clone twin         a twin with machines of its own, from a copy of the file: twin.yaml
 //	/tmp/deploytool terminate          end the farm; -delete-volumes deletes its data too
 //
@@ -64,6 +65,7 @@ var commands = map[string]struct {
 	"apply":     {"", apply},
 	"status":    {"", status},
 	"roll":      {"IMAGE", roll},
+	"move":      {"POOL", move},
 	"clone":     {"NAME", clone},
 	"terminate": {"", terminate},
 }
@@ -74,12 +76,12 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	flags.StringVar(&t.state, "state", ".deploytool", "the directory that keeps the machines and the journal")
 	flags.StringVar(&t.spec, "spec", "shop.yaml", "the file that says what the farm is")
 	flags.BoolVar(&t.yes, "yes", false, "do not ask before something is done")
-	flags.StringVar(&t.role, "role", "", "roll: which role")
+	flags.StringVar(&t.role, "role", "", "roll, move: which role; move takes all without it")
 	flags.BoolVar(&t.deleteVolumes, "delete-volumes", false, "terminate: delete the volumes, and the data with them")
 	asJSON := flags.Bool("json", false, "print a JSON object a line, the last of them a summary")
 	timeout := flags.Duration("timeout", 5*time.Minute, "how long a command may take")
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "deploytool [flags] plan | apply | status | roll IMAGE | clone NAME | terminate")
+		fmt.Fprintln(flags.Output(), "deploytool [flags] plan | apply | status | roll IMAGE | move POOL | clone NAME | terminate")
 		flags.PrintDefaults()
 	}
 	// Flags may stand before the command, behind it and behind its argument.
@@ -95,11 +97,11 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	}
 	if len(words) == 0 {
 		flags.Usage()
-		return errors.New("there is no command, want plan, apply, status, roll, clone or terminate")
+		return errors.New("there is no command, want plan, apply, status, roll, move, clone or terminate")
 	}
 	command, ok := commands[words[0]]
 	if !ok {
-		return fmt.Errorf("%q is no command, want plan, apply, status, roll, clone or terminate", words[0])
+		return fmt.Errorf("%q is no command, want plan, apply, status, roll, move, clone or terminate", words[0])
 	}
 	argument := ""
 	if command.argument != "" && len(words) == 2 {
@@ -137,6 +139,7 @@ type summary struct {
 	Machines int            `json:"machines"`          // that there are now
 	Running  int            `json:"running"`           // of these
 	Images   map[string]int `json:"images,omitempty"`  // machines by what they run
+	Pools    map[string]int `json:"pools,omitempty"`   // machines by where they are
 	Volumes  []string       `json:"volumes,omitempty"` // that there are now
 	Err      string         `json:"error,omitempty"`
 }

@@ -48,6 +48,8 @@ roles:
   drain: -1s
   health: {path: /healthz}
   update: {}
+  pools: [local] # where
+  move: {}
 `
 
 // place is a state directory and a spec file in which commands are given, each as if by a program of its own.
@@ -61,10 +63,13 @@ func newPlace(t *testing.T) *place {
 	p := &place{t, filepath.Join(dir, "state"), filepath.Join(dir, "shop.yaml")}
 	require.NoError(t, os.WriteFile(p.spec, []byte(two), 0o600))
 	t.Cleanup(func() { // whatever has gone wrong
-		c := p.cloud()
-		all, _ := c.Instances(context.Background(), nil)
-		for _, m := range all {
-			_ = c.Terminate(context.Background(), m.ID)
+		for _, pool := range pools {
+			c, err := local.New(local.Options{Dir: filepath.Join(p.dir, pool.dir)})
+			require.NoError(t, err)
+			all, _ := c.Instances(context.Background(), nil)
+			for _, m := range all {
+				_ = c.Terminate(context.Background(), m.ID)
+			}
 		}
 	})
 	return p
@@ -174,6 +179,16 @@ func TestLife(t *testing.T) {
 	is(ok("apply"), 3, map[string]int{"web-1.0": 1, "web-1.1": 2}, 1)
 	before = p.machines("shop")
 
+	// One role moves to the other pool and back, each of its machines being there before those here end.
+	sum = ok("move", "-role", "www", "other")
+	is(sum, 3, map[string]int{"web-1.0": 1, "web-1.1": 2}, 1)
+	require.Equal(t, map[string]int{"local": 1, "other": 2}, sum.Pools)
+	require.Equal(t, strings.NewReplacer("web-1.0 # what", "web-1.1 # what", "[local] # where", "[other] # where").Replace(two), file())
+	require.Zero(t, ok("plan").Steps)
+	sum = ok("move", "-role", "www", "local")
+	require.Equal(t, map[string]int{"local": 3}, sum.Pools)
+	before = p.machines("shop")
+
 	is(ok("clone", "twin"), 3, map[string]int{"web-1.0": 1, "web-1.1": 2}, 1)
 	require.Equal(t, before, p.machines("shop"), "the parent is not touched")
 	twin := filepath.Join(filepath.Dir(p.spec), "twin.yaml")
@@ -213,7 +228,7 @@ func TestAsked(t *testing.T) {
 		err := run(t.Context(), append([]string{"-state", p.dir, "-spec", p.spec}, args...), strings.NewReader(answer), &out)
 		return out.String(), err
 	}
-	for _, command := range [][]string{{"apply"}, {"terminate"}, {"clone", "twin"}, {"roll", "-role", "www", "web-1.1"}} {
+	for _, command := range [][]string{{"apply"}, {"terminate"}, {"clone", "twin"}, {"roll", "-role", "www", "web-1.1"}, {"move", "-role", "www", "other"}} {
 		for _, answer := range []string{"n\n", "\n", ""} {
 			out, err := ask(answer, command...)
 			require.ErrorIs(t, err, errDeclined)
@@ -233,7 +248,7 @@ func TestAsked(t *testing.T) {
 	require.True(t, strings.HasSuffix(out, "Farm shop: 3 machines, 3 of them run, and 1 volumes.\n"), out)
 	out, err = ask("", "status")
 	require.NoError(t, err)
-	require.Contains(t, out, "shop-www-1   running    web-1.0")
+	require.Contains(t, out, "shop-www-1   running    web-1.0      local    http://")
 	require.Contains(t, out, "happened: ")
 	require.Contains(t, out, "next: nothing to do\n")
 	out, err = ask("yes\n", "terminate", "-delete-volumes")
@@ -252,6 +267,9 @@ func TestRefused(t *testing.T) {
 		`-role is "", want the name of a role of ` + p.spec:                            {"roll", "web-1.1"},
 		p.spec + `:3:3: spec.roles[0] (store).update: is missing`:                      {"roll", "-role", "store", "web-1.1"},
 		p.spec + `:12:10: spec.roles[1] (www).image: there is no "web-7", want one of`: {"roll", "-role", "www", "web-7"},
+		`spec.roles[0] (store).move: the role has volumes`:                             {"move", "other"},
+		`(www).pools: "moon" is no pool of config.Pools`:                               {"move", "-role", "www", "moon"},
+		`farm shop has no role "ww"`:                                                   {"move", "-role", "ww", "other"},
 		`name: "shop" is the parent's own name, want another one`:                      {"clone", "shop"},
 		`name: "a_b" is no DNS label`:                                                  {"clone", "a_b"},
 		"-json: apply cannot ask then, want -yes too":                                  {"-json", "apply"},

@@ -20,13 +20,17 @@ import (
 	"github.com/scalr-go/scalr/provider/local"
 )
 
+// pools are where machines can be, both of them on this machine: in a state directory each, with addresses each. A tool for real clouds
+// has an EC2 region here, say, and an OpenStack.
+var pools = []struct{ name, dir string }{{"local", "machines"}, {"other", "machines-2"}}
+
 var errGivenUp = errors.New("the update was given up: its first machine did not come to serve")
 
 // site is a farm with what it is made with. Nothing of it outlives a command but what stands in the state directory: the
 // machines, which bear the farm's tags, and the journal.
 type site struct {
 	doc     *document
-	cloud   *local.Cloud
+	clouds  []*local.Cloud // one for each of pools
 	farm    *farm.Farm
 	journal *journal.File
 	out     *progress
@@ -44,20 +48,23 @@ func open(state string, doc *document, out *progress) (*site, error) {
 		return nil, err
 	}
 	s := &site{doc: doc, out: out, journal: &journal.File{Path: filepath.Join(state, "journal")}}
-	if s.cloud, err = local.New(local.Options{Dir: filepath.Join(state, "machines"), Images: images}); err != nil {
-		return nil, err
+	config := farm.Config{}
+	for _, p := range pools {
+		cloud, err := local.New(local.Options{Dir: filepath.Join(state, p.dir), Images: images})
+		if err != nil {
+			return nil, err
+		}
+		s.clouds = append(s.clouds, cloud)
+		config.Pools = append(config.Pools, farm.Pool{Name: p.name, Provider: cloud})
 	}
 	writer := journal.NewWriter(s.journal)
-	s.farm, err = farm.New(doc.spec, farm.Config{
-		Pools: []farm.Pool{{Name: "local", Provider: s.cloud}},
-		Events: func(e scalr.Event) {
-			writer.Event(e)
-			s.note(e)
-		},
-		// This cloud shows at once what there is, and a launch that failed may be tried again soon.
-		ListLag: time.Millisecond, Grace: time.Second, Backoff: time.Second, Interval: time.Second,
-	})
-	if err != nil {
+	config.Events = func(e scalr.Event) {
+		writer.Event(e)
+		s.note(e)
+	}
+	// These clouds show at once what there is, and a launch that failed may be tried again soon.
+	config.ListLag, config.Grace, config.Backoff, config.Interval = time.Millisecond, time.Second, time.Second, time.Second
+	if s.farm, err = farm.New(doc.spec, config); err != nil {
 		err = doc.locate(err)
 	}
 	if err = errors.Join(doc.check(images), err); err != nil {
@@ -107,8 +114,27 @@ func (s *site) note(e scalr.Event) {
 
 // machines lists what the farm has, by its tags.
 func (s *site) machines(ctx context.Context) ([]provider.Instance, error) {
-	all, err := s.cloud.Instances(ctx, map[string]string{farm.TagFarm: s.doc.spec.Name})
+	all, err := each(s.clouds, func(c *local.Cloud) ([]provider.Instance, error) { return c.Instances(ctx, s.tags()) })
 	return slices.DeleteFunc(all, func(i provider.Instance) bool { return i.State.Gone() }), err
+}
+
+// volumes lists the farm's volumes likewise.
+func (s *site) volumes(ctx context.Context) ([]provider.Volume, error) {
+	return each(s.clouds, func(c *local.Cloud) ([]provider.Volume, error) { return c.Volumes(ctx, s.tags()) })
+}
+
+func (s *site) tags() map[string]string { return map[string]string{farm.TagFarm: s.doc.spec.Name} }
+
+// each joins what the clouds say.
+func each[T any](clouds []*local.Cloud, ask func(*local.Cloud) ([]T, error)) (all []T, err error) {
+	for _, c := range clouds {
+		some, err := ask(c)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
 }
 
 // settle makes passes until the farm rests: nothing is to be done, nothing is waited for, and every role serves.
@@ -151,6 +177,9 @@ func (s *site) bars(ctx context.Context, p farm.Plan) (bars []bar, serving bool)
 				continue
 			}
 			serve++
+			if r.Move != nil && !slices.Contains(r.Pools, server.Pool) {
+				continue // it is to move
+			}
 			if slices.ContainsFunc(machines, func(m provider.Instance) bool { return m.ID == server.ID && m.Image == r.Image }) {
 				b.done++
 			}

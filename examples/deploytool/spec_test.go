@@ -48,6 +48,7 @@ func TestFaults(t *testing.T) {
 		"no roles":    {"name: shop\n", []string{"shop.yaml:1:1: spec.roles: there are none, want at least one"}},
 		"several": {head + "  address: true\n  after: [db]\n", []string{
 			"shop.yaml:8:12: spec.roles[0] (www).address: the provider of pool \"local\" (*local.Cloud) has no such capability",
+			"shop.yaml:8:12: spec.roles[0] (www).address: the provider of pool \"other\" (*local.Cloud) has no such capability",
 			`shop.yaml:9:10: spec.roles[0] (www).after: "db" is no role`}},
 		"no database": {head + "  serves: database\n", []string{`shop.yaml:3:3: spec.roles[0] (www): it serves a database, but config.Databases["www"] has no replication.Manager`}},
 		"of a second": {head + "- {name: www, image: web-1.0, min: 1, max: 1}\n", []string{`shop.yaml:8:10: spec.roles[1] (www).name: "www" is also the name of spec.roles[0], want each once`}},

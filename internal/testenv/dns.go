@@ -31,6 +31,8 @@ type DNS struct {
 	Catalog bool
 	// Notify is host:port of a secondary that a primary tells about changes. Optional.
 	Notify string
+	// Forward makes it a resolver (named) that asks these servers, host:port, and caches what they say. It has no zone then.
+	Forward []string
 	// Port is where it listens, on 127.0.0.1; see [FreePort]. 0 takes a free one.
 	Port int
 }
@@ -111,7 +113,25 @@ func port(addr string) string {
 
 func (d DNS) secret() string { return base64.StdEncoding.EncodeToString(d.Key.Secret) }
 
+// resolver is the configuration of a named that forwards and caches.
+func resolver(d DNS, dir string) string {
+	servers := ""
+	for _, addr := range d.Forward {
+		servers += fmt.Sprintf(" 127.0.0.1 port %s;", port(addr))
+	}
+	return fmt.Sprintf(`options {
+ directory "%[1]s"; pid-file "%[1]s/pid"; session-keyfile "%[1]s/key"; managed-keys-directory "%[1]s"; lock-file none;
+ listen-on port %[2]d { 127.0.0.1; }; listen-on-v6 { none; }; recursion yes; allow-query { any; }; dnssec-validation no;
+ forward only; forwarders {%[3]s };
+};
+controls {};
+`, dir, d.Port, servers)
+}
+
 func named(d DNS, dir string) string {
+	if len(d.Forward) > 0 {
+		return resolver(d, dir)
+	}
 	key, access, notify := "", "allow-transfer { none; };", "notify no;"
 	if d.Key.Name != "" {
 		key = fmt.Sprintf("key \"%s\" { algorithm %s; secret \"%s\"; };\n", d.Key.Name, tsig.Algorithm, d.secret())

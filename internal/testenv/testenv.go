@@ -31,7 +31,7 @@ var packages = map[string]string{
 	"mariadbd": "mariadb-server", "mariadb-install-db": "mariadb-server", "mariadb-backup": "mariadb-backup",
 	"mariadb": "mariadb-client", "mariadb-dump": "mariadb-client", "mariadb-binlog": "mariadb-server",
 	"memcached": "memcached", "named": "bind9", "nsupdate": "bind9-dnsutils", "dig": "bind9-dnsutils", "knotd": "knot",
-	"nsd": "nsd", "haproxy": "haproxy", "ip": "iproute2",
+	"nsd": "nsd", "haproxy": "haproxy", "ip": "iproute2", "sshd": "openssh-server",
 }
 
 // Need gives the paths of the programs, in their order. If one is not installed, the test is skipped, or fails where CI is

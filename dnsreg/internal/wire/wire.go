@@ -22,7 +22,8 @@ func AppendName(b []byte, name string) []byte {
 	return append(b, 0)
 }
 
-// NameText is the inverse of AppendName.
+// NameText is the inverse of AppendName. What no canonical name has in a label is escaped (RFC 1035, section 5.1), so that it
+// is not taken for another name: a dot above all.
 func NameText(w []byte) string {
 	if w[0] == 0 {
 		return "."
@@ -30,7 +31,17 @@ func NameText(w []byte) string {
 	var b strings.Builder
 	b.Grow(len(w) - 1)
 	for w[0] != 0 {
-		b.Write(w[1 : 1+w[0]])
+		for _, c := range w[1 : 1+w[0]] {
+			switch {
+			case c == '.' || c == '\\':
+				b.WriteByte('\\')
+				b.WriteByte(c)
+			case c <= ' ' || c > '~':
+				fmt.Fprintf(&b, `\%03d`, c)
+			default:
+				b.WriteByte(c)
+			}
+		}
 		b.WriteByte('.')
 		w = w[1+w[0]:]
 	}
@@ -102,17 +113,58 @@ func NameLen(w []byte) int {
 	return n + 1
 }
 
-// Value gives a record's data as package dnsreg writes it; those of other types are in presentation format.
+// whole reports whether the data of a record are neither cut nor too long: whoever sends records may send such ones.
+func whole(typ uint16, d []byte) bool {
+	before, names, after := 0, 1, 0
+	switch typ {
+	case dns.TypeA:
+		return len(d) == 4
+	case dns.TypeAAAA:
+		return len(d) == 16
+	case dns.TypeTXT:
+		return len(d) > 0 // its strings are cut out by those who unpack it
+	case dns.TypeMX:
+		before = 2
+	case dns.TypeSRV:
+		before = 6
+	case dns.TypeSOA:
+		names, after = 2, 20
+	}
+	i := before
+	for range names {
+		for i < len(d) && d[i] != 0 {
+			i += 1 + int(d[i])
+		}
+		i++
+	}
+	return i+after == len(d)
+}
+
+// Value gives a record's data as package dnsreg writes it; those of other types are in presentation format. It is an error
+// if the data are cut.
 func Value(rr dns.RR) (string, error) {
 	h := rr.Header()
 	switch h.Rrtype {
 	case dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeNS, dns.TypeMX, dns.TypeSRV, dns.TypeTXT, dns.TypeSOA:
-		buf := make([]byte, dns.Len(rr)+1)
-		end, err := dns.PackRR(rr, buf, 0, nil, false)
+		data, err := Data(rr)
 		if err != nil {
 			return "", err
 		}
-		return DataText(h.Rrtype, buf[NameLen(buf)+10:end]), nil
+		return DataText(h.Rrtype, data), nil
 	}
 	return strings.TrimPrefix(rr.String(), h.String()), nil
+}
+
+// Data gives the data of a record of a type that package dnsreg has, as they came. It is an error if they are cut.
+func Data(rr dns.RR) ([]byte, error) {
+	buf := make([]byte, dns.Len(rr)+1)
+	end, err := dns.PackRR(rr, buf, 0, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	typ, data := rr.Header().Rrtype, buf[NameLen(buf)+10:end]
+	if !whole(typ, data) {
+		return nil, fmt.Errorf("the data of a %s are cut", dns.TypeToString[typ])
+	}
+	return data, nil
 }

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -29,11 +30,12 @@ const (
 	twinZone   = "dev.shop.example."
 )
 
-// world is what the two farms have in common: this machine as their cloud, and a name server.
+// world is what the two farms have in common: this machine as their clouds, and a name server.
 type world struct {
 	o     options
 	dir   string
-	cloud *local.Cloud
+	cloud *local.Cloud // where the farms are
+	there *local.Cloud // and where the parent moves to
 	names *nameserver.Server
 	sites []*site
 	ctx   context.Context // while it runs
@@ -53,6 +55,7 @@ type site struct {
 	engine  *mysql.Engine
 	manager *replication.Manager
 	farm    *farm.Farm
+	halt    func() // ends the farm's run
 	ended   bool
 
 	mu     sync.Mutex
@@ -81,7 +84,10 @@ func newWorld(ctx context.Context, o options) (w *world, err error) {
 			os.RemoveAll(w.dir)
 		}
 	}()
-	if w.cloud, err = local.New(local.Options{Dir: w.dir, Images: images}); err != nil {
+	if w.cloud, err = local.New(local.Options{Dir: filepath.Join(w.dir, "a"), Images: images}); err != nil {
+		return nil, err
+	}
+	if w.there, err = local.New(local.Options{Dir: filepath.Join(w.dir, "b"), Images: images}); err != nil {
 		return nil, err
 	}
 	if w.names, err = nameserver.New(nameserver.Options{Zones: []nameserver.Zone{{Name: parentZone}, {Name: twinZone}}}); err != nil {
@@ -148,17 +154,9 @@ func (w *world) site(ctx context.Context, which int, spec farm.Spec, origin *rep
 	if s.manager, err = replication.New(replication.Config{Name: spec.Name + "/db", Engine: s.engine, Policy: policy, Origin: origin, Events: s.event}); err != nil {
 		return nil, err
 	}
-	s.farm, err = farm.New(spec, farm.Config{
-		Pools:     []farm.Pool{{Name: "here", Provider: w.cloud, Images: map[string]string{"mariadb": []string{"mariadb-shop", "mariadb-dev"}[which]}}},
-		DNS:       w.names,
-		Databases: map[string]*replication.Manager{"db": s.manager},
-		Events:    s.event,
-		Interval:  500 * time.Millisecond, ListLag: time.Millisecond,
-	})
-	if err != nil {
+	if err := s.run(spec); err != nil {
 		return nil, err
 	}
-	w.start(s.farm.Run)
 	return s, until(ctx, fmt.Sprintf("the database of %s serves", spec.Name), 2*time.Hour, func() bool {
 		n := 0
 		for _, x := range s.farm.Servers("db") {
@@ -168,6 +166,37 @@ func (w *world) site(ctx context.Context, which int, spec farm.Spec, origin *rep
 		}
 		return n == spec.Roles[0].Min
 	})
+}
+
+// run makes the farm of a spec and runs it instead of the one before.
+func (s *site) run(spec farm.Spec) (err error) {
+	images := map[string]string{"mariadb": []string{"mariadb-shop", "mariadb-dev"}[s.which]}
+	pools := []farm.Pool{{Name: "here", Provider: s.w.cloud, Images: images}, {Name: "there", Provider: s.w.there, Images: images}}
+	s.spec = spec
+	s.farm, err = farm.New(spec, farm.Config{
+		Pools:     pools[:2-s.which],
+		DNS:       s.w.names,
+		Databases: map[string]*replication.Manager{"db": s.manager},
+		Events:    s.event,
+		Interval:  500 * time.Millisecond, ListLag: time.Millisecond,
+	})
+	if err != nil {
+		return err
+	}
+	if s.halt != nil {
+		s.halt()
+	}
+	ctx, cancel := context.WithCancel(s.w.ctx)
+	done, f := make(chan struct{}), s.farm
+	s.halt = func() { cancel(); <-done }
+	s.w.start(func(context.Context) error {
+		defer close(done)
+		if err := f.Run(ctx); ctx.Err() == nil {
+			return err
+		}
+		return nil
+	})
+	return nil
 }
 
 func (s *site) event(e scalr.Event) {
@@ -182,7 +211,7 @@ func (s *site) event(e scalr.Event) {
 
 func (w *world) parent(ctx context.Context) (*site, error) {
 	return w.site(ctx, 0, farm.Spec{Name: "shop", Zone: parentZone, TTL: time.Second, Roles: []farm.Role{
-		{Name: "db", Serves: farm.Database, Image: "mariadb", Min: 2, Max: 2, Aliases: []string{"sql"}, Volume: &farm.Volume{SizeGB: 2 + int(math.Ceil(4*w.o.gb))}},
+		{Name: "db", Serves: farm.Database, Image: "mariadb", Min: 2, Max: 2, Pools: []string{"here"}, Aliases: []string{"sql"}, Volume: &farm.Volume{SizeGB: 2 + int(math.Ceil(4*w.o.gb))}},
 	}}, nil)
 }
 
@@ -238,12 +267,18 @@ func (w *world) close() (err error) {
 
 // left counts what still exists.
 func (w *world) left(ctx context.Context) (int, error) {
-	instances, err1 := w.cloud.Instances(ctx, nil)
-	volumes, err2 := w.cloud.Volumes(ctx, nil)
-	left := len(volumes)
-	for _, in := range instances {
-		if !in.State.Gone() {
-			left++
+	left := 0
+	for _, cloud := range []*local.Cloud{w.cloud, w.there} {
+		instances, err1 := cloud.Instances(ctx, nil)
+		volumes, err2 := cloud.Volumes(ctx, nil)
+		if err := errors.Join(err1, err2); err != nil {
+			return 0, err
+		}
+		left += len(volumes)
+		for _, in := range instances {
+			if !in.State.Gone() {
+				left++
+			}
 		}
 	}
 	for _, zone := range []string{parentZone, twinZone} {
@@ -257,7 +292,7 @@ func (w *world) left(ctx context.Context) (int, error) {
 			}
 		}
 	}
-	return left, errors.Join(err1, err2)
+	return left, nil
 }
 
 // members are the farm's database servers, and the one that takes writes.

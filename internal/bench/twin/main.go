@@ -1,5 +1,5 @@
-// Command twin measures what it costs a farm to be cloned, with real MariaDB servers on this machine: a farm whose database
-// has some data and takes writes, and its twin, which gets the data of one moment.
+// Command twin measures what it costs a farm to be cloned and to move, with real MariaDB servers on this machine: a farm whose
+// database has some data and takes writes, and its twin, which gets the data of one moment; then the farm moves to another cloud.
 //
 //	go run ./internal/bench/twin -gb 1 -json
 //
@@ -8,7 +8,12 @@
 // (nice), since they share with the parent's the processors that in a cloud they would not. Rows_equal says that the twin has, to
 // the row and the byte, what the parent had at the GTID of the copy: writers note the GTID of each commit, so that what
 // there was at that moment is known. Isolated says that nothing of the twin could reach the parent, and nothing of the
-// parent the twin. Left_over are machines, volumes and records that are there when both farms have been terminated.
+// parent the twin.
+//
+// Move_pause_ms is the same as clone_pause_ms, for writers that go through replication/pool, while the farm moves to another cloud
+// (which is this machine too) with all of its database; lost are rows that they were told are there, and that the primary at
+// the end has not. Failed_reads are errors of readers: some read through the pool, some take a name of the zone, keep each
+// answer for as long as its TTL allows, and read from the address that it gave. Left_over are machines, volumes and records that are there when both farms have been terminated.
 package main
 
 import (
@@ -49,7 +54,8 @@ type summary struct {
 	RowsEqual   bool    `json:"rows_equal"`
 	Scrubbed    bool    `json:"scrubbed"`
 	Isolated    bool    `json:"isolated"`
-	LeftOver    int     `json:"left_over"`
+	Moved
+	LeftOver int `json:"left_over"`
 }
 
 func main() {
@@ -103,6 +109,8 @@ func (s summary) verdict() error {
 		check(s.RowsEqual, "the twin's rows are not those of the parent at that moment"),
 		check(s.Scrubbed, "the twin has what should have been scrubbed"),
 		check(s.Isolated, "the twin and its parent can reach each other"),
+		check(s.Lost == 0, "%d acknowledged rows were lost in the move", s.Lost),
+		check(s.FailedReads == 0, "%d reads failed during the move", s.FailedReads),
 		check(s.LeftOver == 0, "%d things are left over", s.LeftOver))
 }
 
@@ -167,6 +175,9 @@ func run(ctx context.Context, o options) (s summary, err error) {
 	}
 	if s.Isolated = len(reached) == 0; !s.Isolated {
 		fmt.Fprintln(os.Stderr, strings.Join(reached, "\n"))
+	}
+	if s.Moved, err = parent.move(ctx, o.writers); err != nil {
+		return s, fmt.Errorf("moving: %w", err)
 	}
 	if err := parent.end(ctx); err != nil {
 		return s, err

@@ -139,10 +139,18 @@ func (t *traffic) stop() {
 
 // longest is the longest time without an acknowledgement between two moments, in ms, and how many there were.
 func (t *traffic) longest(from, to time.Time) (ms float64, n int) {
-	times := []time.Time{from, to}
+	var at []time.Time
 	for _, c := range t.commits {
-		if c.at.After(from) && c.at.Before(to) {
-			times = append(times, c.at)
+		at = append(at, c.at)
+	}
+	return longest(at, from, to)
+}
+
+func longest(at []time.Time, from, to time.Time) (ms float64, n int) {
+	times := []time.Time{from, to}
+	for _, at := range at {
+		if at.After(from) && at.Before(to) {
+			times = append(times, at)
 			n++
 		}
 	}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	sqldriver "github.com/go-sql-driver/mysql"
+
+	"github.com/scalr-go/scalr"
+	"github.com/scalr-go/scalr/farm"
+	"github.com/scalr-go/scalr/replication/mysql"
+	"github.com/scalr-go/scalr/replication/pool"
+)
+
+// Moved is what came of a move.
+type Moved struct {
+	MoveMs      int64   `json:"move_ms"` // until nothing was left where the farm was
+	MovePauseMs float64 `json:"move_pause_ms"`
+	SwitchMs    float64 `json:"switch_pause_ms"` // the longest within 5 s of the change of primary: the rest is what copies cost
+	MoveWritten int     `json:"move_written"`    // rows that were acknowledged meanwhile
+	MoveReads   int     `json:"move_reads"`
+	Lost        int     `json:"lost"`
+	FailedReads int     `json:"failed_reads"`
+}
+
+// clients use a database while it moves.
+type clients struct {
+	s    *site
+	pool *pool.DB
+	end  context.CancelFunc
+	all  sync.WaitGroup
+
+	mu     sync.Mutex
+	rows   []int64 // that were acknowledged
+	acks   []time.Time
+	reads  int
+	failed []string // reads
+	err    error    // of a writer
+}
+
+// move takes the farm to the other cloud while clients use it.
+func (s *site) move(ctx context.Context, writers int) (m Moved, err error) {
+	_, primary := s.members()
+	admin := s.admin(primary)
+	_, err = admin.ExecContext(ctx, "CREATE TABLE app.moved (id BIGINT PRIMARY KEY)")
+	if admin.Close(); err != nil {
+		return m, err
+	}
+	c, err := s.use(ctx, writers)
+	if err != nil {
+		return m, err
+	}
+	defer c.stop()
+	time.Sleep(2 * time.Second)
+	spec, err := s.spec.Move(farm.MoveOptions{Pools: []string{"there"}, Move: farm.Move{DeleteVolumes: true}})
+	if err != nil {
+		return m, err
+	}
+	began := time.Now()
+	if err := s.run(spec); err != nil {
+		return m, err
+	}
+	err = until(ctx, "the farm has moved", 2*time.Hour, func() bool {
+		n := 0
+		for _, x := range s.farm.Servers("db") {
+			if x.Ready && x.Pool == "there" {
+				n++
+			}
+		}
+		here, err1 := s.w.cloud.Instances(ctx, map[string]string{farm.TagFarm: s.spec.Name})
+		volumes, err2 := s.w.cloud.Volumes(ctx, map[string]string{farm.TagFarm: s.spec.Name})
+		gone := 0
+		for _, in := range here {
+			if in.State.Gone() {
+				gone++
+			}
+		}
+		return err1 == nil && err2 == nil && gone == len(here) && len(volumes) == 0 && n == spec.Roles[0].Min
+	})
+	if err != nil {
+		p, _ := s.farm.Plan(ctx)
+		return m, fmt.Errorf("%w\n%s", err, p)
+	}
+	ended := time.Now()
+	time.Sleep(2 * time.Second) // for those who still have an old answer
+	c.stop()
+	if c.err != nil {
+		return m, fmt.Errorf("a writer: %w", c.err)
+	}
+	for i, f := range c.failed {
+		if i < 5 {
+			fmt.Fprintln(os.Stderr, "a read failed:", f)
+		}
+	}
+	m.MoveMs, m.MoveReads, m.FailedReads = ended.Sub(began).Milliseconds(), c.reads, len(c.failed)
+	m.MovePauseMs, m.MoveWritten = longest(c.acks, began, time.Now())
+	if at := s.switched(); at.After(began) {
+		m.SwitchMs, _ = longest(c.acks, at.Add(-5*time.Second), at.Add(5*time.Second))
+	}
+	m.Lost, err = c.lost(ctx)
+	return m, err
+}
+
+// use makes clients use the database until stop is called.
+func (s *site) use(ctx context.Context, writers int) (*clients, error) {
+	config := sqldriver.NewConfig()
+	config.User, config.Passwd, config.InterpolateParams = "app", s.w.apps[s.which], true
+	client, err := mysql.NewClient(config)
+	if err != nil {
+		return nil, err
+	}
+	c := &clients{s: s}
+	if c.pool, err = pool.Open(pool.Config{Driver: client, Manager: s.manager}); err != nil {
+		return nil, err
+	}
+	c.pool.Writer.SetMaxIdleConns(writers)
+	ctx, c.end = context.WithCancel(ctx)
+	for range writers {
+		c.all.Go(func() { c.write(ctx) })
+		c.all.Go(func() { c.read(ctx, c.pool.Reader) })
+	}
+	for _, name := range []string{"sql", "db-replicas"} {
+		c.all.Go(func() { c.readByName(ctx, name+"."+s.spec.Zone) })
+	}
+	return c, nil
+}
+
+func (c *clients) stop() {
+	c.end()
+	c.all.Wait()
+	c.pool.Close()
+}
+
+func (c *clients) write(ctx context.Context) {
+	for ctx.Err() == nil {
+		row := rand.Int64()
+		_, err := c.pool.Writer.ExecContext(context.WithoutCancel(ctx), "INSERT INTO app.moved VALUES (?)", row)
+		c.mu.Lock()
+		if err == nil {
+			c.rows, c.acks = append(c.rows, row), append(c.acks, time.Now())
+		} else if c.err == nil {
+			c.err = err
+		}
+		c.mu.Unlock()
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// read reads one row after another.
+func (c *clients) read(ctx context.Context, db *sql.DB) {
+	for ctx.Err() == nil {
+		c.readOnce(ctx, db, "through the pool")
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (c *clients) readOnce(ctx context.Context, db *sql.DB, from string) {
+	var v int
+	err := db.QueryRowContext(context.WithoutCancel(ctx), "SELECT v FROM app.t WHERE id = ?", 1+rand.IntN(1000)).Scan(&v)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reads++; err != nil {
+		c.failed = append(c.failed, fmt.Sprintf("%s %s: %v", time.Now().Format("15:04:05.000"), from, err))
+	}
+}
+
+// readByName reads from an address that a name led to, over a connection of its own, for as long as the answer may be kept.
+func (c *clients) readByName(ctx context.Context, name string) {
+	var addrs []string
+	var until time.Time
+	for ctx.Err() == nil {
+		if time.Now().After(until) {
+			records, err := c.s.w.names.Records(ctx, c.s.spec.Zone)
+			if err != nil {
+				continue
+			}
+			addrs = nil
+			for _, r := range records {
+				if r.Name == name && r.Type == "A" {
+					addrs, until = slices.Clone(r.Values), time.Now().Add(r.TTL)
+				}
+			}
+		}
+		addr := "no address"
+		if len(addrs) > 0 {
+			addr = net.JoinHostPort(addrs[rand.IntN(len(addrs))], "3306")
+		}
+		db := connect("app", c.s.w.apps[c.s.which], addr)
+		c.readOnce(ctx, db, name+" at "+addr)
+		db.Close()
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// switched is when the primary was switched over.
+func (s *site) switched() (at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.events {
+		if e.Kind == scalr.Kind(farm.SwitchOver) {
+			at = e.Time
+		}
+	}
+	return at
+}
+
+// lost counts the acknowledged rows that are not there.
+func (c *clients) lost(ctx context.Context) (int, error) {
+	_, primary := c.s.members()
+	db := c.s.admin(primary)
+	defer db.Close()
+	rows, err := db.QueryContext(ctx, "SELECT id FROM app.moved")
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	there := map[int64]bool{}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return 0, err
+		}
+		there[id] = true
+	}
+	lost := 0
+	for _, id := range c.rows {
+		if !there[id] {
+			lost++
+		}
+	}
+	return lost, rows.Err()
+}
