@@ -144,7 +144,7 @@ func (f *fleet) gate(i int) string { return filepath.Join(f.dir, fmt.Sprint("gat
 func (f *fleet) start(i int) error {
 	c := config{Servers: f.ensemble.Addrs(), Gate: f.gate(i), Options: f.options, Seed: uint64(i)}
 	if f.has("answers") {
-		c.Lossy = 2000
+		c.Lossy = 500
 	}
 	if f.has("skew") {
 		c.Skew = []time.Duration{0, 0, 0, 5 * time.Second, -5 * time.Second, 300 * time.Millisecond}[i%6]
@@ -187,6 +187,8 @@ func (f *fleet) start(i int) error {
 			switch l.Kind {
 			case "die":
 				f.done["die "+l.Text]++
+			case "lose":
+				f.done["answers"]++
 			case "leak":
 				f.done[leak]++
 				fmt.Fprintln(os.Stderr, l.Text)

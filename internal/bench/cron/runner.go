@@ -35,7 +35,7 @@ type config struct {
 
 // line is what a runner reports, on its standard output: one write each, so that a kill tears none.
 type line struct {
-	Kind    string // of runs: start, step, end; of locks: hold, work, release; of calls to the store: call, return; event, die, leak
+	Kind    string // of runs: start, step, end; of locks: hold, work, release; of calls to the store: call, return; event, die, lose, leak
 	Run     string // or the lock's name
 	Attempt int
 	Token   uint64
@@ -247,7 +247,11 @@ func (g *gated) Read(p []byte) (int, error) {
 				continue
 			}
 		}
-		if err == nil && (g.broken.Load() || g.config.Lossy > 0 && rand.IntN(g.config.Lossy) == 0) {
+		lose := err == nil && g.config.Lossy > 0 && rand.IntN(g.config.Lossy) == 0
+		if lose {
+			say(line{Kind: "lose"})
+		}
+		if lose || err == nil && g.broken.Load() {
 			g.Conn.Close()
 			return 0, errCut
 		}
