@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,9 +116,9 @@ func (d DNS) secret() string { return base64.StdEncoding.EncodeToString(d.Key.Se
 
 // resolver is the configuration of a named that forwards and caches.
 func resolver(d DNS, dir string) string {
-	servers := ""
+	var servers strings.Builder
 	for _, addr := range d.Forward {
-		servers += fmt.Sprintf(" 127.0.0.1 port %s;", port(addr))
+		fmt.Fprintf(&servers, " 127.0.0.1 port %s;", port(addr))
 	}
 	return fmt.Sprintf(`options {
  directory "%[1]s"; pid-file "%[1]s/pid"; session-keyfile "%[1]s/key"; managed-keys-directory "%[1]s"; lock-file none;
@@ -125,7 +126,7 @@ func resolver(d DNS, dir string) string {
  forward only; forwarders {%[3]s };
 };
 controls {};
-`, dir, d.Port, servers)
+`, dir, d.Port, servers.String())
 }
 
 func named(d DNS, dir string) string {
