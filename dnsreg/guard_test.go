@@ -197,7 +197,7 @@ func TestAGuardJudgesAllOfAPlan(t *testing.T) {
 			require.NotEmpty(t, made)
 
 			// Another plan is not approved, and where each step is seen no step empties a name.
-			alias := []dnsreg.RRset{*guardSet("a", "CNAME", "x.example.org."), *guardSet("b", "A", "192.0.2.2"), *guardSet("c", "A", "192.0.2.2")}
+			alias := []dnsreg.RRset{*guardSet("a", "CNAME", "x.example.org."), *guardSet("b", "A", "192.0.2.3"), *guardSet("c", "A", "192.0.2.2")}
 			guarded.Guard.MaxReplaced = -1
 			_, err = dnsreg.Sync(t.Context(), guarded, zone, "shop", alias)
 			_, ok = errors.AsType[*dnsreg.GuardError](err)
@@ -211,6 +211,9 @@ func TestAGuardJudgesAllOfAPlan(t *testing.T) {
 			held, ok = errors.AsType[*dnsreg.GuardError](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, []string{"a.example.com. would be left without an address"}, held.Reasons)
+			have, err = m.Records(t.Context(), zone)
+			require.NoError(t, err)
+			require.Contains(t, have, alias[1], "what is held back holds back no other name")
 			_, err = dnsreg.Sync(t.Context(), guarded, zone, "shop", alias) // its marks are there by now
 			held, ok = errors.AsType[*dnsreg.GuardError](err)
 			require.True(t, ok, "%v", err)

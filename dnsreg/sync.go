@@ -65,7 +65,8 @@ type syncer struct {
 	caps Capabilities
 	zone string
 	made []Change
-	last bool // there is no other try
+	last bool   // there is no other try
+	hash string // of all that a guard has judged together
 }
 
 // guarded lets the guard judge the groups together before they are applied. Each of their change sets has the guard's first
@@ -78,20 +79,16 @@ func (s *syncer) guarded(ctx context.Context, g Guarded, have []RRset, groups []
 	if err := g.Guard.Check(s.zone, have, changes); err != nil {
 		return err
 	}
-	hash := Hash(s.zone, changes)
+	s.hash = Hash(s.zone, changes)
 	s.Registrar = g.Registrar
-	if g.Guard.Approved != hash {
+	if g.Guard.Approved != s.hash {
 		s.Registrar = Guarded{Registrar: g.Registrar, Guard: Guard{Retired: g.Guard.Retired}}
 	}
-	err := s.all(ctx, groups)
-	if held, ok := errors.AsType[*GuardError](err); ok {
-		held.Hash = hash
-	}
-	return err
+	return s.all(ctx, groups)
 }
 
-// all applies the groups, as many at once as may be. An error of one group, a conflict or something invalid, does not keep
-// the others back; any other error does, for it would meet them as well.
+// all applies the groups, as many at once as may be. An error of one group, a conflict, something invalid or a step that a
+// guard holds back, does not keep the others back; any other error does, for it would meet them as well.
 func (s *syncer) all(ctx context.Context, groups []group) error {
 	var errs []error
 	for len(groups) > 0 {
@@ -106,7 +103,7 @@ func (s *syncer) all(ctx context.Context, groups []group) error {
 		groups = groups[n:]
 		if err != nil {
 			errs = append(errs, err)
-			if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrInvalid) {
+			if _, held := errors.AsType[*GuardError](err); !held && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrInvalid) {
 				break
 			}
 		}
@@ -191,6 +188,9 @@ func (s *syncer) apply(ctx context.Context, changes []Change) error {
 	if err == nil {
 		s.made = append(s.made, changes...)
 		return nil
+	}
+	if held, ok := errors.AsType[*GuardError](err); ok && s.hash != "" {
+		held.Hash = s.hash
 	}
 	if partial, ok := errors.AsType[*PartialError](err); ok {
 		s.made = append(s.made, partial.Done...)
