@@ -18,26 +18,29 @@ type Stats struct {
 	Waits      uint64        // times that somebody else's load in another process was waited for
 	LoadTime   time.Duration // in all Loads
 	HitTime    time.Duration // in all Hits
+	HitTimes   Latencies     // how long each of Hits took, from the call on
+	LoadTimes  Latencies     // how long each of Loads took
 }
 
 type counts struct {
 	hits, near, stale, negative, misses, loads, loadErrors, waits atomic.Uint64
-	loadTime, hitTime                                             atomic.Int64
+	hitTimes, loadTimes                                           Histogram
 }
 
 // Stats gives a snapshot.
 func (o *Of[V]) Stats() Stats {
 	c := &o.counts
+	hits, loads := c.hitTimes.Latencies(), c.loadTimes.Latencies()
 	return Stats{
 		Hits: c.hits.Load(), Near: c.near.Load(), Stale: c.stale.Load(), Negative: c.negative.Load(), Misses: c.misses.Load(),
 		Loads: c.loads.Load(), LoadErrors: c.loadErrors.Load(), Waits: c.waits.Load(),
-		LoadTime: time.Duration(c.loadTime.Load()), HitTime: time.Duration(c.hitTime.Load()),
+		LoadTime: loads.Sum, HitTime: hits.Sum, HitTimes: hits, LoadTimes: loads,
 	}
 }
 
 func (c *counts) hit(e envelope, start time.Time) {
 	c.hits.Add(1)
-	c.hitTime.Add(int64(time.Since(start)))
+	c.hitTimes.Add(time.Since(start))
 	if e.bits&bitAbsent != 0 {
 		c.negative.Add(1)
 	} else if !time.Now().Before(e.fresh) {
@@ -47,7 +50,7 @@ func (c *counts) hit(e envelope, start time.Time) {
 
 func (c *counts) loaded(start time.Time, err error) {
 	c.loads.Add(1)
-	c.loadTime.Add(int64(time.Since(start)))
+	c.loadTimes.Add(time.Since(start))
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		c.loadErrors.Add(1)
 	}

@@ -355,7 +355,11 @@ func TestStatsOfOf(t *testing.T) {
 		require.NoError(t, err)
 	}
 	s := of.Stats()
-	s.LoadTime, s.HitTime = 0, 0
+	require.EqualValues(t, 2, s.HitTimes.Total())
+	require.EqualValues(t, 1, s.LoadTimes.Total())
+	require.Equal(t, s.HitTimes.Sum, s.HitTime)
+	require.Equal(t, s.LoadTimes.Sum, s.LoadTime)
+	s.LoadTime, s.HitTime, s.LoadTimes, s.HitTimes = 0, 0, cache.Latencies{}, cache.Latencies{}
 	require.Equal(t, cache.Stats{Hits: 2, Misses: 1, Loads: 1}, s)
 }
 

@@ -68,30 +68,31 @@ func (ls *lanes) carry(ctx context.Context, c *call) {
 		return
 	}
 	c.encode(&ls.opaques)
-	l.load.Add(1)
 	l.carry(ctx, c)
 	l.load.Add(-1)
 }
 
-// pick gives the lane of a call: the first that is free, or the one with the fewest calls. A swap has to take the connection
-// that its version came over.
+// pick gives the lane of a call, and counts it there: the first that is free, or the one with the fewest calls. A swap has to
+// take the connection that its version came over.
 func (ls *lanes) pick(c *call) *lane {
 	if c.kind == swap {
 		if v, ok := c.version.(*casOf); ok && v.conn.lane.lanes == ls {
+			v.conn.lane.load.Add(1)
 			return v.conn.lane
 		}
 		return nil
 	}
-	best := ls.all[0]
-	least := best.load.Load()
-	for _, l := range ls.all[1:] {
-		if least == 0 {
-			break
+	var best *lane
+	var least int32
+	for _, l := range ls.all {
+		if l.load.CompareAndSwap(0, 1) {
+			return l
 		}
-		if n := l.load.Load(); n < least {
+		if n := l.load.Load(); best == nil || n < least {
 			best, least = l, n
 		}
 	}
+	best.load.Add(1)
 	return best
 }
 

@@ -205,6 +205,9 @@ type ServerStats struct {
 	Errors uint64 // calls that failed, those included that were refused because the server is down
 	Idle   int    // unused connections now
 	Down   bool   // the server is not asked at the moment, because it failed
+	// Took says how long calls to the server took, each from its beginning to its answer or its failure. Those whose caller has
+	// cancelled are not counted, nor those that were refused because the server is down.
+	Took cache.Latencies
 }
 
 // Stats gives a snapshot for each server, sorted by slot.

@@ -262,6 +262,9 @@ func TestStats(t *testing.T) {
 	for i, want := range []memcached.ServerStats{{Hits: 2, Misses: 2, Idle: 1}, {Misses: 4, Idle: 1}} {
 		want.Server = stats[i].Server
 		require.Equal(t, fmt.Sprintf("cache-%d", i+1), want.Server.Slot)
+		require.EqualValues(t, []int{3, 2}[i], stats[i].Took.Total())
+		require.Positive(t, stats[i].Took.Sum)
+		stats[i].Took = cache.Latencies{}
 		require.Equal(t, want, stats[i])
 	}
 }

@@ -21,6 +21,7 @@ type node struct {
 	calls  *calls
 
 	hits, misses, errors atomic.Uint64
+	took                 cache.Histogram
 	departed             atomic.Bool
 	transport            atomic.Pointer[transport]
 
@@ -62,6 +63,7 @@ func (n *node) do(ctx context.Context, op string, c *call) error {
 		n.errors.Add(1)
 		return n.failure(op, c.key, err)
 	}
+	start := time.Now()
 	again := c.kind <= multi || c.kind == remove || c.kind == stats
 	for {
 		t := *n.transport.Load()
@@ -79,12 +81,16 @@ func (n *node) do(ctx context.Context, op string, c *call) error {
 		if o == failed || o == stale {
 			t.closeIdle() // the others are as dead
 		}
-		err := c.ioErr
-		switch {
-		case o == stale && again:
+		if o == stale && again {
 			again = false
 			c.reset()
 			continue
+		}
+		if o != abandons {
+			n.took.Add(time.Since(start))
+		}
+		err := c.ioErr
+		switch {
 		case o == answered:
 			if err = c.err; err == nil || err == cache.ErrMiss || err == cache.ErrNotStored {
 				return err
@@ -184,6 +190,6 @@ func (n *node) snapshot() ServerStats {
 	n.mu.Unlock()
 	return ServerStats{
 		Server: n.server, Hits: n.hits.Load(), Misses: n.misses.Load(), Errors: n.errors.Load(),
-		Idle: (*n.transport.Load()).idle(), Down: down,
+		Idle: (*n.transport.Load()).idle(), Down: down, Took: n.took.Latencies(),
 	}
 }

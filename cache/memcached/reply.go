@@ -135,7 +135,7 @@ func (r *reader) answer(c *call, from *conn) error {
 			}
 			r.at.key, r.at.flags, r.at.cas = r.next-1, r.item.Flags, r.cas
 			c.hits = append(c.hits, r.at)
-			c.from = from
+			c.from, r.item = from, cache.Item{}
 		}
 		if c.kind == multi {
 			r.quick(c, from)
