@@ -39,7 +39,7 @@ const (
 	forecastWindow = 3 * time.Minute  // a lull must last so long
 	forecastHold   = 15 * time.Minute // and what was launched is kept so long,
 	forecastDrop   = 5 * time.Minute  // or so long if the load has fallen below
-	forecastLow    = 0.75             // this share of the role, and is not one that jumps about:
+	forecastLow    = 0.6              // this share of the role, and is not one that jumps about:
 	forecastJumps  = 0.4              // if in the time of a launch its logarithm changes by less on the average
 	forecastAhead  = 5                // minutes beyond a launch in which an instance that is to go must not be wanted again,
 	forecastStay   = 18               // and minutes from now, likewise
