@@ -181,3 +181,19 @@ func TestRateHolds(t *testing.T) {
 		}
 	})
 }
+
+// TestScheduleReadsItsZoneOnce gives a schedule the memory of a zone that no file has.
+func TestScheduleReadsItsZoneOnce(t *testing.T) {
+	s := Schedule{Zone: "Europe/Berlin", Windows: []Window{{From: "08:00", To: "09:00", Least: 6}}}
+	in := Input{Now: time.Date(2026, 1, 5, 7, 30, 0, 0, time.UTC), Min: 1, Max: 9, Count: 3}
+	d := s.Desired(in)
+	require.Equal(t, 6, d.Desired, d.Reason)
+	in.Memory = d.Memory
+	require.Equal(t, d, s.Desired(in))
+	mem := d.Memory.(zoned)
+	mem.zone = time.FixedZone("Berlin", 5*3600)
+	in.Memory = mem
+	require.Equal(t, 1, s.Desired(in).Desired, "it is half past twelve there")
+	s.Zone = "Nowhere/Town"
+	require.Contains(t, s.Desired(in).Reason, "not known", "the memory is of another zone")
+}

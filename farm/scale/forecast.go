@@ -9,7 +9,8 @@ import (
 )
 
 // Forecast provides for the load of the moment when an instance that is launched now will serve. It asks what became of the
-// load in the time of a launch at this time of day on each of the last days, goes on with the trend where trends have been worth
+// load in the time of a launch at this time of day on each of the last days, and at this minute of the last hours where that has
+// foretold more than the present does (jobs that run every hour), goes on with the trend where trends have been worth
 // something, widens both by the noise of the metric, and reckons with something that it has never seen: after n days one
 // day in n+1 brings more than all of them. An instance is wanted if, over all these futures, it would be used for at least
 // the share Use of the time; which is the least cost for a given number of requests that meet too little capacity.
@@ -32,9 +33,18 @@ type Forecast struct {
 
 const (
 	forecastDays   = 14
+	forecastHours  = 12
+	forecastSeen   = 240 // minutes, before the hours are judged
+	forecastRecent = 8
 	forecastWindow = 3 * time.Minute  // a lull must last so long
-	forecastHold   = 15 * time.Minute // and what was launched is kept so long
-	forecastAhead  = 5                // minutes beyond a launch in which an instance that is to go must not be wanted again
+	forecastHold   = 15 * time.Minute // and what was launched is kept so long,
+	forecastDrop   = 5 * time.Minute  // or so long if the load has fallen below
+	forecastLow    = 0.6              // this share of the role, and is not one that jumps about:
+	forecastJumps  = 0.4              // if in the time of a launch its logarithm changes by less on the average
+	forecastAhead  = 5                // minutes beyond a launch in which an instance that is to go must not be wanted again,
+	forecastStay   = 18               // and minutes from now, likewise
+	forecastSpare  = 0.06             // of the load: what shrinking leaves beyond what is wanted, for the noise of the next minutes
+	forecastBand   = 0.04             // of the role: what is not worth a change
 	forecastFloor  = 0.1              // instances: added to the load before its logarithm is taken
 )
 
@@ -76,7 +86,7 @@ func (f Forecast) Desired(in Input) Decision {
 	m := remembered(in.Memory).learn(in.Now, load, ahead)
 	use := defaultTo(f.Use, 0.03)
 
-	var room [3 * (forecastDays + 8)]future
+	var room [3 * (forecastDays + forecastHours + forecastRecent)]future
 	grow, days := m.futures(room[:0], 1, ahead)
 	up := wanted(grow, m.level, m.growth, m.gamma(days), use, in.Min, in.Max)
 	d := Decision{Desired: in.Count, Raw: up, Memory: m}
@@ -85,16 +95,22 @@ func (f Forecast) Desired(in Input) Decision {
 		d.Desired, d.Reason = up, fmt.Sprintf("%s %d would be used: grow from %d", why, up, in.Count)
 		return d
 	}
-	stay, _ := m.futures(room[:0], 1, ahead+forecastAhead)
-	// A little more than what would be wanted, for the noise of the next minutes.
-	d.Raw = max(up, wanted(stay, m.level+0.03, m.growth, m.gamma(days), use, in.Min, in.Max))
+	stay, _ := m.futures(room[:0], 1, max(ahead+forecastAhead, forecastStay))
+	d.Raw = max(up, wanted(stay, m.level+forecastSpare, m.growth, m.gamma(days), use, in.Min, in.Max))
 	needed := max(in.highest(forecastWindow, d.Raw), in.Min)
+	if in.Count-needed <= int(forecastBand*float64(in.Count)) {
+		needed = max(needed, in.Count)
+	}
+	hold := forecastHold
+	if float64(needed) < forecastLow*float64(in.Count) && m.errors[0] < forecastJumps {
+		hold = forecastDrop
+	}
 	watched := in.Now.Sub(in.Since)
 	switch {
 	case needed >= in.Count:
 		d.Reason = fmt.Sprintf("%s %d would be used: stay at %d", why, needed, in.Count)
-	case !in.LastUp.IsZero() && in.Now.Sub(in.LastUp) <= forecastHold:
-		d.Reason = fmt.Sprintf("%s %d would be used, but the role grew less than %v ago: stay at %d", why, needed, forecastHold, in.Count)
+	case !in.LastUp.IsZero() && in.Now.Sub(in.LastUp) <= hold:
+		d.Reason = fmt.Sprintf("%s %d would be used, but the role grew less than %v ago: stay at %d", why, needed, hold, in.Count)
 	case !in.Since.IsZero() && watched < forecastWindow:
 		d.Reason = fmt.Sprintf("%s %d would be used, but the load has been watched for %v of %v only: stay at %d", why, needed, watched.Round(time.Second), forecastWindow, in.Count)
 	default:
@@ -175,7 +191,8 @@ type memory struct {
 
 	noise    float64
 	gain     [2]float64 // of trends: their product with what came, and with themselves
-	errors   [3]float64
+	errors   [3]float64 // of each base, a launch ahead
+	hourly   float64    // the same of the load an hour ago
 	greatest [3]float64
 	ahead    int
 }
@@ -256,6 +273,11 @@ func (m *memory) judge() {
 		return
 	}
 	const day, week = 1. / 1440, 1. / (7 * 1440)
+	if t >= 60 {
+		if hour := float64(m.minute(t - 60).load); !math.IsNaN(hour) {
+			m.hourly += day * (math.Abs(l-hour) - m.hourly)
+		}
+	}
 	for b := range m.errors {
 		from := then
 		if b > 0 {
@@ -326,7 +348,8 @@ func (m *memory) gamma(days int) float64 {
 }
 
 // futures gives what became of the load from the minute from to the minute to after this time of day on earlier days, as factors
-// of the base; where there are no days yet, after the last hours' moments.
+// of the base, and after this minute of earlier hours, if the load goes by hours; where there are no days yet, after the last
+// moments.
 func (m *memory) futures(list []future, from, to int) (futures []future, days int) {
 	for d := 1; d <= forecastDays; d++ {
 		if g, ok := m.after(m.count-d*1440, from, to); ok {
@@ -334,10 +357,16 @@ func (m *memory) futures(list []future, from, to int) (futures []future, days in
 			days++
 		}
 	}
-	const recent = 8
-	for i := range recent {
+	if m.count >= forecastSeen && m.hourly < m.errors[m.base] {
+		for h := 1; h <= forecastHours; h++ {
+			if g, ok := m.after(m.count-h*60, from, to); ok {
+				list = m.smear(list, g, 0.5)
+			}
+		}
+	}
+	for i := range forecastRecent {
 		if g, ok := m.after(m.count-(to+2)-i*to, from, to); ok {
-			list = m.smear(list, g, 1/float64(recent*(days+1)*(days+1)))
+			list = m.smear(list, g, 1/float64(forecastRecent*(days+1)*(days+1)))
 		}
 	}
 	return list, days

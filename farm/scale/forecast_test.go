@@ -47,6 +47,41 @@ func TestForecastKnowsTheDay(t *testing.T) {
 	require.Less(t, d[4*1440+830].Desired, 15, "and after it: %s", d[4*1440+830].Reason)
 }
 
+// TestForecastKnowsTheHour has a load that jumps at the same minute of each hour, at once, on the first day, when no day can tell.
+func TestForecastKnowsTheHour(t *testing.T) {
+	load := func(i int) float64 {
+		if m := i % 60; m >= 20 && m < 30 {
+			return 20
+		}
+		return 8
+	}
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	d, _ := play(Forecast{Metric: "m", Value: 100, Use: 0.1}, start, 12*60, 10*time.Minute, load, nil)
+	require.Less(t, d[18].Desired, 15, "the first hour")
+	require.GreaterOrEqual(t, d[11*60+18].Desired, 20, "before it comes: %s", d[11*60+18].Reason)
+	require.Less(t, d[11*60+55].Desired, 15, "and after it: %s", d[11*60+55].Reason)
+}
+
+// TestForecastLetsGoOfAPeak has a load that falls to a third within the hold: what is needed no more goes before it is over, and
+// a small fall does not hurry anybody.
+func TestForecastLetsGoOfAPeak(t *testing.T) {
+	peak := func(after float64) []Decision {
+		d, _ := play(Forecast{Metric: "m", Value: 100, Use: 0.5}, noon, 400, time.Minute, func(i int) float64 {
+			switch {
+			case i < 360:
+				return 10
+			case i < 364:
+				return 30
+			}
+			return after
+		}, nil)
+		return d
+	}
+	require.GreaterOrEqual(t, peak(10)[363].Desired, 28)
+	require.Less(t, peak(10)[374].Desired, 20, peak(10)[374].Reason)
+	require.GreaterOrEqual(t, peak(27)[374].Desired, 28, peak(27)[374].Reason)
+}
+
 // TestForecastFollowsATrend has a load that grows steadily: the instances run ahead of it.
 func TestForecastFollowsATrend(t *testing.T) {
 	load := func(i int) float64 { return 5 * math.Exp(0.03*float64(max(0, i-60))) }
@@ -60,7 +95,11 @@ func TestForecastDoesNotFlap(t *testing.T) {
 		d, _ := play(Forecast{Metric: "m", Value: 100}, noon, len(loads), time.Minute, func(i int) float64 { return loads[i] }, nil)
 		count, up := 5, -1000
 		for i, d := range d {
-			if d.Desired < count && i-up <= int(forecastHold.Minutes()) {
+			hold := forecastHold
+			if float64(d.Desired) < forecastLow*float64(count) {
+				hold = forecastDrop
+			}
+			if d.Desired < count && i-up <= int(hold.Minutes()) {
 				t.Fatalf("minute %d: shrinks from %d to %d, %d minutes after it grew", i, count, d.Desired, i-up)
 			}
 			if d.Desired > count {

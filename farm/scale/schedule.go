@@ -96,12 +96,23 @@ func (s Schedule) Check() error {
 	return errors.Join(errs...)
 }
 
+// zoned is what a schedule remembers: its time zone, which is read from files.
+type zoned struct {
+	name string
+	zone *time.Location
+}
+
 // Desired implements [Policy].
 func (s Schedule) Desired(in Input) Decision {
-	zone, err := time.LoadLocation(s.Zone)
-	if err != nil {
-		return in.Hold("the time zone %q is not known: hold at %d", s.Zone, in.Count)
+	mem, ok := in.Memory.(zoned)
+	if !ok || mem.name != s.Zone {
+		zone, err := time.LoadLocation(s.Zone)
+		if err != nil {
+			return in.Hold("the time zone %q is not known: hold at %d", s.Zone, in.Count)
+		}
+		mem = zoned{s.Zone, zone}
 	}
+	zone := mem.zone
 	ahead := min(defaultTo(s.Ahead, in.Boot), 12*time.Hour)
 	// A window that lies within the time ahead begins to count too: what it wants is launched for all of it.
 	least, which := 0, Window{}
@@ -117,13 +128,13 @@ func (s Schedule) Desired(in Input) Decision {
 	}
 	want := max(min(max(least, in.Min), in.Max), 0)
 	if least == 0 {
-		return Decision{Desired: want, Raw: want, Reason: fmt.Sprintf("no window of the schedule at %s: %d", in.Now.In(zone).Format("Mon 15:04"), want)}
+		return Decision{Desired: want, Raw: want, Memory: mem, Reason: fmt.Sprintf("no window of the schedule at %s: %d", in.Now.In(zone).Format("Mon 15:04"), want)}
 	}
 	text := which.From + "-" + which.To
 	if len(which.Days) > 0 {
 		text = strings.Join(which.Days, ",") + " " + text
 	}
-	return Decision{Desired: want, Raw: want, Reason: fmt.Sprintf("the schedule has at least %d %s, and it is %s: %d", least, text, in.Now.In(zone).Format("Mon 15:04"), want)}
+	return Decision{Desired: want, Raw: want, Memory: mem, Reason: fmt.Sprintf("the schedule has at least %d %s, and it is %s: %d", least, text, in.Now.In(zone).Format("Mon 15:04"), want)}
 }
 
 // holds reports whether the window is open, by the clock on the wall.

@@ -20,6 +20,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,7 @@ type options struct {
 	budgets   []float64
 	train     float64
 	instances int
+	only      []string // policies; empty for all
 	json      bool
 }
 
@@ -85,8 +87,12 @@ func main() {
 	budgets := flag.String("budget", "0.001,0.01", "the share of requests that may meet too little capacity, a list")
 	flag.Float64Var(&o.train, "train", 0.33, "the share of the trace that is for tuning")
 	flag.IntVar(&o.instances, "instances", 50, "how many instances the peak of the trace needs")
+	only := flag.String("policies", "", "the policies to measure, a list; all if empty")
 	flag.BoolVar(&o.json, "json", false, "print lines of JSON")
 	flag.Parse()
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
 	err := o.parse(*boots, *budgets)
 	if err == nil {
 		err = run(o, os.Stdout)
@@ -116,6 +122,11 @@ func (o *options) parse(boots, budgets string) error {
 	if o.instances < 1 {
 		errs = append(errs, fmt.Errorf("-instances: %d, want at least 1", o.instances))
 	}
+	for _, name := range o.only {
+		if !slices.ContainsFunc(families(1), func(f simulate.Family) bool { return f.Name == name }) {
+			errs = append(errs, fmt.Errorf("-policies: there is no %q", name))
+		}
+	}
 	if o.trace == "" {
 		errs = append(errs, errors.New("-trace: is missing, want a CSV file of t_s,requests"))
 	}
@@ -127,6 +138,13 @@ func families(peak int) []simulate.Family {
 	return append([]simulate.Family{{Name: "default", Low: -7, High: 0, Policy: func(k float64) scale.Policy {
 		return scale.Forecast{Metric: "utilisation", Value: 100, Use: math.Exp(k)}
 	}}}, baselines(peak)...)
+}
+
+// families are those that were asked for.
+func (o options) families() []simulate.Family {
+	return slices.DeleteFunc(families(o.instances), func(f simulate.Family) bool {
+		return len(o.only) > 0 && !slices.Contains(o.only, f.Name)
+	})
 }
 
 func run(o options, w io.Writer) error {
@@ -147,7 +165,7 @@ func run(o options, w io.Writer) error {
 	for _, budget := range o.budgets {
 		for _, boot := range o.boots {
 			s := simulate.Scenario{PerInstance: t.Peak() / float64(o.instances), Min: 1, Cloud: simulate.Cloud{Boot: boot}}
-			judged, err := simulate.Compare(t, s, o.train, budget, families(o.instances)...)
+			judged, err := simulate.Compare(t, s, o.train, budget, o.families()...)
 			if err != nil {
 				return err
 			}
