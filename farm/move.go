@@ -181,6 +181,9 @@ func (d *decision) relocate(r *Role, mv *moving) {
 	}
 }
 
+// calm is for how long a replica must have served before it takes over: what has just been copied is still being written to the disk.
+const calm = 5 * time.Second
+
 // takeOver switches the primary over to the machine there that is least behind. While all are behind, writes would wait for as long.
 func (d *decision) takeOver(r *Role, mv *moving) {
 	lag := func(m *machine) time.Duration { s, _ := d.member(m); return s.Lag }
@@ -189,6 +192,10 @@ func (d *decision) takeOver(r *Role, mv *moving) {
 	})
 	if behind := lag(heir); behind >= time.Second {
 		d.wait(r.Name, 0, "moves to pool %s: waits until a replica there is less than 1s behind: %s is %v", strings.Join(r.Pools, ", "), heir.at.name, behind)
+		return
+	}
+	if left := heir.readyAt.Add(calm).Sub(d.now); left > 0 {
+		d.wait(r.Name, 0, "moves to pool %s: %s takes over in %v, when it has served for %v", strings.Join(r.Pools, ", "), heir.at.name, left, calm)
 		return
 	}
 	d.step(Step{Action: SwitchOver, Role: r.Name, Index: mv.primary.slot.index, Pool: mv.primary.pool, Subject: heir.at.name,

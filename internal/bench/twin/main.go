@@ -10,10 +10,14 @@
 // there was at that moment is known. Isolated says that nothing of the twin could reach the parent, and nothing of the
 // parent the twin.
 //
-// Move_pause_ms is the same as clone_pause_ms, for writers that go through replication/pool, while the farm moves to another cloud
-// (which is this machine too) with all of its database; lost are rows that they were told are there, and that the primary at
-// the end has not. Failed_reads are errors of readers: some read through the pool, some take a name of the zone, keep each
-// answer for as long as its TTL allows, and read from the address that it gave. Left_over are machines, volumes and records that are there when both farms have been terminated.
+// Move_pause_ms is the same as clone_pause_ms, for writers that go through replication/pool, while the farm moves to another
+// cloud (which is this machine too) with all of its database, and switch_pause_ms the part of it around the change of primary;
+// lost are rows that they were told are there, and that the primary at the end has not. Failed_reads are errors of readers: some
+// read through the pool, some take a name of the zone, keep each answer for as long as its TTL allows, and read from the address
+// that it gave; those who take the primary's name connect once more, to the same address, when the change of primary cuts
+// them off.
+//
+// Left_over are machines, volumes and records that are there when both farms have been terminated.
 package main
 
 import (

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,6 +92,7 @@ func (s *site) move(ctx context.Context, writers int) (m Moved, err error) {
 	}
 	ended := time.Now()
 	time.Sleep(2 * time.Second) // for those who still have an old answer
+	stopped := time.Now()
 	c.stop()
 	if c.err != nil {
 		return m, fmt.Errorf("a writer: %w", c.err)
@@ -100,9 +103,13 @@ func (s *site) move(ctx context.Context, writers int) (m Moved, err error) {
 		}
 	}
 	m.MoveMs, m.MoveReads, m.FailedReads = ended.Sub(began).Milliseconds(), c.reads, len(c.failed)
-	m.MovePauseMs, m.MoveWritten = longest(c.acks, began, time.Now())
+	m.MovePauseMs, m.MoveWritten = longest(c.acks, began, stopped)
 	if at := s.switched(); at.After(began) {
-		m.SwitchMs, _ = longest(c.acks, at.Add(-5*time.Second), at.Add(5*time.Second))
+		to := at.Add(5 * time.Second)
+		if to.After(stopped) {
+			to = stopped
+		}
+		m.SwitchMs, _ = longest(c.acks, at.Add(-5*time.Second), to)
 	}
 	m.Lost, err = c.lost(ctx)
 	return m, err
@@ -156,14 +163,21 @@ func (c *clients) write(ctx context.Context) {
 // read reads one row after another.
 func (c *clients) read(ctx context.Context, db *sql.DB) {
 	for ctx.Err() == nil {
-		c.readOnce(ctx, db, "through the pool")
+		c.readOnce(ctx, db, "through the pool", false)
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
-func (c *clients) readOnce(ctx context.Context, db *sql.DB, from string) {
+// readOnce reads a row. Again: a connection that is cut is made once more, to the same address.
+func (c *clients) readOnce(ctx context.Context, db *sql.DB, from string, again bool) {
 	var v int
-	err := db.QueryRowContext(context.WithoutCancel(ctx), "SELECT v FROM app.t WHERE id = ?", 1+rand.IntN(1000)).Scan(&v)
+	query := func() error {
+		return db.QueryRowContext(context.WithoutCancel(ctx), "SELECT v FROM app.t WHERE id = ?", 1+rand.IntN(1000)).Scan(&v)
+	}
+	err := query()
+	if again && errors.Is(err, sqldriver.ErrInvalidConn) {
+		err = query()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reads++; err != nil {
@@ -193,7 +207,7 @@ func (c *clients) readByName(ctx context.Context, name string) {
 			addr = net.JoinHostPort(addrs[rand.IntN(len(addrs))], "3306")
 		}
 		db := connect("app", c.s.w.apps[c.s.which], addr)
-		c.readOnce(ctx, db, name+" at "+addr)
+		c.readOnce(ctx, db, name+" at "+addr, strings.HasPrefix(name, "sql."))
 		db.Close()
 		time.Sleep(10 * time.Millisecond)
 	}
