@@ -177,7 +177,6 @@ func TestLife(t *testing.T) {
 	require.Equal(t, 2, sum.Machines)
 	require.Equal(t, 1, sum.Steps)
 	is(ok("apply"), 3, map[string]int{"web-1.0": 1, "web-1.1": 2}, 1)
-	before = p.machines("shop")
 
 	// One role moves to the other pool and back, each of its machines being there before those here end.
 	sum = ok("move", "-role", "www", "other")
