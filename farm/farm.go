@@ -38,6 +38,11 @@
 //
 // [Spec.Clone] makes the spec of a twin: the same farm once more, for development, say, with names, machines and an end of
 // its own. Its database gets the parent's data, scrubbed, by the Origin in the Config of its replication.Manager.
+//
+// # Moves
+//
+// [Spec.Move] makes the spec of the same farm in other pools, of another cloud say. A farm that is run by it launches its machines
+// there, switches its databases over, waits until no resolver leads to the machines where it was, and ends these: see [Move].
 package farm
 
 import (
