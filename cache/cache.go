@@ -4,7 +4,7 @@
 //
 // A [Store] is a set of cache servers as one key space: bytes under keys, with the conditional writes that memcached has.
 // [Memory] is one within the process; cache/memcached speaks to real servers, chosen for each key by rendezvous hashing,
-// and follows the members of a farm's role (see [Follower]). Implementations pass cachetest.Run.
+// and follows the members of a farm's role (see [Follower]), or their names (see [Names]). Implementations pass cachetest.Run.
 //
 // [Of] is a typed read-through on a store:
 //

@@ -144,6 +144,7 @@ func (b *batch) askStandIns(ctx context.Context, cs *calls, keys []string) {
 	for n, share := range shares {
 		other.askServer(ctx, n, share)
 	}
+	b.makeRoom()
 	b.mu.Lock()
 	maps.Copy(b.found, other.found)
 	b.left = append(b.left, other.left...)
