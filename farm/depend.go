@@ -76,20 +76,23 @@ func dependents(farm string, o TerminateOptions, volumes []provider.Volume) (why
 
 // mayEnd waits until it is known whether another farm depends on this one, and if told until none does. It tells what it waits for.
 func (f *Farm) mayEnd(ctx context.Context, o TerminateOptions, patient bool) error {
-	for told := ""; ; {
+	var why error // it waits
+	for {
 		err := f.dependents(ctx, o)
 		switch {
 		case err == nil || errors.Is(err, ErrDependents) && !patient:
 			return err
+		case ctx.Err() != nil && why != nil:
+			return fmt.Errorf("%w: %w", context.Cause(ctx), why) // what the end has cut off says nothing
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		case err.Error() != told:
-			told = err.Error()
-			f.emit(scalr.Event{Time: time.Now(), Kind: PassFailed, Farm: f.spec.Name, Message: "the farm is to end, and waits", Err: told})
+		case why == nil || err.Error() != why.Error():
+			f.emit(scalr.Event{Time: time.Now(), Kind: PassFailed, Farm: f.spec.Name, Message: "the farm is to end, and waits", Err: err.Error()})
 		}
+		why = err
 		sleep(ctx, f.config.Interval/10)
 		if ctx.Err() != nil {
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), why)
 		}
 	}
 }
