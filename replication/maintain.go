@@ -82,11 +82,20 @@ func (d *decider) join(p, f *fact) {
 	case st.Empty:
 		src := d.source(p, f)
 		d.step(StepSeed, f, src.ID, "it has no data")
+	case d.diesOfFollowing(f) && d.relation(f, p) == hasLess:
+		d.step(StepSeed, f, d.source(p, f).ID, "its server has died %d times when it was told to follow, and %s has all that it has", f.fell, p.ID)
 	case follows && d.relation(f, p) != hasMore && !f.diverged:
 		d.refollow(p, f, "it does not receive or apply: %s", st.Error)
 	default:
 		d.rejoin(p, f)
 	}
+}
+
+// diesOfFollowing reports whether the server of a member has died each time when it was told to follow, and runs again: what it
+// has is of no use to it.
+func (d *decider) diesOfFollowing(f *fact) bool {
+	st := f.status()
+	return f.fell >= stuck && st.Uptime > 0 && f.good.at.Add(-st.Uptime).After(f.fellAt)
 }
 
 // forbid ends a member's writes: by the engine, or through its provider if that keeps failing.

@@ -400,12 +400,15 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 	case err == nil && s.Kind == StepDrain:
 		f.drained = true
 	case err == nil && (s.Kind == StepFollow || s.Kind == StepSeed || s.Kind == StepImport):
-		f.drained, f.diverged = false, false
+		f.drained, f.diverged, f.fell = false, false, 0
 		if s.Kind != StepFollow {
 			f.before, f.errant = look{}, 0
 		}
 	case err != nil && !f.withdrew:
 		f.diverged = f.diverged || s.Kind == StepFollow && errors.Is(err, ErrDiverged)
+		if s.Kind == StepFollow && silent(err) {
+			f.fell, f.fellAt = f.fell+1, time.Now()
+		}
 		f.trouble = fmt.Sprintf("%s failed: %v", s.Kind, err)
 		m.emit(KindStepFailed, s.Member, s.String(), err)
 	}

@@ -172,6 +172,37 @@ func TestOlderSoftwareIsPromoted(t *testing.T) {
 	})
 }
 
+// A replica whose server dies whenever it is told to follow is seeded anew.
+func TestReplicaThatDiesOfFollowing(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			sick := false
+			w.hook = func(_ context.Context, call memdb.Call) error {
+				switch {
+				case call.Addr != addr(2) || !sick || call.Done:
+				case call.Op == "Follow":
+					w.db.Crash(addr(2))
+				case call.Op == "Seed":
+					sick = false
+				}
+				return nil
+			}
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			sick = true
+			w.db.Crash(addr(2))
+			require.NoError(t, w.manager().Switchover(w.ctx, "db-3"))
+			for range 100 {
+				w.db.Start(addr(2))
+				time.Sleep(5 * time.Second)
+			}
+			require.False(t, sick, "it was not seeded")
+			w.settled()
+		})
+	})
+}
+
 // The provider says that the primary's machine is gone for good: there is nothing to wait for.
 func TestMachineEnded(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {

@@ -45,6 +45,8 @@ type fact struct {
 	told     key       // whom it was told to follow last
 	joined   bool      // it has been seen to receive from the primary
 	diverged bool      // Engine.Follow said so
+	fell     int       // so many times in a row it fell silent while it was told to follow
+	fellAt   time.Time // the last time
 	ended    bool      // it has refused connections since it took writes: it takes none when it has started again
 	stopped  bool      // Member.Fence has succeeded, and it has not answered since
 	deaf     time.Time // since when it follows somebody and does not receive; zero if it does

@@ -157,3 +157,16 @@ func TestZone(t *testing.T) {
 		require.Equal(t, want, from.Add(after).In(z).Format("15:04:05"), after)
 	}
 }
+
+// A race within the client library ends no runner's innocence; any other does.
+func TestForeignRaces(t *testing.T) {
+	race := func(write, read string) string {
+		return "WARNING: DATA RACE\nWrite at 0x00c0000d2180 by goroutine 137:\n  " + write + "()\n      file.go:1 +0x1\n\n" +
+			"Previous read at 0x00c0000d2180 by goroutine 13:\n  " + read + "()\n      file.go:2 +0x2\n"
+	}
+	const theirs, ours = "github.com/go-zookeeper/zk.(*Conn).recvLoop", "github.com/scalr-go/scalr/cronlock/zookeeper.Open"
+	require.True(t, foreign(race(theirs, theirs)))
+	require.False(t, foreign(race(theirs, ours)))
+	require.False(t, foreign(race(theirs, theirs)+race(ours, theirs)))
+	require.False(t, foreign("panic: out of memory"))
+}
