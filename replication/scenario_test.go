@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,28 +177,28 @@ func TestOlderSoftwareIsPromoted(t *testing.T) {
 func TestReplicaThatDiesOfFollowing(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {
 		bubble(t, 3, c, func(t *testing.T, w *world) {
-			sick := false
+			var sick atomic.Bool
 			w.hook = func(_ context.Context, call memdb.Call) error {
 				switch {
-				case call.Addr != addr(2) || !sick || call.Done:
+				case call.Addr != addr(2) || !sick.Load() || call.Done:
 				case call.Op == "Follow":
 					w.db.Crash(addr(2))
 				case call.Op == "Seed":
-					sick = false
+					sick.Store(false)
 				}
 				return nil
 			}
 			w.start()
 			w.whole()
 			w.write("db-1", "x")
-			sick = true
+			sick.Store(true)
 			w.db.Crash(addr(2))
 			require.NoError(t, w.manager().Switchover(w.ctx, "db-3"))
 			for range 100 {
 				w.db.Start(addr(2))
 				time.Sleep(5 * time.Second)
 			}
-			require.False(t, sick, "it was not seeded")
+			require.False(t, sick.Load(), "it was not seeded")
 			w.settled()
 		})
 	})
