@@ -3,8 +3,11 @@
 package mysql_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -92,6 +95,42 @@ func TestFullDiskIsSeen(t *testing.T) {
 	d.free(n)
 	require.NoError(t, n.Start(t.Context()))
 	within(t, "it answers again", func() bool { _, err := e.Observe(t.Context(), n.Member); return err == nil })
+}
+
+// slowStatus is a connection on which the server takes its time for the status, and for nothing else.
+type slowStatus struct{ net.Conn }
+
+func (c slowStatus) Write(b []byte) (int, error) {
+	const status, slow = "SHOW ALL SLAVES STATUS", "SELECT SLEEP(100)     "
+	return c.Conn.Write(bytes.Replace(b, []byte(status), []byte(slow), 1))
+}
+
+// A commit that waits for the disk may hold what the status waits for: what the sessions do is told all the same.
+func TestFullDiskIsSeenThoughTheStatusHangs(t *testing.T) {
+	d := newDisks(t)
+	n := startOn(t, 1, d.line)[0]
+	require.NoError(t, engine(t, config, n).Promote(t.Context(), n.Member, false))
+	app := n.app(t)
+	exec(t, app, "CREATE SCHEMA app", "CREATE TABLE app.t (i INT AUTO_INCREMENT PRIMARY KEY, v LONGTEXT)")
+	c := config
+	c.Timeout = 300 * time.Millisecond
+	c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		return slowStatus{conn}, err
+	}
+	e := engine(t, c, n)
+	for range 3 {
+		_, err := e.Observe(t.Context(), n.Member)
+		require.ErrorIs(t, err, replication.ErrHung)
+		require.NotErrorIs(t, err, replication.ErrStalled)
+	}
+	d.fill(n)
+	go func() { _, _ = app.Exec("INSERT INTO app.t (v) VALUES (REPEAT('x', 100000))") }()
+	within(t, "the primary is stalled", func() bool {
+		_, err := e.Observe(t.Context(), n.Member)
+		require.ErrorIs(t, err, replication.ErrHung)
+		return errors.Is(err, replication.ErrStalled)
+	})
 }
 
 // A commit that takes long is no stall before Config.Stall has passed, and none at all while something else is written.

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -79,6 +80,34 @@ func (l look) semiSync() bool {
 // status asks for the status in one round trip.
 func (s *server) status(ctx context.Context) (look, error) {
 	results, err := s.query(ctx, statusQuery)
+	return s.look(ctx, results, err)
+}
+
+// statusOrStall asks for the status in one round trip, and gives an ErrStalled instead of it where there is one. What the
+// sessions do is answered first: it is told even if the status never comes.
+func (s *server) statusOrStall(ctx context.Context) (look, error) {
+	if !s.asksProcesses() {
+		l, err := s.status(ctx)
+		s.learn(l, err)
+		return l, err
+	}
+	results, err := s.query(ctx, processesQuery+"; "+statusQuery)
+	if len(results) == 0 {
+		return look{}, err
+	}
+	processes, results := results[0], results[1:]
+	l, err := s.look(ctx, results, err)
+	s.learn(l, err)
+	if errors.Is(err, replication.ErrHung) || err == nil && s.asksProcesses() {
+		if stalled := s.stalled(processes, time.Now()); stalled != nil {
+			return look{}, stalled
+		}
+	}
+	return l, err
+}
+
+// look reads the results of statusQuery.
+func (s *server) look(ctx context.Context, results [][]row, err error) (look, error) {
 	if err != nil {
 		if isServer(err, errSyntax, errUnknownVariable, errUnknownTable, errPrivilegeMissing) {
 			if other := s.notMariaDB(ctx); other != nil {
@@ -148,7 +177,7 @@ func checkVersion(version string) error {
 }
 
 // Observe asks the member for its status: one round trip on a held connection, a second one only where the member has no
-// position at all, has stopped replicating with relay logs left, or is a primary that works and writes nothing.
+// position at all, or has stopped replicating with relay logs left.
 //
 // A primary whose disk is full, or on which a commit has waited for the disk for Config.Stall, is replication.ErrStalled.
 //
@@ -167,7 +196,7 @@ func (e *Engine) Observe(ctx context.Context, m replication.Member) (replication
 }
 
 func (s *server) observe(ctx context.Context) (replication.Status, error) {
-	l, err := s.status(ctx)
+	l, err := s.statusOrStall(ctx)
 	if err != nil {
 		return replication.Status{}, err
 	}
@@ -182,11 +211,6 @@ func (s *server) observe(ctx context.Context) (replication.Status, error) {
 		Unacked: int(number(l.counters["rpl_semi_sync_master_wait_sessions"])),
 	}
 	st.SemiSync = st.Writable && l.semiSync()
-	if st.Writable {
-		if err := s.stalled(ctx, l, &st); err != nil {
-			return replication.Status{}, err
-		}
-	}
 	if l.seeding {
 		st.Empty = true
 		return st, nil

@@ -1,60 +1,84 @@
 package mysql
 
 import (
-	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/scalr-go/scalr/replication"
 )
 
-// commitsQuery lists the statements that are in their commit. A full disk has a state of its own: the server tries again
-// once a minute.
-const commitsQuery = "SELECT query_id, state = '" + diskFull + "' AS full FROM information_schema.processlist " +
-	"WHERE state IN ('Commit', '" + diskFull + "')"
+// processesQuery lists what the sessions do. It is no query of information_schema, whose table of processes would be a
+// temporary one on a disk that may be full.
+const processesQuery = "SHOW PROCESSLIST"
 
-const diskFull = "Waiting for someone to free space"
+// The State of a session whose statement is in its commit, or waits there for a full disk, which the server tries again once
+// a minute, or for a replica.
+const (
+	committing = "Commit"
+	diskFull   = "Waiting for someone to free space"
+	ackWaiting = "Waiting for semi-sync ACK" // and of whom, which differs by version
+)
 
 // commits remembers which statements are in their commit, and since when.
 type commits struct {
-	written string               // changes with whatever is written to the binary log
-	since   map[string]time.Time // by query_id, while nothing is written
+	ask     bool   // the next look has a reason to begin with processesQuery
+	written string // changes with whatever is written to the binary log
+	waiting map[string]commit
 }
 
-// stalled gives an ErrStalled if the disk is full, or commits have waited for it longer than Config.Stall. A second round
-// trip is made only where nothing has been written since the last look and somebody works.
-func (s *server) stalled(ctx context.Context, l look, st *replication.Status) error {
-	written := l.vars["binlog_state"] + " " + l.counters["binlog_bytes_written"]
-	s.mu.Lock()
-	idle := s.commits.written == written
-	if !idle {
-		s.commits = commits{written: written, since: map[string]time.Time{}}
-	}
-	s.mu.Unlock()
-	if !idle || number(l.counters["threads_running"]) < 2 {
-		return nil
-	}
-	rows, err := s.rows(ctx, commitsQuery)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
+// commit is a statement that has been in its commit at each look since then. Began is when it began, by the server's clock of
+// whole seconds.
+type commit struct{ began, since time.Time }
+
+// asksProcesses reports whether the next look is to begin with processesQuery: the last one hung, since a statement in its
+// commit may hold what the status waits for, or saw a primary that works and writes nothing.
+func (s *server) asksProcesses() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	since, longest := map[string]time.Time{}, time.Duration(0)
-	for _, r := range rows {
-		if r["full"] == "1" {
+	return s.commits.ask
+}
+
+// learn takes in what a look says of writing, or that it hung.
+func (s *server) learn(l look, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.commits.ask = errors.Is(err, replication.ErrHung)
+		return
+	}
+	written := l.vars["binlog_state"] + " " + l.counters["binlog_bytes_written"]
+	idle := written == s.commits.written
+	if !idle {
+		s.commits.written, s.commits.waiting = written, nil
+	}
+	s.commits.ask = idle && !l.on("read_only") && number(l.counters["threads_running"]) > 1
+}
+
+// stalled gives an ErrStalled if the disk is full, or a commit has waited for it for longer than Config.Stall, by what the
+// sessions did while nothing was written or the status hung.
+func (s *server) stalled(processes []row, now time.Time) error {
+	waiting, longest, acks := map[string]commit{}, time.Duration(0), false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range processes {
+		switch state := r["State"]; {
+		case state == diskFull:
 			return fmt.Errorf("%w: the disk of its binary log is full", replication.ErrStalled)
-		}
-		id := r["query_id"]
-		since[id] = now
-		if t, known := s.commits.since[id]; known {
-			since[id] = t
-			longest = max(longest, now.Sub(t))
+		case strings.HasPrefix(state, ackWaiting):
+			acks = true // the others wait for it
+		case state == committing:
+			c := commit{began: now.Add(-time.Duration(number(r["Time"])) * time.Second), since: now}
+			if known, ok := s.commits.waiting[r["Id"]]; ok && c.began.Sub(known.began).Abs() < 2*time.Second {
+				c = known
+			}
+			waiting[r["Id"]] = c
+			longest = max(longest, now.Sub(c.since))
 		}
 	}
-	s.commits.since = since
-	if longest > s.engine.config.Stall && st.Unacked == 0 { // those who wait for a replica are another matter
+	s.commits.waiting = waiting
+	if longest > s.engine.config.Stall && !acks {
 		return fmt.Errorf("%w: one has waited for the disk for %v", replication.ErrStalled, longest.Round(time.Millisecond))
 	}
 	return nil
