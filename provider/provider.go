@@ -237,6 +237,13 @@ type Balancers interface {
 	DeleteBalancer(ctx context.Context, id string) error
 }
 
+// Traffic is the capability to say how much balancers have to do.
+type Traffic interface {
+	// Requests counts what the balancer has taken: connections, or, where the cloud counts them and its protocol is http,
+	// requests. The count begins anew at 0 when what runs the balancer does.
+	Requests(ctx context.Context, balancer string) (uint64, error)
+}
+
 // BalancerSpec says what balancer to make.
 type BalancerSpec struct {
 	Token      string

@@ -1,6 +1,6 @@
 // Package sensor reads the metrics that scaling policies go by: from node_exporter on each instance ([Node]), from a Prometheus
-// server ([Query]), by the time that an answer takes ([ResponseTime]), from memcached ([Memcached]), from a database ([SQL], [Lag]), and by
-// any function ([Each], [Whole]). Its folder aws holds those of CloudWatch and SQS.
+// server ([Query]), by the time that an answer takes ([ResponseTime]), from balancers ([Requests]), from memcached ([Memcached]), from a
+// database ([SQL], [Lag]), and by any function ([Each], [Whole]). Its folder aws holds those of CloudWatch and SQS.
 //
 // A value that cannot be had is missing: it is left out, never filled in. A sample carries the time at which it was true; where
 // an instance does not answer, the sensor repeats its last sample with its old time, and the farm drops it when it is

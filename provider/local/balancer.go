@@ -150,6 +150,24 @@ func (c *Cloud) tend(ctx context.Context, r instance) (b provider.Balancer, ok b
 	return showBalancer(now, view), true
 }
 
+// Requests asks HAProxy for its count of requests, or connections with tcp; its health checks are none. It begins anew when
+// HAProxy does.
+func (c *Cloud) Requests(ctx context.Context, id string) (uint64, error) {
+	const op = "Requests"
+	if !isBalancer(id) {
+		return 0, noBalancer(op, id)
+	}
+	r, err := get[instance](c.store, id)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && r.Phase.gone() {
+		return 0, noBalancer(op, id)
+	}
+	var n uint64
+	if err == nil {
+		n, err = c.admin(id).taken(ctx, r.Balancer.Spec.Protocol)
+	}
+	return n, fail(op, id, err)
+}
+
 // RegisterTarget puts the instance behind the balancer: HAProxy is told of it while it runs. It gets its first connection once
 // a health check has succeeded.
 func (c *Cloud) RegisterTarget(ctx context.Context, id, inst string) error {

@@ -335,6 +335,29 @@ func TestTCPBalancer(t *testing.T) {
 	said, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	assert.Equal(t, i.ID+"\n", string(said))
+	until(t, "the connection is counted, and no health check", func() bool {
+		n, err := c.Requests(t.Context(), b.ID)
+		require.NoError(t, err)
+		return n == 1
+	})
+}
+
+func TestRequestsAreCounted(t *testing.T) {
+	c := cloud(t, webImage())
+	b := balance(t, c, httpSpec)
+	i := webs(t, c, b, "one")[0]
+	untilTarget(t, c, b.ID, i.ID, provider.TargetHealthy)
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	for range 7 { // on one connection
+		_, err := fetch(t.Context(), &http.Client{Transport: transport}, site(b, "/"))
+		require.NoError(t, err)
+	}
+	until(t, "each request is counted, and no health check", func() bool {
+		n, err := c.Requests(t.Context(), b.ID)
+		require.NoError(t, err)
+		return n == 7
+	})
 }
 
 // A balancer whose process dies is started again by whoever looks next, with the targets that it had.

@@ -189,6 +189,27 @@ type server struct {
 	reason     string
 }
 
+// taken is how many requests the frontend has taken, or connections in mode tcp.
+func (a admin) taken(ctx context.Context, protocol string) (uint64, error) {
+	stats, err := a.ask(ctx, "show stat clients 1 -1") // 1: frontends
+	if err != nil {
+		return 0, err
+	}
+	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(stats, "# "))).ReadAll()
+	if err != nil || len(rows) != 2 {
+		return 0, fmt.Errorf("HAProxy's statistics have %d lines for its frontend, want 2: %v", len(rows), err)
+	}
+	name := "stot"
+	if protocol == "http" {
+		name = "req_tot"
+	}
+	i, ok := columns(rows[0])[name]
+	if !ok {
+		return 0, fmt.Errorf("HAProxy's statistics have no %s", name)
+	}
+	return strconv.ParseUint(rows[1][i], 10, 64)
+}
+
 // servers gives all servers, by name.
 func (a admin) servers(ctx context.Context) (map[string]server, error) {
 	states, err := a.ask(ctx, "show servers state "+backend)

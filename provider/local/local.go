@@ -136,6 +136,7 @@ var (
 	_ provider.Volumes   = (*Cloud)(nil)
 	_ provider.Snapshots = (*Cloud)(nil)
 	_ provider.Balancers = (*Cloud)(nil)
+	_ provider.Traffic   = (*Cloud)(nil)
 	_ provider.Power     = (*Cloud)(nil)
 	_ provider.Commands  = (*Cloud)(nil)
 )

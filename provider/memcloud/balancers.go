@@ -122,6 +122,18 @@ func (c *Cloud) DeregisterTarget(ctx context.Context, id, instance string) error
 	})
 }
 
+// Requests implements provider.Traffic. A balancer has taken what AddRequests has added.
+func (c *Cloud) Requests(ctx context.Context, id string) (n uint64, err error) {
+	err = c.call(ctx, Call{Method: "Requests", ID: id}, func(now time.Time) error {
+		if x, _ := c.balancers.get(now, id); x == nil {
+			return provider.Errorf("Requests", id, provider.ErrNotFound, "the balancer does not exist")
+		}
+		n = c.requests[id]
+		return nil
+	})
+	return n, err
+}
+
 // DeleteBalancer implements provider.Balancers.
 func (c *Cloud) DeleteBalancer(ctx context.Context, id string) error {
 	return c.call(ctx, Call{Method: "DeleteBalancer", ID: id}, func(now time.Time) error {
@@ -130,6 +142,7 @@ func (c *Cloud) DeleteBalancer(ctx context.Context, id string) error {
 			return nil
 		}
 		c.balancers.remove(now, x)
+		delete(c.requests, id)
 		c.public.free(netip.MustParseAddr(b.Host))
 		c.change(now, id, x.tags)
 		return nil

@@ -11,7 +11,7 @@
 //
 // Options.Fault sees every call twice, before and after it takes effect, and can fail it, lose its reply, delay it, or
 // panic to end the program under test at that very point. Beside that the test changes the world: [Cloud.Kill],
-// [Cloud.Fail], [Cloud.FailSnapshot], [Cloud.Hang], [Cloud.SetCapacity], [Cloud.SetQuota], [Cloud.SetTargetHealth]. These methods are not
+// [Cloud.Fail], [Cloud.FailSnapshot], [Cloud.Hang], [Cloud.SetCapacity], [Cloud.SetQuota], [Cloud.SetTargetHealth], [Cloud.AddRequests]. These methods are not
 // calls of the cloud's API: they have no latency, no lag, no fault, and count nowhere.
 //
 // # Inspection
@@ -130,6 +130,7 @@ type Cloud struct {
 	alive    map[Offering]int     // instances that are not Terminated
 	content  map[string]string    // volume or snapshot -> what is on it
 	targets  map[string][]*target // by balancer
+	requests map[string]uint64    // by balancer
 	private  pool
 	public   pool
 	agenda   agenda
@@ -147,6 +148,7 @@ var (
 	_ provider.Snapshots = (*Cloud)(nil)
 	_ provider.Addresses = (*Cloud)(nil)
 	_ provider.Balancers = (*Cloud)(nil)
+	_ provider.Traffic   = (*Cloud)(nil)
 	_ provider.Images    = (*Cloud)(nil)
 	_ provider.Power     = (*Cloud)(nil)
 	_ provider.Commands  = (*Cloud)(nil)
@@ -175,6 +177,7 @@ func New(o Options) *Cloud {
 		machines: map[string]*machine{},
 		content:  map[string]string{},
 		targets:  map[string][]*target{},
+		requests: map[string]uint64{},
 		bucket:   bucket{Throttle: o.Throttle},
 	}
 	if c.capacity == nil {

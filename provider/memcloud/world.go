@@ -168,6 +168,17 @@ func (c *Cloud) SetTargetHealth(balancer, instance string, state provider.Target
 	})
 }
 
+// AddRequests lets a balancer take so many requests more.
+func (c *Cloud) AddRequests(balancer string, n uint64) error {
+	return c.world(func(now time.Time) error {
+		if x, _ := c.balancers.get(now, balancer); x == nil {
+			return provider.Errorf("AddRequests", balancer, provider.ErrNotFound, "the balancer does not exist")
+		}
+		c.requests[balancer] += n
+		return nil
+	})
+}
+
 // Content is what is on a volume or a snapshot, as one string: empty on an empty volume. A snapshot has what was on the
 // volume, and a volume made from it has that too. SetContent writes it. Commands do not see it, Options.Command may.
 func (c *Cloud) Content(id string) string {

@@ -161,6 +161,19 @@ func (c *Cloud) Balancers(ctx context.Context, tags map[string]string) ([]provid
 	return found, nil
 }
 
+// Requests counts connections, also with http: Octavia counts no requests.
+func (c *Cloud) Requests(ctx context.Context, id string) (uint64, error) {
+	const op = "Requests"
+	if err := has(op, id, "load-balancer", c.balancer); err != nil {
+		return 0, err
+	}
+	stats, err := loadbalancers.GetStats(ctx, c.balancer, url.PathEscape(id)).Extract()
+	if err != nil {
+		return 0, failed(ctx, op, id, err)
+	}
+	return uint64(max(0, stats.TotalConnections)), nil
+}
+
 // show is a load balancer with its targets.
 func (c *Cloud) show(ctx context.Context, b balanced) (provider.Balancer, error) {
 	tags, _ := unmark(b.Strings)

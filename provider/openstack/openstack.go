@@ -87,6 +87,7 @@ var (
 	_ provider.Snapshots = (*Cloud)(nil)
 	_ provider.Addresses = (*Cloud)(nil)
 	_ provider.Balancers = (*Cloud)(nil)
+	_ provider.Traffic   = (*Cloud)(nil)
 	_ provider.Images    = (*Cloud)(nil)
 )
 

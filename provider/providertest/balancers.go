@@ -66,6 +66,11 @@ func registered(b provider.Balancer, instance string) bool {
 func targets(s *suite, p provider.Balancers) {
 	one, two := s.running(), s.running()
 	b := s.balancer()
+	if has[provider.Traffic](s.Provider) {
+		n, err := as[provider.Traffic](s.Provider).Requests(s.ctx, b.ID)
+		s.ok(err, "the requests of a balancer can be counted")
+		s.rule(n == 0, "a new balancer has taken no requests", "got %d", n)
+	}
 	for _, i := range []provider.Instance{one, two, one} {
 		s.ok(p.RegisterTarget(s.ctx, b.ID, i.ID), "a running instance can be registered, also again")
 	}
@@ -119,4 +124,10 @@ func balancerRefused(s *suite, p provider.Balancers) {
 		err := p.RegisterTarget(s.ctx, gone.ID, i.ID)
 		return is(err, provider.ErrNotFound), fmt.Sprint(err)
 	})
+	if has[provider.Traffic](s.Provider) {
+		s.eventually("the requests of a balancer that does not exist cannot be counted: ErrNotFound", func() (bool, string) {
+			n, err := as[provider.Traffic](s.Provider).Requests(s.ctx, gone.ID)
+			return is(err, provider.ErrNotFound), fmt.Sprint(n, " ", err)
+		})
+	}
 }

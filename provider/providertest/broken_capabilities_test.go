@@ -59,6 +59,10 @@ var brokenCapabilities = []broken{
 				return t
 			}}
 		}},
+	{name: "a new balancer inherits a count", by: "Balancers/Targets", rule: "a new balancer has taken no requests",
+		wrap: func(w *world) provider.Provider { return counting{w.Cloud} }},
+	{name: "a balancer that is gone counts on", by: "Balancers/Refused", rule: "the requests of a balancer that does not exist cannot be counted: ErrNotFound",
+		wrap: func(w *world) provider.Provider { return uncounted{w.Cloud} }},
 	{name: "targets are unsorted", by: "Balancers/Targets", rule: "targets are sorted by instance",
 		wrap: func(w *world) provider.Provider {
 			return balancing{w.Cloud, func(t []provider.Target) []provider.Target { slices.Reverse(t); return t }}
@@ -291,6 +295,14 @@ func (p balancing) Balancers(ctx context.Context, tags map[string]string) ([]pro
 	}
 	return l, err
 }
+
+type counting struct{ cloud }
+
+func (counting) Requests(context.Context, string) (uint64, error) { return 1, nil }
+
+type uncounted struct{ cloud }
+
+func (uncounted) Requests(context.Context, string) (uint64, error) { return 0, nil }
 
 type draining struct{ cloud }
 

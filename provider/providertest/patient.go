@@ -114,6 +114,10 @@ func (p patient) Balancers(ctx context.Context, tags map[string]string) ([]provi
 	return again(ctx, p, func() ([]provider.Balancer, error) { return p.balancers().Balancers(ctx, tags) })
 }
 
+func (p patient) Requests(ctx context.Context, balancer string) (uint64, error) {
+	return again(ctx, p, func() (uint64, error) { return as[provider.Traffic](p.Provider).Requests(ctx, balancer) })
+}
+
 func (p patient) RegisterTarget(ctx context.Context, balancer, instance string) error {
 	return againErr(ctx, p, func() error { return p.balancers().RegisterTarget(ctx, balancer, instance) })
 }

@@ -1,5 +1,5 @@
 // Package aws reads the metrics of Amazon's own services for a farm: any metric of CloudWatch ([CloudWatch]), also one for
-// each instance, and the length of an SQS queue ([Queue]).
+// each instance, the requests that balancers take ([Requests]), and the length of an SQS queue ([Queue]).
 //
 // CloudWatch gives a period's value one to three minutes after its end, and the sample carries that end: a farm that scales
 // by it wants a Config.MetricAge of five minutes or more. EC2 has its metrics every five minutes, and every minute

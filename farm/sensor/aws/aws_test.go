@@ -18,8 +18,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr/farm"
+	"github.com/scalr-go/scalr/farm/scale"
 	"github.com/scalr-go/scalr/farm/sensor/aws"
 	"github.com/scalr-go/scalr/internal/testenv"
+	"github.com/scalr-go/scalr/provider"
 )
 
 func Example() {
@@ -34,6 +36,24 @@ func Example() {
 	config := farm.Config{Sensors: map[string]farm.Sensor{"requests": requests}, MetricAge: 5 * time.Minute}
 	fmt.Println(len(config.Sensors))
 	// Output: 1
+}
+
+// others are calls that are not made.
+type others struct{ provider.Balancers }
+
+// listed is a cloud that has balancers.
+type listed struct {
+	provider.Provider
+	others
+	list  []provider.Balancer
+	calls int
+	tags  map[string]string
+}
+
+func (l *listed) Balancers(_ context.Context, tags map[string]string) ([]provider.Balancer, error) {
+	l.calls++
+	l.tags = tags
+	return l.list, nil
 }
 
 // counter counts calls.
@@ -104,6 +124,53 @@ func TestAgainstMoto(t *testing.T) {
 		samples, err = cpu.Read(ctx, "www", nil)
 		require.NoError(t, err)
 		require.Empty(t, samples)
+	})
+
+	t.Run("Requests", func(t *testing.T) {
+		client := cloudwatch.NewFromConfig(cfg, func(o *cloudwatch.Options) {
+			o.Protocol = awsquery.New(schemas.GraniteServiceVersion20100801)
+		})
+		minute := time.Now().Truncate(time.Minute)
+		put := func(namespace, name, balancer string, v float64, ago time.Duration) {
+			_, err := client.PutMetricData(ctx, &cloudwatch.PutMetricDataInput{Namespace: &namespace, MetricData: []types.MetricDatum{{
+				MetricName: &name, Value: &v, Timestamp: sdk.Time(minute.Add(-ago)),
+				Dimensions: []types.Dimension{{Name: sdk.String("LoadBalancer"), Value: &balancer}}}}})
+			require.NoError(t, err)
+		}
+		const alb, nlb, quiet = "app/www/1", "net/www/2", "app/www/3"
+		arn := func(name string) provider.Balancer {
+			return provider.Balancer{ID: "arn:aws:elasticloadbalancing:us-east-1:1:loadbalancer/" + name}
+		}
+		cloud := &listed{list: []provider.Balancer{arn(alb), arn(nlb)}}
+		s, err := aws.Requests(client, "shop", cloud)
+		require.NoError(t, err)
+		put("AWS/ApplicationELB", "RequestCount", alb, 600, 3*time.Minute)
+		put("AWS/ApplicationELB", "RequestCount", alb, 1200, 2*time.Minute)
+		put("AWS/ApplicationELB", "ConsumedLCUs", alb, 1, 2*time.Minute)
+		samples, err := s.Read(ctx, "www", nil)
+		require.NoError(t, err)
+		require.Empty(t, samples, "nothing is known of the other one")
+		put("AWS/NetworkELB", "NewFlowCount", nlb, 60, 3*time.Minute)
+		put("AWS/NetworkELB", "ConsumedLCUs", nlb, 1, 3*time.Minute)
+		samples, err = s.Read(ctx, "www", nil)
+		require.NoError(t, err)
+		require.Equal(t, []scale.Sample{{Value: 21, At: minute.Add(-2 * time.Minute).UTC()}}, samples, "as old as the oldest")
+		require.Equal(t, 1, cloud.calls)
+		require.Equal(t, map[string]string{farm.TagFarm: "shop", farm.TagRole: "www"}, cloud.tags)
+
+		cloud.list = []provider.Balancer{arn(quiet)}
+		put("AWS/ApplicationELB", "RequestCount", quiet, 600, 3*time.Minute)
+		put("AWS/ApplicationELB", "ConsumedLCUs", quiet, 1, 2*time.Minute)
+		samples, err = s.Read(ctx, "api", nil)
+		require.NoError(t, err)
+		require.Equal(t, []scale.Sample{{Value: 0, At: minute.Add(-time.Minute).UTC()}}, samples, "a minute without requests")
+		cloud.list = nil
+		_, err = s.Read(ctx, "cron", nil)
+		require.ErrorContains(t, err, "no balancers")
+		_, err = aws.Requests(nil, "", nil)
+		for _, want := range []string{"client is nil", "name is empty", "no balancers"} {
+			require.ErrorContains(t, err, want)
+		}
 	})
 
 	t.Run("SQS", func(t *testing.T) {
