@@ -124,6 +124,9 @@ func chaos(t *rapid.T) {
 		}
 		return nil
 	}
+	for i := range w.members {
+		w.members[i].Prefer = rapid.SampledFrom([]int{0, 0, 0, 1, -1}).Draw(t, "prefer")
+	}
 	if rapid.Bool().Draw(t, "provider") {
 		var err error
 		if rapid.Bool().Draw(t, "provider fails") {
@@ -138,7 +141,8 @@ func chaos(t *rapid.T) {
 	}()
 	w.start()
 	w.whole()
-	w.write("db-1", "the first") // without anything in common, an old primary cannot be told from a stranger
+	first, _ := w.manager().Topology()
+	w.write(first.Primary, "the first") // without anything in common, an old primary cannot be told from a stranger
 	app := w.application(20 * time.Millisecond)
 	time.Sleep(500 * time.Millisecond)
 

@@ -93,7 +93,7 @@ func TestDurabilityWaits(t *testing.T) {
 // The member that is preferred is promoted among equals: in a fresh set, in a recovery and in a switchover; and data come first.
 func TestPreferred(t *testing.T) {
 	bubble(t, 4, replication.Config{}, func(t *testing.T, w *world) {
-		for i, n := range []int{0, -1, 2, 1} {
+		for i, n := range []int{1, 0, 3, 2} {
 			w.members[i].Prefer = n
 		}
 		w.start()

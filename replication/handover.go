@@ -3,12 +3,17 @@ package replication
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // switchover begins a planned change of primary, when somebody has asked for one and the primary is well.
 func (d *decider) switchover(p *fact) {
+	if d.draft != nil {
+		return // its own recovery ends first, with a verdict
+	}
 	r := d.request
 	if r == nil {
+		d.relieve(p)
 		return
 	}
 	to, err := d.target(p, r.to)
@@ -28,6 +33,21 @@ func (d *decider) switchover(p *fact) {
 	}
 }
 
+// relieve begins a switchover that nobody has asked for, from a primary that is to be it only while nobody else can, to a
+// replica that has caught up. One that fails is tried again a Config.Window later.
+func (d *decider) relieve(p *fact) {
+	if p.Prefer >= 0 || !d.relieved.IsZero() && d.now.Sub(d.relieved) < d.c.Window {
+		return
+	}
+	to, err := d.target(p, "")
+	if err != nil || to.Prefer < 0 || d.stale(to) > time.Second {
+		return
+	}
+	d.out.chosen = to.ID
+	d.out.primary = ""
+	d.step(StepFence, p, "", "%s can take over from it, which is to be the primary only while nobody else can", to.ID)
+}
+
 // target finds the member that is to be primary.
 func (d *decider) target(p *fact, id string) (*fact, error) {
 	if id != "" {
@@ -40,6 +60,9 @@ func (d *decider) target(p *fact, id string) (*fact, error) {
 		}
 		if why := d.unfit(p, f); why != "" {
 			return nil, fmt.Errorf("%s cannot take over: %s", id, why)
+		}
+		if best, err := d.target(p, ""); f.Prefer < 0 && (p.Prefer >= 0 || err == nil && best.Prefer >= 0) {
+			return nil, fmt.Errorf("%s is to be the primary only while nobody else can: its Prefer is %d", id, f.Prefer)
 		}
 		return f, nil
 	}

@@ -1,6 +1,8 @@
 package replication_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,5 +27,38 @@ func TestSwitchoverDoesNotWaitForTheInterval(t *testing.T) {
 		require.Less(t, time.Since(began), interval/2)
 		require.Contains(t, w.rows("db-2"), "last")
 		w.stop()
+	})
+}
+
+// A replica for reports is promoted where it alone has what was written, and hands over when somebody else has it too.
+func TestPrimaryThatIsToBeNone(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.members[2].Prefer = -1
+			w.start()
+			w.whole()
+			w.write("db-1", "w")
+			time.Sleep(time.Second)
+			w.db.Cut(addr(1), addr(2))
+			w.write("db-1", "x")
+			time.Sleep(300 * time.Millisecond) // it is seen
+			plan := fmt.Sprint(w.manager().PlanLoss(""))
+			require.Regexp(t, `(?s)promote db-3.*fence db-3: db-2 can take over from it.*promote db-2`, plan)
+			require.Equal(t, 1, strings.Count(plan, "fence db-3"), "%s", plan)
+			w.db.Crash(addr(1))
+			w.until("db-2 is the primary", time.Minute, func(top replication.Topology) bool { return top.Primary == "db-2" })
+			require.Contains(t, w.rows("db-2"), "x")
+			w.write("db-2", "y")
+			w.db.Heal(addr(1), addr(2))
+			w.db.Start(addr(1))
+			w.whole()
+			top := w.stays(time.Minute)
+			require.Equal(t, "db-2", top.Primary)
+			require.Equal(t, "db-3", top.Verdict.To, "the switchover is no recovery")
+
+			require.ErrorContains(t, w.manager().Switchover(w.ctx, "db-3"), "db-3 is to be the primary only while nobody else can: its Prefer is -1")
+			w.db.Crash(addr(1))
+			require.Equal(t, "db-2", w.stays(time.Second).Primary)
+		})
 	})
 }

@@ -134,7 +134,7 @@ func (m *Manager) end(tasks *sync.WaitGroup) {
 		m.config.Engine.Close(f.Member)
 	}
 	if r := m.state.request; r != nil {
-		r.done <- errors.New("the Manager has ended")
+		r.answer(errors.New("the Manager has ended"))
 		m.state.request = nil
 	}
 }
@@ -340,8 +340,8 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 		}
 		f.told = keyOf(m.state.byID(s.Other).Member)
 	case StepFence:
-		if r := m.state.request; r != nil && d.chosen != "" && d.leader == f {
-			r.to, r.from = d.chosen, k
+		if d.chosen != "" && d.leader == f {
+			m.state.hand(f, d.chosen, time.Now())
 		}
 	}
 	member, other := f.Member, Member{}

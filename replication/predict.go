@@ -17,8 +17,14 @@ func foresee(s *state, c *Config, now time.Time) Plan {
 				plan.Held = append(plan.Held, h)
 			}
 		}
+		if d.done {
+			s.request = nil
+		}
 		if len(d.steps) == 0 {
 			break
+		}
+		if d.chosen != "" {
+			s.hand(d.leader, d.chosen, now)
 		}
 		for _, step := range d.steps {
 			step.Phase = phase

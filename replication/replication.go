@@ -60,8 +60,12 @@ type Member struct {
 	// Pool is where it is; among equals, promotion prefers the pool of the old primary.
 	Pool string `json:"pool,omitempty"`
 	// Prefer says who is promoted among members that have the same transactions: the one with the highest number. It is
-	// above all else but the data: a replica for reports has a number below 0. Among equals, one that applies with a delay
-	// comes last, and one whose software is older before the others, who can follow it.
+	// above all else but the data. Among equals, one that applies with a delay comes last, and one whose software is older
+	// before the others, who can follow it.
+	//
+	// A member below 0, a replica for reports, is the primary only while nobody else can be: if it is promoted because it
+	// alone has all transactions, it hands over by a switchover as soon as a member that is not below 0 has them too. A set
+	// whose members are all below 0 stays as it is.
 	Prefer int `json:"prefer,omitempty"`
 	// Fence stops the machine through its provider and returns nil only when the machine does nothing any more. It is
 	// called for a primary that cannot be reached, before another one is promoted. Nil where there is no such means.

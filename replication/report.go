@@ -66,7 +66,7 @@ func (m *Manager) answer(d decision) {
 	if d.answer != nil {
 		m.emit(KindSwitchover, r.to, "the primary stays", d.answer)
 	}
-	r.done <- d.answer
+	r.answer(d.answer)
 }
 
 // count reports a surplus once, and corrects the verdict by it.

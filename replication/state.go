@@ -98,6 +98,7 @@ type state struct {
 	recoveries []time.Time  // the latest unplanned promotions
 	tries      map[try]tried
 	request    *request
+	relieved   time.Time // when the Manager last began a switchover by itself
 	verdict    *Verdict
 }
 
@@ -139,12 +140,26 @@ func (s *state) isStuck(f *fact, kind StepKind) bool {
 	return t.fail && t.times >= stuck
 }
 
-// request is a switchover that somebody waits for.
+// request is a switchover that somebody waits for, or that the Manager has begun by itself.
 type request struct {
 	to    string // empty until a candidate has been chosen, if the caller leaves it open
 	from  key    // the primary that was fenced for it
 	began time.Time
-	done  chan<- error
+	done  chan<- error // nil if nobody waits
+}
+
+func (r *request) answer(err error) {
+	if r.done != nil {
+		r.done <- err
+	}
+}
+
+// hand notes that a primary is being fenced for a switchover.
+func (s *state) hand(from *fact, to string, now time.Time) {
+	if s.request == nil {
+		s.request, s.relieved = &request{began: now}, now
+	}
+	s.request.to, s.request.from = to, keyOf(from.Member)
 }
 
 func newState() *state {
