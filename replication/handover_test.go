@@ -1,6 +1,7 @@
 package replication_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -60,5 +61,59 @@ func TestPrimaryThatIsToBeNone(t *testing.T) {
 			w.db.Crash(addr(1))
 			require.Equal(t, "db-2", w.stays(time.Second).Primary)
 		})
+	})
+}
+
+// Two pools, and the one with the primary disappears with its provider: the other takes over, where the host program lets it go
+// on without having stopped the old primary, and what comes back follows. Under Durability it does not where two members that
+// are gone may have acknowledged something between them.
+func TestPoolDisappears(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		c.Unfenced = replication.UnfencedGoOn
+		for _, n := range []int{2, 4} {
+			bubble(t, n, c, func(t *testing.T, w *world) {
+				east := func(i int) bool { return i <= n/2 }
+				for i := range w.members {
+					w.members[i].Pool = map[bool]string{true: "east", false: "west"}[east(i+1)]
+				}
+				w.stoppable(time.Second, errors.New("the provider of east does not answer"))
+				w.start()
+				w.whole()
+				w.write("db-1", "x")
+				time.Sleep(time.Second)
+				cut := func(do func(a, b string)) {
+					for i := 1; east(i); i++ {
+						do(memdb.Manager, addr(i))
+						for j := n; !east(j); j-- {
+							do(addr(i), addr(j))
+						}
+					}
+				}
+				cut(w.db.Cut)
+				if c.Policy == replication.Durability && n > 2 {
+					w.until("it is said why nothing is done", time.Minute, func(t replication.Topology) bool {
+						return strings.Contains(fmt.Sprint(t.Held), "db-2 cannot be seen and may be the only one that has some acknowledged transaction")
+					})
+					require.Empty(t, w.stays(time.Minute).Primary)
+					cut(w.db.Heal)
+					w.settled()
+					w.write("db-1", "y")
+					return
+				}
+				top := w.primary("db-1")
+				require.Equal(t, "west", w.members[top.Primary[3]-'1'].Pool)
+				require.Contains(t, w.rows(top.Primary), "x")
+				time.Sleep(time.Minute)
+				if c.Policy == replication.Availability {
+					w.write(top.Primary, "y")
+				}
+				cut(w.db.Heal)
+				w.settled()
+				require.Equal(t, top.Primary, w.stays(time.Second).Primary)
+				for _, m := range w.members {
+					require.Contains(t, w.rows(m.ID), "x")
+				}
+			})
+		}
 	})
 }

@@ -30,6 +30,12 @@
 // old primary is taken back as a replica when it returns; what it alone has is counted and reported first, and it is seeded
 // anew only then. Data that has nothing in common with the set's is never overwritten: the member is quarantined.
 //
+// # Shapes
+//
+// Every replica follows the primary itself; one that follows a replica is pointed to the primary. A set may span pools: each
+// has a member that can become the primary, one of them takes writes, and another pool takes over when its pool disappears,
+// if the old primary can be stopped or Config.Unfenced says to go on. The Manager's own place decides between two halves.
+//
 // # Downtime or loss
 //
 // The trade-off is the caller's, as a [Policy]. [Availability] promotes the most advanced replica that can be reached and
