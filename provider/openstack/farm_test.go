@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -159,7 +160,8 @@ func TestFarmWhoseHostsAreKilledAtEveryChange(t *testing.T) {
 	require.NoError(t, err)
 	balancers, err := cloud.Balancers(t.Context(), tags)
 	require.NoError(t, err)
-	require.Empty(t, fmt.Sprint(instances, volumes, addresses, balancers)[4*len("[]")+3:])
+	instances = slices.DeleteFunc(instances, func(i provider.Instance) bool { return i.State.Gone() }) // that is listed for a while
+	require.Equal(t, "[] [] [] []", fmt.Sprint(instances, volumes, addresses, balancers))
 }
 
 // settle makes passes until one is content, each host program after the other.
