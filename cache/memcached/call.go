@@ -42,6 +42,7 @@ type call struct {
 	hits  []hit        // what a multi found over a connection of our own, in the same order
 	rooms [][]byte     // where the values of hits are
 	from  *conn        // over which hits came
+	at    int64        // when the answer was asked for, or before, in nanoseconds of Unix time
 	won   bool         // the lease
 	stats map[string]string
 
@@ -120,6 +121,7 @@ func (c *call) reset() {
 type casOf struct {
 	conn *conn
 	id   uint64
+	at   int64 // of the call
 }
 
 // encode writes the request in memcached's meta protocol, and one for several keys in the text protocol, where it is one

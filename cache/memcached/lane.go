@@ -255,6 +255,7 @@ func (l *lane) send() error {
 func (l *lane) receive(own *call) error {
 	for l.at < len(l.flight) && (own.state == drives || l.conn.buffered()) {
 		c := l.flight[l.at]
+		c.at = l.conn.sent
 		if err := l.conn.answer(c, l.conn); err != nil {
 			return err
 		}

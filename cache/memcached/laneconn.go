@@ -16,6 +16,7 @@ type conn struct {
 	used     bool      // it has carried a call
 	last     time.Time // when it was used last
 	extended time.Time // when the server was given time last
+	sent     int64     // when requests were sent last, or a little before, in nanoseconds of Unix time
 
 	mu          sync.Mutex
 	turn        uint64 // counts the drivers
@@ -69,6 +70,7 @@ func (c *conn) extendLater() {
 func (c *conn) send(b []byte) error {
 	for {
 		c.extendLater()
+		c.sent = c.extended.UnixNano()
 		n, err := c.Write(b[:min(len(b), 64<<10)])
 		if err != nil {
 			return err

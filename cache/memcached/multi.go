@@ -215,7 +215,7 @@ func (c *call) deliver(found map[string]cache.Item) {
 	}
 	for i, h := range c.hits {
 		version := &c.versions[i]
-		version.conn, version.id = c.from, h.cas
+		version.conn, version.id, version.at = c.from, h.cas, c.at
 		end := h.at + h.size
 		found[c.keys[h.key]] = cache.Item{
 			Key: c.keys[h.key], Value: c.rooms[h.room][h.at:end:end], Flags: h.flags, Version: version,

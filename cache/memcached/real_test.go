@@ -88,7 +88,7 @@ func TestServerFails(t *testing.T) {
 func TestBoundOfStandIn(t *testing.T) {
 	ctx := t.Context()
 	servers := testenv.Memcached(t, 2)
-	const settle = 2 * time.Second
+	const settle = 3 * time.Second
 	open := func(slots []cache.Server, cut string) *memcached.Client {
 		c, err := memcached.New(memcached.Options{
 			Servers: slots, Timeout: 20 * time.Second, Settle: settle,

@@ -128,7 +128,7 @@ func (r *reader) answer(c *call, from *conn) error {
 			}
 			r.inValue, r.have = false, 0
 			if c.kind != multi {
-				r.item.Version = &casOf{from, r.cas}
+				r.item.Version = &casOf{from, r.cas, c.at}
 				c.found = append(c.found, r.item)
 				r.item = cache.Item{}
 				return nil
