@@ -148,7 +148,7 @@ func TestRestartsWithOldDataUnderLoad(t *testing.T) {
 	wg.Wait()
 	total := 0
 	for key, r := range rows {
-		total += r.acked
+		total += len(r.acks)
 		r.read(context.Background(), t, &cache.Of[int]{Store: client(t, servers, 0), Prefix: "row:"}, key)
 	}
 	require.Greater(t, total, 20, "the test did something")
