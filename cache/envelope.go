@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ import (
 //
 //	1  format, 1
 //	1  bits: 1 there is no value, 2 compressed, 4 load has failed
-//	4  hash of the codec and of Of.Version
+//	4  hash of the codec, of Of.Version, and of what the type of values looks like
 //	8  until when the value is fresh, in milliseconds of Unix time
 //	8  until when somebody renews it, or 0
 //	8  who
@@ -82,12 +83,13 @@ func open(b []byte) (e envelope, ok bool) {
 	return e, true
 }
 
-// schema tells what different codecs and versions have stored apart.
+// schema tells what different codecs, versions and types have stored apart.
 func (o *Of[V]) schema() uint32 {
 	o.schemaOnce.Do(func() {
-		kind, _, _ := strings.Cut(fmt.Sprintf("%T", o.codec()), "[") // without the type of values, which may move or be renamed
+		kind, _, _ := strings.Cut(fmt.Sprintf("%T", o.codec()), "[") // without the name of the type of values, which may change
 		h := fnv.New32a()
-		_, _ = fmt.Fprintf(h, "%s %d", kind, o.Version)
+		_, _ = fmt.Fprintf(h, "%s %d ", kind, o.Version)
+		writeShape(h, reflect.TypeFor[V](), nil)
 		o.schemaHash = h.Sum32()
 	})
 	return o.schemaHash

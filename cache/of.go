@@ -38,10 +38,11 @@ type Of[V any] struct {
 	// LoadTimeout bounds each load; 0 means 10 seconds. It is also how long other processes wait for one that died while
 	// it loaded, before one of them loads instead. All processes should have the same.
 	LoadTimeout time.Duration
-	// Codec encodes the values; nil means JSON. What another codec has stored is a miss.
+	// Codec encodes the values; nil means JSON. What another codec has stored is a miss, and so is a value of a type that looks
+	// different: of another kind, or with other exported fields or tags. So programs of which one has a field more have values of their
+	// own, by turns, if they use the same keys; another Prefix keeps them apart.
 	Codec Codec[V]
-	// Version is to be changed with the meaning of values: what was stored under another one is a miss. Without that, a value
-	// of an older program is decoded as the codec does it: JSON leaves fields that it does not find as they are.
+	// Version is to be changed with the meaning of values where their type stays as it is: what was stored under another one is a miss.
 	Version int
 	// Compress is the size in bytes above which encoded values are compressed, with DEFLATE; 0 means never.
 	Compress int
