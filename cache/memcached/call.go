@@ -21,7 +21,6 @@ const (
 	add
 	swap
 	remove
-	stats
 )
 
 // call is one request to one server, and its answer.
@@ -44,7 +43,6 @@ type call struct {
 	from  *conn        // over which hits came
 	at    int64        // when the answer was asked for, or before, in nanoseconds of Unix time
 	won   bool         // the lease
-	stats map[string]string
 
 	// What follows is the connection's.
 	out      []byte        // the request as it is sent
@@ -110,7 +108,7 @@ func (c *call) free() {
 
 // reset prepares a call for another attempt.
 func (c *call) reset() {
-	c.err, c.ioErr, c.won, c.reused, c.stats = nil, nil, false, false, nil
+	c.err, c.ioErr, c.won, c.reused = nil, nil, false, false
 	clear(c.found)
 	clear(c.rooms)
 	c.found, c.hits, c.rooms, c.shared, c.from = c.found[:0], c.hits[:0], c.rooms[:0], 0, nil
@@ -148,9 +146,6 @@ func (c *call) encode(opaques *atomic.Uint32) {
 		b = strconv.AppendInt(b, int64(expiration(c.ttl, time.Now())), 10)
 	case remove:
 		b = append(append(b, "md "...), c.key...)
-	case stats:
-		c.out = append(b, "stats\r\n"...)
-		return
 	default:
 		b = append(append(b, "ms "...), c.key...)
 		b = append(b, ' ')

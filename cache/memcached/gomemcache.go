@@ -79,8 +79,6 @@ func (p *pool) ask(l *link, c *call) error {
 		return err
 	case remove:
 		return l.client.Delete(c.key)
-	case stats:
-		return errors.ErrUnsupported
 	}
 	it := &memcache.Item{
 		Key: c.key, Value: c.item.Value, Flags: c.item.Flags, Expiration: expiration(c.item.TTL, time.Now()),

@@ -64,7 +64,7 @@ func (n *node) do(ctx context.Context, op string, c *call) error {
 		return n.failure(op, c.key, err)
 	}
 	start := time.Now()
-	again := c.kind <= multi || c.kind == remove || c.kind == stats
+	again := c.kind <= multi || c.kind == remove
 	for {
 		t := *n.transport.Load()
 		t.carry(ctx, c)
