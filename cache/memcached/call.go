@@ -53,6 +53,10 @@ type call struct {
 	wake     chan struct{} // says that the state is done or drives
 	ioErr    error         // the failure of the connection
 	reused   bool          // the connection had carried calls before
+	begun    *lane         // it is written there already, and its caller drives
+	unwatch  func()        // of its connection, if it is begun
+	since    time.Time     // when it was begun
+	early    error         // what has failed since then
 }
 
 // state is where a call is on its lane.

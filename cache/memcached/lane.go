@@ -138,12 +138,17 @@ func (l *lane) leave(ctx context.Context, c *call) bool {
 
 // drive reads and writes until the caller's own call is done.
 func (l *lane) drive(ctx context.Context, own *call) {
-	var unwatch func()
+	unwatch, early := own.unwatch, own.early
+	own.unwatch, own.early = nil, nil
 	rest := func() {
 		if unwatch != nil {
 			unwatch()
 			unwatch = nil
 		}
+	}
+	if early != nil && !l.fail(ctx, own, early, true) {
+		rest()
+		l.disconnect()
 	}
 	for own.state == drives {
 		var err error

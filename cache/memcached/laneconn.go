@@ -59,6 +59,23 @@ func (c *conn) extend() {
 	}
 }
 
+// hurry gives the server a shorter time for its next bytes, until relax.
+func (c *conn) hurry(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.interrupted && d < c.timeout {
+		c.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+// relax gives the server its usual time, and reports whether the connection was not interrupted meanwhile.
+func (c *conn) relax() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.extend()
+	return !c.interrupted
+}
+
 func (c *conn) extendLater() {
 	if time.Since(c.extended) > c.timeout/8 {
 		c.mu.Lock()
