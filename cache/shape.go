@@ -31,8 +31,8 @@ func writeShape(w io.Writer, t reflect.Type, within []reflect.Type) {
 	case reflect.Struct:
 		exported := 0
 		fmt.Fprint(w, "{")
-		for i := range t.NumField() {
-			if f := t.Field(i); f.IsExported() {
+		for f := range t.Fields() {
+			if f.IsExported() {
 				exported++
 				fmt.Fprintf(w, "%s %q ", f.Name, f.Tag)
 				writeShape(w, f.Type, within)
