@@ -16,9 +16,10 @@
 // After a write to the database, [Of.Delete] removes what is cached. Once Delete has returned nil, no Get that begins
 // later returns a value that was loaded before, and none is stored: a load that is under way holds a lease, which the
 // Delete voids (Nishtala et al., "Scaling Memcache at Facebook", NSDI 2013, section 3.2.1). This holds for all processes
-// that see the same servers. It cannot hold for a server that missed the Delete and is asked again later: one that left
-// the set and came back with its old content, or one that some processes use for a key while others use another one,
-// as they learn of a change of members. There the bound is the TTL.
+// that see the same servers. It cannot hold for a server that missed the Delete and is asked again later: one that some
+// processes use for a key while others use another one, as they learn that a server is down or that the members have changed, or
+// one that left the set and came back with its old content. There the store says what the bound is: see cache/memcached.
+// [Of.Near] adds its NearTTL in every other process.
 //
 // A cache is allowed to forget: any item may vanish at any time. When servers fail, Of loads without them.
 package cache

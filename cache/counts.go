@@ -8,10 +8,10 @@ import (
 
 // Stats is what an Of has counted since it is used.
 type Stats struct {
-	Hits       uint64        // values from the store, fresh or stale, and remembered absences
+	Hits       uint64        // values from the store, fresh or stale, and remembered absences and errors
 	Near       uint64        // values from Near
 	Stale      uint64        // of Hits: values whose TTL had ended
-	Negative   uint64        // of Hits: remembered absences
+	Negative   uint64        // of Hits: remembered absences and errors
 	Misses     uint64        // keys for which the store had no value, or failed
 	Loads      uint64        // calls of load
 	LoadErrors uint64        // of Loads: those that failed, ErrNotFound not counted
@@ -41,7 +41,7 @@ func (o *Of[V]) Stats() Stats {
 func (c *counts) hit(e envelope, start time.Time) {
 	c.hits.Add(1)
 	c.hitTimes.Add(time.Since(start))
-	if e.bits&bitAbsent != 0 {
+	if e.bits&(bitAbsent|bitFailed) != 0 {
 		c.negative.Add(1)
 	} else if !time.Now().Before(e.fresh) {
 		c.stale.Add(1)

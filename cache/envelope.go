@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -16,13 +17,13 @@ import (
 // envelope is what Of stores around an encoded value.
 //
 //	1  format, 1
-//	1  bits: 1 there is no value, 2 compressed
-//	4  hash of the codec and of Of.Version
+//	1  bits: 1 there is no value, 2 compressed, 4 load has failed
+//	4  hash of the codec, of Of.Version, and of what the type of values looks like
 //	8  until when the value is fresh, in milliseconds of Unix time
 //	8  until when somebody renews it, or 0
 //	8  who
 //	1  number of tags, then 8 for the generation of each
-//	   the encoded value
+//	   the encoded value, or what load has failed with
 //
 // Numbers are big-endian.
 type envelope struct {
@@ -39,6 +40,8 @@ const (
 	envelopeFormat = 1
 	bitAbsent      = 1
 	bitCompressed  = 2
+	bitFailed      = 4
+	maxFailure     = 1 << 10 // bytes of an error
 	envelopeHead   = 31
 	maxTags        = 255
 	maxPayload     = 64 << 20 // after decompression
@@ -63,7 +66,7 @@ func (e *envelope) append(b []byte) []byte {
 
 // open takes an envelope apart. The payload is part of b.
 func open(b []byte) (e envelope, ok bool) {
-	if len(b) < envelopeHead || b[0] != envelopeFormat || len(b) < envelopeHead+8*int(b[30]) {
+	if len(b) < envelopeHead || b[0] != envelopeFormat || b[1]&^(bitAbsent|bitCompressed|bitFailed) != 0 || len(b) < envelopeHead+8*int(b[30]) {
 		return e, false
 	}
 	e.bits = b[1]
@@ -80,12 +83,13 @@ func open(b []byte) (e envelope, ok bool) {
 	return e, true
 }
 
-// schema tells what different codecs and versions have stored apart.
+// schema tells what different codecs, versions and types have stored apart.
 func (o *Of[V]) schema() uint32 {
 	o.schemaOnce.Do(func() {
-		kind, _, _ := strings.Cut(fmt.Sprintf("%T", o.codec()), "[") // without the type of values, which may move or be renamed
+		kind, _, _ := strings.Cut(fmt.Sprintf("%T", o.codec()), "[") // without the name of the type of values, which may change
 		h := fnv.New32a()
-		_, _ = fmt.Fprintf(h, "%s %d", kind, o.Version)
+		_, _ = fmt.Fprintf(h, "%s %d ", kind, o.Version)
+		writeShape(h, reflect.TypeFor[V](), nil)
 		o.schemaHash = h.Sum32()
 	})
 	return o.schemaHash
@@ -98,16 +102,36 @@ func (o *Of[V]) codec() Codec[V] {
 	return o.Codec
 }
 
-// seal encodes a value, or the absence of one, as of now.
-func (o *Of[V]) seal(v V, absent bool, gens []uint64) (stored []byte, ttl time.Duration, err error) {
-	e := envelope{schema: o.schema(), gens: gens}
-	ttl = o.ttl()
-	if absent {
-		e.bits, ttl = bitAbsent, o.NegativeTTL
-	} else if e.payload, err = o.codec().Encode(v); err != nil {
-		return nil, 0, err
+// failure is what a load has failed with that brought no value, as Get returns it.
+func (e *envelope) failure() error {
+	switch {
+	case e.bits&bitAbsent != 0:
+		return ErrNotFound
+	case e.bits&bitFailed != 0:
+		return fmt.Errorf("%w: %s", ErrLoadFailed, e.payload)
 	}
-	if o.Compress > 0 && len(e.payload) > o.Compress {
+	return nil
+}
+
+// seal encodes as of now what a load brought: a value, or a failure. It gives nothing where that is not to be stored.
+func (o *Of[V]) seal(v V, failure error, gens []uint64) (stored []byte, ttl time.Duration, err error) {
+	e := envelope{schema: o.schema(), gens: gens}
+	switch {
+	case failure == nil:
+		ttl = o.ttl()
+		if e.payload, err = o.codec().Encode(v); err != nil {
+			return nil, 0, err
+		}
+	case errors.Is(failure, ErrNotFound):
+		e.bits, ttl = bitAbsent, o.NegativeTTL
+	default:
+		text := failure.Error()
+		e.bits, ttl, e.payload = bitFailed, o.ErrorTTL, []byte(text[:min(len(text), maxFailure)])
+	}
+	if ttl == 0 {
+		return nil, 0, nil
+	}
+	if failure == nil && o.Compress > 0 && len(e.payload) > o.Compress {
 		var b bytes.Buffer
 		w, _ := flate.NewWriter(&b, flate.BestSpeed)
 		if _, err := w.Write(e.payload); err == nil && w.Close() == nil && b.Len() < len(e.payload) {
@@ -115,7 +139,7 @@ func (o *Of[V]) seal(v V, absent bool, gens []uint64) (stored []byte, ttl time.D
 		}
 	}
 	e.fresh = time.Now().Add(ttl)
-	if !absent {
+	if failure == nil {
 		ttl += o.Stale
 	}
 	return e.append(make([]byte, 0, envelopeHead+8*len(gens)+len(e.payload))), ttl, nil
@@ -130,14 +154,14 @@ func (o *Of[V]) unseal(item Item, gens []uint64) (v V, e envelope, ok bool) {
 	if !ok || e.schema != o.schema() || !slices.Equal(e.gens, gens) {
 		return v, e, false
 	}
-	end := e.fresh
-	if e.bits&bitAbsent == 0 {
+	end, lacks := e.fresh, e.bits&(bitAbsent|bitFailed) != 0
+	if !lacks {
 		end = end.Add(o.Stale)
 	}
 	if !time.Now().Before(end) {
 		return v, e, false // the store keeps time in whole seconds
 	}
-	if e.bits&bitAbsent != 0 {
+	if lacks {
 		return v, e, true
 	}
 	payload := e.payload

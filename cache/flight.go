@@ -111,8 +111,8 @@ func (o *Of[V]) fly(ctx context.Context, f *flight[V], p *place, load func(conte
 	f.gens = r.gens
 	if v, e, ok := o.unseal(r.item, r.gens); ok {
 		f.value, f.stored = v, r.item.Value
-		if e.bits&bitAbsent != 0 {
-			f.err = o.notFound(p)
+		if err := e.failure(); err != nil {
+			f.err = &Error{Op: "Get", Key: o.Prefix + p.key, Err: err}
 		}
 		return
 	}
@@ -141,7 +141,7 @@ func (o *Of[V]) fly(ctx context.Context, f *flight[V], p *place, load func(conte
 	}
 	if h, ok := o.Store.(HandOver); ok && leased {
 		if item, err := h.GetPrevious(ctx, p.full); err == nil {
-			if v, e, ok := o.unseal(item, r.gens); ok && e.bits&bitAbsent == 0 {
+			if v, e, ok := o.unseal(item, r.gens); ok && e.failure() == nil {
 				f.value, f.stored, ttl = v, item.Value, max(time.Until(e.fresh.Add(o.Stale)), time.Millisecond)
 				return
 			}
@@ -155,28 +155,24 @@ func (o *Of[V]) fly(ctx context.Context, f *flight[V], p *place, load func(conte
 func (o *Of[V]) load(
 	ctx context.Context, p *place, load func(context.Context) (V, error), gens []uint64,
 ) (v V, stored []byte, ttl time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, o.loadTimeout())
+	bounded, cancel := context.WithTimeout(ctx, o.loadTimeout())
 	defer cancel()
 	start := time.Now()
 	defer func() { o.counts.loaded(start, err) }()
-	v, err = load(ctx)
+	v, err = load(bounded)
 	if err != nil {
-		if !errors.Is(err, ErrNotFound) {
-			return v, nil, 0, err
+		if ctx.Err() == nil { // else it may have failed for that
+			stored, ttl, _ = o.seal(v, err, gens)
 		}
-		if o.NegativeTTL > 0 {
-			stored, ttl, _ = o.seal(v, true, gens)
+		if errors.Is(err, ErrNotFound) {
+			err = &Error{Op: "Get", Key: o.Prefix + p.key, Err: err}
 		}
-		return v, stored, ttl, &Error{Op: "Get", Key: o.Prefix + p.key, Err: err}
+		return v, stored, ttl, err
 	}
-	if stored, ttl, err = o.seal(v, false, gens); err != nil {
+	if stored, ttl, err = o.seal(v, nil, gens); err != nil {
 		err = &Error{Op: "Get", Key: o.Prefix + p.key, Err: err}
 	}
 	return v, stored, ttl, err
-}
-
-func (o *Of[V]) notFound(p *place) error {
-	return &Error{Op: "Get", Key: o.Prefix + p.key, Err: ErrNotFound}
 }
 
 // settle ends a lease: it stores the value in the place of the stub, or gives the lease up where there is none. It reports

@@ -13,7 +13,8 @@ import (
 // loads, and one lease for each of them. Load returns the values that there are; a key without one is remembered as not found
 // for NegativeTTL. What others load is waited for, and loaded in a second call if it does not come.
 //
-// The result has the values that there are. If load fails, the result has those that were cached, and the error is that of load.
+// The result has the values that there are. If load fails, the result has those that were cached, and the error is that of load;
+// where ErrorTTL is not 0 that is remembered for each of its keys.
 // Values that are stale are returned, and renewed by a Get of them only.
 func (o *Of[V]) GetMulti(
 	ctx context.Context, keys []string, load func(ctx context.Context, missing []string) (map[string]V, error),
@@ -64,9 +65,11 @@ func (o *Of[V]) GetMulti(
 			if first {
 				o.counts.hit(e, start)
 			}
-			if e.bits&bitAbsent == 0 {
+			if err := e.failure(); err == nil {
 				found[key] = v
 				o.keepNear(key, v, start, voids)
+			} else if errors.Is(err, ErrLoadFailed) && loadErr == nil {
+				loadErr = &Error{Op: "GetMulti", Key: o.Prefix + key, Err: err}
 			}
 		}
 		o.claimAll(ctx, missing, !time.Now().Before(giveUp))
@@ -78,16 +81,14 @@ func (o *Of[V]) GetMulti(
 			}
 		}
 		if len(mine) > 0 {
-			if err := o.loadAll(ctx, mine, found, load); err != nil && loadErr == nil {
-				loadErr = err
-			}
+			err := o.loadAll(ctx, mine, found, load)
 			for _, c := range mine {
 				if v, ok := found[c.key]; ok {
 					o.keepNear(c.key, v, start, voids)
 				}
 			}
-			if loadErr != nil {
-				return found, loadErr
+			if err != nil {
+				return found, err
 			}
 			continue
 		}
@@ -100,7 +101,7 @@ func (o *Of[V]) GetMulti(
 		}
 		pause = min(2*pause, 100*time.Millisecond)
 	}
-	return found, nil
+	return found, loadErr
 }
 
 // claim is one key of a GetMulti.
@@ -206,14 +207,22 @@ func (o *Of[V]) loadAll(
 	values, err := load(loadCtx, keys)
 	o.counts.loaded(start, err)
 	if err != nil {
+		if ctx.Err() == nil && !errors.Is(err, ErrNotFound) { // of which key?
+			var none V
+			for i, c := range mine {
+				stored[i], ttls[i], _ = o.seal(none, err, c.gens)
+			}
+		}
 		return err
 	}
 	for i, c := range mine {
 		v, ok := values[c.key]
-		if ok || o.NegativeTTL > 0 {
-			if stored[i], ttls[i], err = o.seal(v, !ok, c.gens); err != nil {
-				return &Error{Op: "GetMulti", Key: o.Prefix + c.key, Err: err}
-			}
+		var absent error
+		if !ok {
+			absent = ErrNotFound
+		}
+		if stored[i], ttls[i], err = o.seal(v, absent, c.gens); err != nil {
+			return &Error{Op: "GetMulti", Key: o.Prefix + c.key, Err: err}
 		}
 		if ok {
 			found[c.key] = v

@@ -31,13 +31,18 @@ type Of[V any] struct {
 	Stale time.Duration
 	// NegativeTTL is how long it is remembered that load returned ErrNotFound; 0 means not at all.
 	NegativeTTL time.Duration
+	// ErrorTTL is how long any other error of load is remembered, so that what is down is not asked by everybody again; 0 means not
+	// at all. For so long Get returns an Error with ErrLoadFailed and the text of the first one, up to a kilobyte, which is stored
+	// with the values. A load that nobody waited for to its end is not remembered, and no failure takes the place of a value.
+	ErrorTTL time.Duration
 	// LoadTimeout bounds each load; 0 means 10 seconds. It is also how long other processes wait for one that died while
 	// it loaded, before one of them loads instead. All processes should have the same.
 	LoadTimeout time.Duration
-	// Codec encodes the values; nil means JSON. What another codec has stored is a miss.
+	// Codec encodes the values; nil means JSON. What another codec has stored is a miss, and so is a value of a type that looks
+	// different: of another kind, or with other exported fields or tags. So programs of which one has a field more have values of their
+	// own, by turns, if they use the same keys; another Prefix keeps them apart.
 	Codec Codec[V]
-	// Version is to be changed with the meaning of values: what was stored under another one is a miss. Without that, a value
-	// of an older program is decoded as the codec does it: JSON leaves fields that it does not find as they are.
+	// Version is to be changed with the meaning of values where their type stays as it is: what was stored under another one is a miss.
 	Version int
 	// Compress is the size in bytes above which encoded values are compressed, with DEFLATE; 0 means never.
 	Compress int
@@ -45,6 +50,9 @@ type Of[V any] struct {
 	// one of them is like Delete of all that depend on it. A Get then reads a generation for each tag along with the value, in
 	// one GetMulti. Nil means none. It must always give the same for a key.
 	Tags func(key string) []string
+	// Namespace is a tag that all values have beside those of Tags: "pages". InvalidateAll makes a miss of all of them at once,
+	// and so does Invalidate of that tag by somebody who has the store only. Empty means none.
+	Namespace string
 	// Near keeps decoded values in the process; nil means that none are. See cache/near.
 	Near Near[V]
 	// NearTTL is how long Near may have a value, and so how long after a Delete by another process a Get may return an older
@@ -83,9 +91,12 @@ const (
 	flagValue uint32 = 0x5ca1_0002 // an envelope
 )
 
-// ErrNotFound is what load returns where there is no value, itself or wrapped; Get returns it in an Error. It is the only
-// error that is cached, for Of.NegativeTTL.
+// ErrNotFound is what load returns where there is no value, itself or wrapped; Get returns it in an Error. It is cached for
+// Of.NegativeTTL.
 var ErrNotFound = errors.New("not found")
+
+// ErrLoadFailed: load has failed shortly before, here or in another process, and is not called for the moment. See Of.ErrorTTL.
+var ErrLoadFailed = errors.New("load has failed shortly before")
 
 // Get returns the value that is cached under the key or, if there is none, the one that load returns, which it caches.
 // Any string is a key; one that CheckKey refuses is stored under its SHA-256 and has its own name in errors.
@@ -93,8 +104,8 @@ var ErrNotFound = errors.New("not found")
 // Of all callers in all processes that want a missing value at once, one loads it and the others wait. Load has a
 // context of its own: it carries the values of the caller's, ends after LoadTimeout, and is cancelled when no caller
 // waits for the value any more. A caller whose context ends leaves with its cause; the last one waits until load has
-// returned, so that nothing runs on behind its back. An error of load is returned and not cached, but for ErrNotFound; a
-// panic goes through to the callers.
+// returned, so that nothing runs on behind its back. An error of load is returned; it is cached only as NegativeTTL and ErrorTTL
+// say. A panic goes through to the callers.
 //
 // A value that the store cannot take is returned all the same; so is one that is loaded because servers fail. Each
 // caller gets a copy of its own, unless there is Near.
@@ -132,8 +143,8 @@ func (o *Of[V]) get(ctx context.Context, key string, tags []string, load func(co
 			if !waited {
 				o.counts.hit(e, start)
 			}
-			if e.bits&bitAbsent != 0 {
-				return zero, &Error{Op: "Get", Key: o.Prefix + key, Err: ErrNotFound}
+			if err := e.failure(); err != nil {
+				return zero, &Error{Op: "Get", Key: o.Prefix + key, Err: err}
 			}
 			v, err := o.maybeRenew(ctx, p, r, e, v, load)
 			if err == nil {
@@ -180,7 +191,7 @@ func (o *Of[V]) Set(ctx context.Context, key string, v V) error {
 		return &Error{Op: "Set", Key: o.Prefix + key, Err: err}
 	}
 	o.forget(key)
-	stored, ttl, err := o.seal(v, false, gens)
+	stored, ttl, err := o.seal(v, nil, gens)
 	if err == nil {
 		err = o.Store.Set(ctx, Item{Key: full, Value: stored, Flags: flagValue, TTL: ttl})
 	}
@@ -248,7 +259,7 @@ func (o *Of[V]) key(key string) (string, error) {
 	if o.Store == nil {
 		return "", fmt.Errorf("%w: Of.Store is nil, want a store", ErrInvalid)
 	}
-	if min(o.TTL, o.Ahead, o.Stale, o.NegativeTTL, o.LoadTimeout, o.NearTTL, time.Duration(o.Compress)) < 0 {
+	if min(o.TTL, o.Ahead, o.Stale, o.NegativeTTL, o.ErrorTTL, o.LoadTimeout, o.NearTTL, time.Duration(o.Compress)) < 0 {
 		return "", o.negative()
 	}
 	if ttl := o.fullTTL(); o.Ahead > ttl/2 {
@@ -274,7 +285,7 @@ func (o *Of[V]) negative() error {
 		name  string
 		value time.Duration
 	}{
-		{"TTL", o.TTL}, {"Ahead", o.Ahead}, {"Stale", o.Stale}, {"NegativeTTL", o.NegativeTTL}, {"LoadTimeout", o.LoadTimeout},
+		{"TTL", o.TTL}, {"Ahead", o.Ahead}, {"Stale", o.Stale}, {"NegativeTTL", o.NegativeTTL}, {"ErrorTTL", o.ErrorTTL}, {"LoadTimeout", o.LoadTimeout},
 		{"NearTTL", o.NearTTL},
 	} {
 		if d.value < 0 {
@@ -285,10 +296,14 @@ func (o *Of[V]) negative() error {
 }
 
 func (o *Of[V]) tags(key string) []string {
-	if o.Tags == nil {
-		return nil
+	var tags []string
+	if o.Tags != nil {
+		tags = o.Tags(key)
 	}
-	return o.Tags(key)
+	if o.Namespace == "" {
+		return tags
+	}
+	return append([]string{o.Namespace}, tags...)
 }
 
 func (o *Of[V]) fullTTL() time.Duration {

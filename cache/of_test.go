@@ -389,6 +389,7 @@ func TestOfBadInput(t *testing.T) {
 		"Of.Store is nil":                       {},
 		"Of.TTL is -1s, want 0 or more":         {Store: &m, TTL: -time.Second},
 		"Of.LoadTimeout is -1s, want 0 or more": {Store: &m, LoadTimeout: -time.Second},
+		"Of.ErrorTTL is -1s, want 0 or more":    {Store: &m, ErrorTTL: -time.Second},
 		`byte 0x20 at 1, want no space`:         {Store: &m, Prefix: "a b"},
 		"has 344 bytes, want 1 to 250":          {Store: &m, Prefix: strings.Repeat("p", 300)},
 		"Of.Ahead is 31s, want at most half":    {Store: &m, Ahead: 31 * time.Second},

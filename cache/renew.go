@@ -44,7 +44,7 @@ func (o *Of[V]) renew(
 		return v, nil
 	}
 	fresh, stored, ttl, err := o.load(ctx, p, load, r.gens)
-	if stored != nil {
+	if stored != nil && (err == nil || errors.Is(err, ErrNotFound)) {
 		// A swap that fails is that of somebody who has deleted or written: what was loaded may be older than that.
 		mine.Value, mine.Flags, mine.TTL = stored, flagValue, ttl
 		settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.loadTimeout())

@@ -64,6 +64,14 @@ func (o *Of[V]) Invalidate(ctx context.Context, tags ...string) error {
 	return err
 }
 
+// InvalidateAll is Invalidate of Of.Namespace: it makes a miss of every value of the namespace at once, however many there are.
+func (o *Of[V]) InvalidateAll(ctx context.Context) error {
+	if o.Namespace == "" {
+		return &Error{Op: "InvalidateAll", Err: fmt.Errorf("%w: Of.Namespace is empty, want a name", ErrInvalid)}
+	}
+	return o.Invalidate(ctx, o.Namespace)
+}
+
 // place is where a value is.
 type place struct {
 	key, full string

@@ -21,7 +21,6 @@ const (
 	add
 	swap
 	remove
-	stats
 )
 
 // call is one request to one server, and its answer.
@@ -42,8 +41,8 @@ type call struct {
 	hits  []hit        // what a multi found over a connection of our own, in the same order
 	rooms [][]byte     // where the values of hits are
 	from  *conn        // over which hits came
+	at    int64        // when the answer was asked for, or before, in nanoseconds of Unix time
 	won   bool         // the lease
-	stats map[string]string
 
 	// What follows is the connection's.
 	out      []byte        // the request as it is sent
@@ -54,6 +53,10 @@ type call struct {
 	wake     chan struct{} // says that the state is done or drives
 	ioErr    error         // the failure of the connection
 	reused   bool          // the connection had carried calls before
+	begun    *lane         // it is written there already, and its caller drives
+	unwatch  func()        // of its connection, if it is begun
+	since    time.Time     // when it was begun
+	early    error         // what has failed since then
 }
 
 // state is where a call is on its lane.
@@ -109,7 +112,7 @@ func (c *call) free() {
 
 // reset prepares a call for another attempt.
 func (c *call) reset() {
-	c.err, c.ioErr, c.won, c.reused, c.stats = nil, nil, false, false, nil
+	c.err, c.ioErr, c.won, c.reused = nil, nil, false, false
 	clear(c.found)
 	clear(c.rooms)
 	c.found, c.hits, c.rooms, c.shared, c.from = c.found[:0], c.hits[:0], c.rooms[:0], 0, nil
@@ -120,6 +123,7 @@ func (c *call) reset() {
 type casOf struct {
 	conn *conn
 	id   uint64
+	at   int64 // of the call
 }
 
 // encode writes the request in memcached's meta protocol, and one for several keys in the text protocol, where it is one
@@ -146,9 +150,6 @@ func (c *call) encode(opaques *atomic.Uint32) {
 		b = strconv.AppendInt(b, int64(expiration(c.ttl, time.Now())), 10)
 	case remove:
 		b = append(append(b, "md "...), c.key...)
-	case stats:
-		c.out = append(b, "stats\r\n"...)
-		return
 	default:
 		b = append(append(b, "ms "...), c.key...)
 		b = append(b, ' ')

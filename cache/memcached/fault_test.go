@@ -28,6 +28,7 @@ type network struct {
 	dials   int
 	open    map[net.Conn]bool // the servers' ends
 	command []string          // all that came
+	raw     []string          // the same as it came
 	text    bool              // the client uses the text protocol
 }
 
@@ -61,6 +62,7 @@ func (n *network) serve(addr string, conn net.Conn) {
 			return
 		}
 		line = strings.TrimSpace(line)
+		raw := line
 		words := strings.Fields(line)
 		if words[0] == "mn" {
 			if _, err := io.WriteString(conn, "MN\r\n"); err != nil {
@@ -72,18 +74,18 @@ func (n *network) serve(addr string, conn net.Conn) {
 		switch opaque := words[len(words)-1]; words[0] {
 		case "mg":
 			line = "gets " + words[1]
-			answer = func(text string) string { return metaAnswer(text, opaque) }
+			answer = func(text string) string { return metaAnswer(text, words[1], opaque) }
 		case "ms":
 			line = "set " + words[1]
 			answer = func(text string) string { return strings.Replace(text, "STORED", "HD "+opaque, 1) }
 		}
-		if words[0] == "ms" || words[0] == "set" {
+		if words[0] == "ms" || words[0] == "set" || words[0] == "cas" {
 			if _, err := r.ReadString('\n'); err != nil {
 				return
 			}
 		}
 		n.mu.Lock()
-		n.command = append(n.command, line)
+		n.command, n.raw = append(n.command, line), append(n.raw, raw)
 		reply := answer(n.reply(addr, line))
 		n.mu.Unlock()
 		if _, err := io.WriteString(conn, reply); err != nil {
@@ -93,13 +95,13 @@ func (n *network) serve(addr string, conn net.Conn) {
 }
 
 // metaAnswer says in the meta protocol what an answer to one key says in the text protocol.
-func metaAnswer(text, opaque string) string {
+func metaAnswer(text, key, opaque string) string {
 	if text == "END\r\n" {
 		return "EN " + opaque + "\r\n"
 	}
 	head, rest, ok := strings.Cut(text, "\r\n")
 	words := strings.Fields(head)
-	if !ok || len(words) != 5 || words[1] != "k" {
+	if !ok || len(words) != 5 || words[1] != key {
 		return text
 	}
 	return "VA " + words[3] + " f" + words[2] + " c" + words[4] + " " + opaque + "\r\n" + strings.TrimSuffix(rest, "END\r\n")

@@ -29,6 +29,7 @@ type version struct {
 	*memcache.Item        // as it was returned
 	pool           *pool  // by which server
 	seen           uint64 // how many connections to it had been opened when it was asked
+	at             int64  // when it was asked, in nanoseconds of Unix time
 }
 
 // carry implements transport.
@@ -49,6 +50,7 @@ func (p *pool) carry(ctx context.Context, c *call) {
 
 // ask makes the call over a connection.
 func (p *pool) ask(l *link, c *call) error {
+	c.at = time.Now().UnixNano()
 	switch c.kind {
 	case get, lease:
 		it, err := l.client.Get(c.key)
@@ -57,7 +59,7 @@ func (p *pool) ask(l *link, c *call) error {
 			return errProtocol
 		}
 		if err == nil {
-			c.found = append(c.found, item(it, &version{it, p, l.seen}))
+			c.found = append(c.found, item(it, &version{it, p, l.seen, c.at}))
 		}
 		return err
 	case multi:
@@ -66,7 +68,7 @@ func (p *pool) ask(l *link, c *call) error {
 		for _, key := range c.keys {
 			if it, ok := items[key]; ok {
 				delete(items, key) // keys may repeat
-				versions = append(versions, version{it, p, l.seen})
+				versions = append(versions, version{it, p, l.seen, c.at})
 				c.found = append(c.found, item(it, &versions[len(versions)-1]))
 			}
 		}
@@ -77,8 +79,6 @@ func (p *pool) ask(l *link, c *call) error {
 		return err
 	case remove:
 		return l.client.Delete(c.key)
-	case stats:
-		return errors.ErrUnsupported
 	}
 	it := &memcache.Item{
 		Key: c.key, Value: c.item.Value, Flags: c.item.Flags, Expiration: expiration(c.item.TTL, time.Now()),

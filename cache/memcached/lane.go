@@ -138,12 +138,17 @@ func (l *lane) leave(ctx context.Context, c *call) bool {
 
 // drive reads and writes until the caller's own call is done.
 func (l *lane) drive(ctx context.Context, own *call) {
-	var unwatch func()
+	unwatch, early := own.unwatch, own.early
+	own.unwatch, own.early = nil, nil
 	rest := func() {
 		if unwatch != nil {
 			unwatch()
 			unwatch = nil
 		}
+	}
+	if early != nil && !l.fail(ctx, own, early, true) {
+		rest()
+		l.disconnect()
 	}
 	for own.state == drives {
 		var err error
@@ -255,6 +260,7 @@ func (l *lane) send() error {
 func (l *lane) receive(own *call) error {
 	for l.at < len(l.flight) && (own.state == drives || l.conn.buffered()) {
 		c := l.flight[l.at]
+		c.at = l.conn.sent
 		if err := l.conn.answer(c, l.conn); err != nil {
 			return err
 		}

@@ -16,6 +16,7 @@ type conn struct {
 	used     bool      // it has carried a call
 	last     time.Time // when it was used last
 	extended time.Time // when the server was given time last
+	sent     int64     // when requests were sent last, or a little before, in nanoseconds of Unix time
 
 	mu          sync.Mutex
 	turn        uint64 // counts the drivers
@@ -58,6 +59,23 @@ func (c *conn) extend() {
 	}
 }
 
+// hurry gives the server a shorter time for its next bytes, until relax.
+func (c *conn) hurry(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.interrupted && d < c.timeout {
+		c.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+// relax gives the server its usual time, and reports whether the connection was not interrupted meanwhile.
+func (c *conn) relax() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.extend()
+	return !c.interrupted
+}
+
 func (c *conn) extendLater() {
 	if time.Since(c.extended) > c.timeout/8 {
 		c.mu.Lock()
@@ -69,6 +87,7 @@ func (c *conn) extendLater() {
 func (c *conn) send(b []byte) error {
 	for {
 		c.extendLater()
+		c.sent = c.extended.UnixNano()
 		n, err := c.Write(b[:min(len(b), 64<<10)])
 		if err != nil {
 			return err

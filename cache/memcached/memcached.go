@@ -32,15 +32,18 @@
 // # Change of servers
 //
 // For six times Options.Settle after SetServers, a load of a key that has moved asks the previous owner first, if that is still a
-// member, and Delete goes there, too. Within Settle after the change, what is stored under keys that have moved ends with Settle.
+// member, and Delete goes there, too. Within Settle after the change, what is stored under keys that have moved ends with Settle;
+// and so does, after that, what is stored under a lease that was taken within it.
 //
 // # The bound
 //
 // After a Delete that has returned nil, no Get returns an older value for longer than Settle, if all processes learn of a change
 // of servers within Settle of each other. Mostly the bound is zero: Settle matters where a process that sees the owner down
-// uses a stand-in that the Delete could not reach, or where one does not know yet who has the key. Two cases have the TTL of the
-// value as their bound: a machine that left the set, or one that lost keys to a new member, and that has them again later with
-// what it had.
+// uses a stand-in that the Delete could not reach, or where one does not know yet who has the key. There an item ends Settle after
+// its lease was taken, however long the load took. Three cases have the TTL of the value as their bound, with Of.Stale: a machine
+// that left the set, or one that lost keys to a new member, and that has them again later with what it had; a value within Settle of
+// its end whose renewal (Of.Ahead, Of.Stale) fails; and Of.Set: one that has failed may take effect later all the same, when what
+// was sent comes through a network that held it.
 //
 // # Versions
 //
@@ -83,7 +86,8 @@ type Options struct {
 	TextProtocol bool
 	// Settle is how long it may take until all processes agree about the servers: about their set after SetServers, and about
 	// which are down. It bounds how long a stand-in, or a new owner of a key just after a change, keeps an item, and so how
-	// long a value may be returned after a Delete that did not reach it; 0 means 10 seconds. See the package doc.
+	// long a value may be returned after a Delete that did not reach it; 0 means 10 seconds, and less than 3 seconds means 3, since
+	// memcached keeps time in seconds. See the package doc.
 	Settle time.Duration
 	// TLS makes every connection a TLS connection. An empty ServerName takes the host of each server's Addr. Nil means
 	// plain TCP.
@@ -123,6 +127,7 @@ func New(opts Options) (*Client, error) {
 	if opts.Settle == 0 {
 		opts.Settle = 10 * time.Second
 	}
+	opts.Settle = max(opts.Settle, 3*time.Second)
 	if opts.Timeout == 0 {
 		opts.Timeout = 250 * time.Millisecond
 	}

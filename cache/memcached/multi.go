@@ -75,19 +75,33 @@ func (b *batch) ask(ctx context.Context, r *ring, cs *calls, keys []string) (lef
 	}
 	b.left, b.ring = nil, r
 	var wg sync.WaitGroup
-	last := -1 // is asked in this goroutine
+	ask := func(i int) { wg.Go(func() { b.askServer(ctx, r.slots[i].node, shares[i]) }) }
+	var begun, others []int
 	for i, share := range shares {
-		if share == nil {
-			continue
+		switch {
+		case share == nil:
+		case len(share.keys) < len(keys) && r.slots[i].node.begin(ctx, share): // one of several
+			begun = append(begun, i)
+		default:
+			others = append(others, i)
 		}
-		if last >= 0 {
-			n, share := r.slots[last].node, shares[last]
-			wg.Go(func() { b.askServer(ctx, n, share) })
-		}
-		last = i
 	}
-	if last >= 0 {
-		b.askServer(ctx, r.slots[last].node, shares[last])
+	for k, i := range others {
+		if len(begun) == 0 && k == len(others)-1 {
+			b.askServer(ctx, r.slots[i].node, shares[i])
+		} else {
+			ask(i)
+		}
+	}
+	if len(begun) > 0 {
+		b.makeRoom()
+	}
+	for _, i := range begun {
+		if shares[i].soon() {
+			b.askServer(ctx, r.slots[i].node, shares[i])
+		} else {
+			ask(i)
+		}
 	}
 	wg.Wait()
 	return b.left
@@ -215,7 +229,7 @@ func (c *call) deliver(found map[string]cache.Item) {
 	}
 	for i, h := range c.hits {
 		version := &c.versions[i]
-		version.conn, version.id = c.from, h.cas
+		version.conn, version.id, version.at = c.from, h.cas, c.at
 		end := h.at + h.size
 		found[c.keys[h.key]] = cache.Item{
 			Key: c.keys[h.key], Value: c.rooms[h.room][h.at:end:end], Flags: h.flags, Version: version,

@@ -55,19 +55,29 @@ func (n *node) use(t transport) { n.transport.Store(&t) }
 // do makes one call to the server. It returns the sentinel errors of package cache as they are, and any failure as a
 // *cache.Error. A call that only reads or removes and that met a dead idle connection is made once more.
 func (n *node) do(ctx context.Context, op string, c *call) error {
-	if ctx.Err() != nil {
-		return n.failure(op, c.key, context.Cause(ctx))
+	trial := false
+	if c.begun == nil {
+		if ctx.Err() != nil {
+			return n.failure(op, c.key, context.Cause(ctx))
+		}
+		var err error
+		if trial, err = n.enter(); err != nil {
+			n.errors.Add(1)
+			return n.failure(op, c.key, err)
+		}
 	}
-	trial, err := n.enter()
-	if err != nil {
-		n.errors.Add(1)
-		return n.failure(op, c.key, err)
+	start := c.since
+	if c.begun == nil {
+		start = time.Now()
 	}
-	start := time.Now()
-	again := c.kind <= multi || c.kind == remove || c.kind == stats
+	again := c.kind <= multi || c.kind == remove
 	for {
 		t := *n.transport.Load()
-		t.carry(ctx, c)
+		if c.begun != nil {
+			c.begun.resume(ctx, c)
+		} else {
+			t.carry(ctx, c)
+		}
 		if c.ioErr == errNoMeta {
 			n.use(&pool{node: n})
 			c.reset()

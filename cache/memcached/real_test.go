@@ -15,7 +15,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -88,7 +87,7 @@ func TestServerFails(t *testing.T) {
 func TestBoundOfStandIn(t *testing.T) {
 	ctx := t.Context()
 	servers := testenv.Memcached(t, 2)
-	const settle = 2 * time.Second
+	const settle = 3 * time.Second
 	open := func(slots []cache.Server, cut string) *memcached.Client {
 		c, err := memcached.New(memcached.Options{
 			Servers: slots, Timeout: 20 * time.Second, Settle: settle,
@@ -180,124 +179,6 @@ func TestGomemcache(t *testing.T) {
 	require.NoError(t, c.SetServers(nil))
 	_, err = g.Get("n1")
 	require.ErrorIs(t, err, cache.ErrNoServers)
-}
-
-// Processes read and write through leases while their servers are killed, hang, and are replaced in their slots by empty
-// ones. After a Delete that was acknowledged, no Get that begins later returns an older value, and none is left.
-func TestNoStaleValueUnderFaults(t *testing.T) {
-	ctx := t.Context()
-	const slots, processes, keys = 2, 3, 4
-	servers := testenv.Memcached(t, slots+1) // one is spare
-	w := &database{rows: map[string]*row{}}
-	var clients []*memcached.Client
-	for i := range keys {
-		w.rows[fmt.Sprint(i)] = new(row)
-	}
-	ctx, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	for range processes {
-		c := client(t, set(servers[:slots]), 50*time.Millisecond)
-		clients = append(clients, c)
-		of := &cache.Of[int]{Store: c, Prefix: "row:", LoadTimeout: 300 * time.Millisecond}
-		for key, r := range w.rows {
-			for range 2 {
-				wg.Go(func() {
-					for ctx.Err() == nil {
-						r.read(ctx, t, of, key)
-					}
-				})
-			}
-			wg.Go(func() {
-				for ctx.Err() == nil {
-					time.Sleep(20 * time.Millisecond)
-					r.write(ctx, of, key)
-				}
-			})
-		}
-	}
-	quiet := func() { time.Sleep(150 * time.Millisecond) }
-	for round := range 6 {
-		quiet()
-		victim := servers[round%slots]
-		switch round % 3 {
-		case 0:
-			require.NoError(t, victim.Kill(ctx))
-			quiet()
-			require.NoError(t, victim.Start(ctx))
-		case 1:
-			require.NoError(t, victim.Hang(ctx))
-			quiet()
-			require.NoError(t, victim.Resume(ctx))
-		case 2: // the old machine is gone before the new one has its slot
-			require.NoError(t, victim.Kill(ctx))
-			servers[round%slots], servers[slots] = servers[slots], victim
-			for _, c := range clients {
-				require.NoError(t, c.SetServers(set(servers[:slots])))
-			}
-			quiet()
-			require.NoError(t, victim.Start(ctx)) // empty, as a new machine
-		}
-	}
-	quiet()
-	stop()
-	wg.Wait()
-	total := 0
-	for key, r := range w.rows {
-		total += r.acked
-		of := &cache.Of[int]{Store: client(t, set(servers[:slots]), 0), Prefix: "row:"}
-		r.read(context.Background(), t, of, key)
-		t.Logf("row %s: %d writes, %d Deletes acknowledged, %d reads, %d loads", key, r.version, r.acked, r.reads, r.loads)
-	}
-	require.Greater(t, total, 50, "the test did something")
-}
-
-type database struct{ rows map[string]*row }
-
-// row counts its writes.
-type row struct {
-	mu                           sync.Mutex
-	version, floor, acked, reads int
-	loads                        int
-}
-
-func (r *row) load(ctx context.Context) (int, error) {
-	r.mu.Lock()
-	version := r.version
-	r.loads++
-	r.mu.Unlock()
-	select {
-	case <-time.After(10 * time.Millisecond): // what was read is on its way
-		return version, nil
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	}
-}
-
-func (r *row) read(ctx context.Context, t *testing.T, of *cache.Of[int], key string) {
-	r.mu.Lock()
-	floor := r.floor
-	r.reads++
-	r.mu.Unlock()
-	version, err := of.Get(ctx, key, r.load)
-	if err == nil && version < floor {
-		t.Errorf("row %s: Get returned the version %d, a Delete after version %d had been acknowledged", key, version, floor)
-	}
-	if err != nil && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("row %s: Get: %v", key, err)
-	}
-}
-
-func (r *row) write(ctx context.Context, of *cache.Of[int], key string) {
-	r.mu.Lock()
-	r.version++
-	version := r.version
-	r.mu.Unlock()
-	if of.Delete(ctx, key) == nil {
-		r.mu.Lock()
-		r.floor = max(r.floor, version)
-		r.acked++
-		r.mu.Unlock()
-	}
 }
 
 func TestTLS(t *testing.T) {

@@ -17,7 +17,6 @@ const (
 	maxLine    = 2048      // an answer's line has a key and a few numbers
 	sharedSize = 16 << 10  // the values of several keys share allocations of up to this size
 	smallValue = 512       // if they are no larger than this
-	maxStats   = 1000      // lines of statistics
 	maxAnswer  = 128 << 20 // bytes of one answer about several keys
 )
 
@@ -128,7 +127,7 @@ func (r *reader) answer(c *call, from *conn) error {
 			}
 			r.inValue, r.have = false, 0
 			if c.kind != multi {
-				r.item.Version = &casOf{from, r.cas}
+				r.item.Version = &casOf{from, r.cas, c.at}
 				c.found = append(c.found, r.item)
 				r.item = cache.Item{}
 				return nil
@@ -166,16 +165,8 @@ func (r *reader) takeLine(c *call, line []byte) (complete bool, err error) {
 		}
 		return true, fmt.Errorf("%w: server says %.200q", errProtocol, line)
 	case "END":
-		if c.kind == multi || c.kind == stats {
+		if c.kind == multi {
 			return true, nil
-		}
-	case "STAT":
-		if name, value := cut(rest); c.kind == stats && len(c.stats) < maxStats {
-			if c.stats == nil {
-				c.stats = map[string]string{}
-			}
-			c.stats[string(name)] = string(value)
-			return false, nil
 		}
 	case "VALUE":
 		if c.kind == multi {

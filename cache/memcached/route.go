@@ -31,14 +31,14 @@ func (c *Client) previous(key string) *node {
 	return before
 }
 
+// moving reports whether the key moved so shortly before the time that some processes may not have known of it then.
+func (c *Client) moving(key string, at time.Time) bool {
+	ch := c.change.Load()
+	return ch != nil && at.Sub(ch.at) < c.opts.Settle && ch.from.pick(key) != c.ring.Load().pick(key)
+}
+
 // cap bounds a TTL where not every process may know who has the key.
-func (c *Client) cap(ttl time.Duration, standIn bool, key string) time.Duration {
-	if !standIn {
-		ch := c.change.Load()
-		if ch == nil || time.Since(ch.at) >= c.opts.Settle || ch.from.pick(key) == c.ring.Load().pick(key) {
-			return ttl
-		}
-	}
+func (c *Client) cap(ttl time.Duration) time.Duration {
 	if ttl == 0 {
 		return c.opts.Settle
 	}
@@ -47,6 +47,9 @@ func (c *Client) cap(ttl time.Duration, standIn bool, key string) time.Duration 
 
 // on makes a call about one key to the server that has the key or, if that is down, to the one that stands in.
 func (c *Client) on(ctx context.Context, op string, a *call) error {
+	if a.kind == swap {
+		return c.swap(ctx, op, a)
+	}
 	for {
 		r := c.ring.Load()
 		n := r.pick(a.key)
@@ -54,22 +57,54 @@ func (c *Client) on(ctx context.Context, op string, a *call) error {
 			return &cache.Error{Op: op, Key: a.key, Err: cache.ErrNoServers}
 		}
 		ttl, leaseTTL := a.item.TTL, a.ttl
-		a.item.TTL = c.cap(ttl, false, a.key)
-		standIn := r.standIn(a.key)
-		if a.kind == swap && standIn != nil && standIn.gave(a.version) {
-			// It is stored where the lease is.
-			n, standIn = standIn, nil
-			a.item.TTL = c.cap(ttl, true, a.key)
+		if c.moving(a.key, time.Now()) {
+			a.item.TTL, a.ttl = c.cap(ttl), c.cap(leaseTTL)
 		}
+		standIn := r.standIn(a.key)
 		err := n.ask(ctx, op, a)
-		if err != nil && err != errDeparted && standIn != nil && a.kind != swap && a.state != abandoned && ctx.Err() == nil && n.isDown() {
+		if err != nil && err != errDeparted && standIn != nil && a.state != abandoned && ctx.Err() == nil && n.isDown() {
 			a.reset()
-			a.item.TTL, a.ttl = c.cap(ttl, true, a.key), c.cap(leaseTTL, true, a.key)
+			a.item.TTL, a.ttl = c.cap(ttl), c.cap(leaseTTL)
 			err = standIn.ask(ctx, op, a)
 		}
 		if err == errDeparted {
 			a.reset()
 			a.item.TTL, a.ttl = ttl, leaseTTL
+			continue
+		}
+		return err
+	}
+}
+
+// swap makes a swap where its version is from. What is stored may be as old as that: where a Delete since may not have come
+// there, it ends Settle after the version was seen.
+func (c *Client) swap(ctx context.Context, op string, a *call) error {
+	ttl := a.item.TTL
+	for {
+		r := c.ring.Load()
+		n := r.pick(a.key)
+		if n == nil {
+			return &cache.Error{Op: op, Key: a.key, Err: cache.ErrNoServers}
+		}
+		from, at := origin(a.version)
+		standIn := r.standIn(a.key)
+		gutter := standIn != nil && from == standIn
+		if gutter {
+			n = standIn
+		}
+		a.item.TTL = ttl
+		if gutter || c.moving(a.key, at) {
+			left := c.opts.Settle - time.Since(at)
+			if left < minTTL {
+				return cache.ErrMiss // as if it had ended already
+			}
+			if a.item.TTL = c.cap(ttl); left < a.item.TTL {
+				a.item.TTL = left.Truncate(time.Second) // not rounded up
+			}
+		}
+		err := n.ask(ctx, op, a)
+		if err == errDeparted {
+			a.reset()
 			continue
 		}
 		return err
@@ -132,15 +167,15 @@ func (n *node) ask(ctx context.Context, op string, a *call) error {
 	return err
 }
 
-// gave reports whether a version came from the server.
-func (n *node) gave(v any) bool {
+// origin gives the server that a version came from, and a time when what it stands for was there, or was not there yet.
+func origin(v any) (*node, time.Time) {
 	switch v := v.(type) {
 	case *casOf:
-		return v.conn.lane.node == n
+		return v.conn.lane.node, time.Unix(0, v.at)
 	case *version:
-		return v.pool.node == n
+		return v.pool.node, time.Unix(0, v.at)
 	}
-	return false
+	return nil, time.Time{}
 }
 
 func (n *node) isDown() bool {

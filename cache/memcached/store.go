@@ -84,6 +84,9 @@ func (c *Client) Delete(ctx context.Context, key string) error {
 	return c.remove(ctx, "Delete", key)
 }
 
+// minTTL is the least TTL: one of a second may be over at once.
+const minTTL = 2 * time.Second
+
 // expiration gives a TTL as memcached wants it: seconds from now, or a date if they are more than 30 days.
 func expiration(ttl time.Duration, now time.Time) int32 {
 	if ttl == 0 {
@@ -94,7 +97,7 @@ func expiration(ttl time.Duration, now time.Time) int32 {
 	if ttl%time.Second > 0 {
 		seconds++
 	}
-	seconds = max(seconds, 2)
+	seconds = max(seconds, int64(minTTL/time.Second))
 	if seconds <= month {
 		return int32(seconds)
 	}

@@ -10,6 +10,8 @@
 //	})
 //	client.BaseURL = p.URL("compute")
 //
+// A [Line] does so for any server over TCP, and is cut.
+//
 // What a fault hits is chosen by a hook over the request, so that a test names it and a property draws it. Beside faults a
 // proxy has layers: they change what the server does where it differs from the cloud that it stands for ([Layer]).
 package faultproxy

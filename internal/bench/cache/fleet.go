@@ -28,7 +28,9 @@ func start(program string, n int) (*fleet, error) {
 		}
 		addr := l.Addr().(*net.TCPAddr)
 		l.Close()
-		args := []string{"-l", "127.0.0.1", "-p", strconv.Itoa(addr.Port), "-U", "0", "-m", "64", "-t", "2"}
+		// One thread serves all connections. With more, each connection stays with one of them, and two clients that are
+		// compared would be served by different ones, each on the processor where it happens to run.
+		args := []string{"-l", "127.0.0.1", "-p", strconv.Itoa(addr.Port), "-U", "0", "-m", "64", "-t", "1"}
 		if u, err := user.Current(); err == nil && u.Uid == "0" {
 			args = append(args, "-u", "nobody")
 		}
