@@ -96,6 +96,7 @@ func (d *decision) endSnapshots(there map[string]bool, known bool) {
 	all, _, _ := d.shots(d.spec.Name)
 	slices.SortFunc(all, newestFirst)
 	newest := map[string]bool{} // volumes whose last snapshot is complete
+	put := map[slot]bool{}      // slots of which one is complete that will not be taken again
 	for _, x := range all {
 		s, _ := slotOf(x.Tags)
 		switch {
@@ -106,8 +107,10 @@ func (d *decision) endSnapshots(there map[string]bool, known bool) {
 				d.endSnapshot(x, "it has failed"+because(x.Reason))
 			case newest[x.Volume]:
 				d.endSnapshot(x, "there is a newer one of the end of the farm")
+			case d.spec.Hours != nil && put[s] && x.Ready && known && !there[x.Volume]:
+				d.endSnapshot(x, "there is one of a later closing")
 			case x.Ready && (!there[x.Volume] || mem.due == x.Tags[TagFinal]):
-				newest[x.Volume] = true
+				newest[x.Volume], put[s] = true, true
 			}
 		case x.Tags[TagDue] != "" && d.end.DeleteSnapshots:
 			d.plan.left = true

@@ -62,7 +62,11 @@ func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 		maps.DeleteFunc(f.history.copies, func(key series, _ copyMemory) bool { return key.final != "" })
 		f.mu.Unlock()
 		f.give()
-		return f.end(ctx)
+		if err := f.end(ctx); err != nil {
+			return err
+		}
+		f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
+		return nil
 	})
 }
 
@@ -89,7 +93,6 @@ func (f *Farm) end(ctx context.Context) error {
 			return fmt.Errorf("%w; still to do:\n%s", context.Cause(ctx), p)
 		}
 		if p.Empty() && !p.left {
-			f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
 			return nil
 		}
 		sleep(ctx, pause)
