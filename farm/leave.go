@@ -39,7 +39,7 @@ func (d *decision) retire(r *Role, m *machine, want Desired, ill *illness) {
 	busy := m.parting || m.leaving != "" && r.Serves == Database
 	if m.ready || !m.stopping.IsZero() || busy && m.state == provider.Running {
 		d.deregister(r, m, why)
-		if d.named(m) {
+		if d.named(m) && !(d.alone(m) && want.Count > 0) {
 			m.cleared = time.Time{}
 			d.plan.soon = true
 			d.wait(r.Name, m.slot.index, "is still in the zone: %s", why)
@@ -60,6 +60,12 @@ func (d *decision) retire(r *Role, m *machine, want Desired, ill *illness) {
 		}
 	}
 	d.terminate(m, why)
+}
+
+// alone reports whether nobody else of the role serves, so that names stay with the machine until it has a successor. A role that
+// moves has one first.
+func (d *decision) alone(m *machine) bool {
+	return !m.parting && !slices.ContainsFunc(d.byRole[m.slot.role], func(o *machine) bool { return o != m && inService(o) })
 }
 
 // stopping reports whether the machine's Stopping hook holds it.

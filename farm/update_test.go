@@ -218,6 +218,34 @@ func TestBadUpdateThatEndsByItself(t *testing.T) {
 	}
 }
 
+// A role's only machine is replaced too, although its names stay while nobody else serves.
+func TestUpdateOfTheOnlyMachine(t *testing.T) {
+	for name, change := range map[string]func(*Role){
+		"alone":           func(*Role) {},
+		"surging in vain": func(r *Role) { r.Update.Surge = true },
+		"with an address": func(r *Role) { r.Address = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cloud := testCloud(memcloud.Options{BootTime: 10 * time.Second})
+				spec, config := web(1, 1), testConfig(cloud, testZone())
+				spec.Roles[0].Update = &Update{}
+				change(&spec.Roles[0])
+				f, err := New(spec, config)
+				require.NoError(t, err)
+				require.NoError(t, passes(t.Context(), f, 100, 2))
+				before := world(cloud)
+				spec.Roles[0].Version = "2"
+				f, err = New(spec, config)
+				require.NoError(t, err)
+				require.NoError(t, passes(t.Context(), f, 200, 2))
+				require.Len(t, world(cloud), 1)
+				require.NotEqual(t, before, world(cloud))
+			})
+		})
+	}
+}
+
 // While none of them serves, as when the host program's own network is down, no more go than may go at once.
 func TestUpdateWhileNobodyServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
