@@ -44,6 +44,13 @@ func check(s Spec, c Config) error {
 			f = append(f, err)
 		}
 	}
+	if s.Hours != nil {
+		_, bad := s.Hours.read("spec.hours.open", "spec.hours.close")
+		f = append(f, bad...)
+		if err := closing().check("spec.hours", &c); err != nil {
+			f = append(f, err)
+		}
+	}
 	if len(s.Roles) == 0 {
 		f.add("spec.roles", "there are none, want at least one")
 	}

@@ -21,6 +21,8 @@ type CloneOptions struct {
 	Pools []string
 	// End is when the twin ends by itself; nil means never, whatever the parent has.
 	End *End
+	// Hours are when the twin runs; nil means always, whatever the parent has.
+	Hours *Hours
 	// Roles are what is different for single roles, by name.
 	Roles map[string]CloneRole
 	// Arch tells the processor architecture of a size, in any words, and "" where that is not known. With it, a role that
@@ -62,6 +64,10 @@ func (s Spec) Clone(name string, o CloneOptions) (twin Spec, warnings []string, 
 	if o.End != nil && o.End.At.IsZero() {
 		f.add("options.End.At", "is missing, want a time; without an end, leave End out")
 	}
+	if o.Hours != nil {
+		_, bad := o.Hours.read("options.Hours.Open", "options.Hours.Close")
+		f = append(f, bad...)
+	}
 	for _, role := range slices.Sorted(maps.Keys(o.Roles)) {
 		at := fmt.Sprintf("options.Roles[%q]", role)
 		if !slices.ContainsFunc(s.Roles, func(r Role) bool { return r.Name == role }) {
@@ -74,6 +80,7 @@ func (s Spec) Clone(name string, o CloneOptions) (twin Spec, warnings []string, 
 	}
 	twin = s.detach()
 	twin.Name, twin.Zone, twin.End = name, o.Zone, copied(o.End)
+	twin.Hours = copied(o.Hours)
 	for i := range twin.Roles {
 		r := &twin.Roles[i]
 		c := o.Roles[r.Name]

@@ -57,6 +57,9 @@ type copyMemory struct {
 	try     int       // how many tries for it have come to nothing
 	retry   backoff   // of taking one
 	refused backoff   // of deleting one
+
+	blocked   time.Time // since when the end of the farm waits for one; zero if it does not
+	blockTold bool      // of that
 }
 
 // remember notes what is known of a series.

@@ -32,6 +32,7 @@ func decide(spec Spec, config *Config, end *TerminateOptions, o observation, h h
 	d.arrange()
 	d.judge()
 	d.group()
+	d.crashed()
 	d.belongings.sort(o.clouds)
 	for i := range spec.Roles {
 		d.role(&spec.Roles[i])

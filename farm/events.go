@@ -26,5 +26,7 @@ const (
 	PassFailed     scalr.Kind = "pass-failed"     // facts of a pass could not be had
 	LeaseHeld      scalr.Kind = "lease-held"      // this program runs the farm now
 	LeaseLost      scalr.Kind = "lease-lost"      // it does not any more
+	Closed         scalr.Kind = "farm-closed"     // only the snapshots of the farm's volumes are left, until it opens
+	Opened         scalr.Kind = "farm-opened"     // the farm is launched from them
 	Terminated     scalr.Kind = "farm-terminated" // nothing is left of the farm
 )

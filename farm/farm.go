@@ -37,7 +37,7 @@
 // # Twins
 //
 // [Spec.Clone] makes the spec of a twin: the same farm once more, for development, say, with names, machines and an end of
-// its own. Its database gets the parent's data, scrubbed, by the Origin in the Config of its replication.Manager.
+// its own. Its database gets the parent's data, scrubbed, by the Origin in the Config of its replication.Manager. It can have [Hours], outside of which only its snapshots are kept.
 //
 // # Moves
 //
@@ -62,8 +62,10 @@ var ErrEnded = errors.New("the farm is terminated")
 
 // Farm is a farm that is kept as its spec says. Its methods are safe for concurrent use; passes are made one at a time.
 type Farm struct {
-	spec   Spec
-	config Config
+	spec    Spec
+	config  Config
+	hours   *hours            // nil: always
+	closing *TerminateOptions // how it is put away when it closes
 
 	turn     chan struct{}             // held for the length of a pass, with told and followed
 	told     map[string]bool           // the missing facts that have been told of
@@ -86,7 +88,11 @@ func New(spec Spec, config Config) (*Farm, error) {
 		return nil, fmt.Errorf("farm %q:\n%w", spec.Name, err)
 	}
 	config.Pools = slices.Clone(config.Pools)
-	f := &Farm{spec: spec.detach().withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1)}
+	f := &Farm{spec: spec.detach().withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1), closing: closing()}
+	if spec.Hours != nil {
+		h, _ := spec.Hours.read("", "")
+		f.hours = &h
+	}
 	f.forget()
 	return f, nil
 }
@@ -140,8 +146,8 @@ func (f *Farm) Plan(ctx context.Context) (Plan, error) {
 	}
 	defer f.give()
 	end := f.ends()
-	if end == nil && f.over() {
-		end = &f.spec.End.TerminateOptions
+	if end == nil {
+		end = f.due()
 	}
 	return f.plan(ctx, end)
 }
@@ -170,8 +176,11 @@ func (f *Farm) over() bool { return f.spec.End != nil && !time.Now().Before(f.sp
 // facts that could not be had. It is for programs that have a loop of their own: they run the managers of their databases
 // themselves and make sure that no other program runs the farm.
 func (f *Farm) Reconcile(ctx context.Context) (Plan, error) {
-	if f.ends() != nil || f.over() {
+	switch ends := f.ends(); {
+	case f.over() || ends != nil && ends != f.closing:
 		return Plan{}, ErrEnded
+	case ends != nil || f.closed():
+		return Plan{}, ErrClosed
 	}
 	return f.pass(ctx)
 }

@@ -1,10 +1,12 @@
 package farm
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/provider"
 )
 
@@ -13,13 +15,13 @@ func (d *decision) endVolumes() {
 	if d.end == nil {
 		return
 	}
-	there, known := map[string]bool{}, true // volumes
+	there, known := map[string]bool{}, true // volumes, by finalOf
 	for i := range d.o.clouds {
 		c := &d.o.clouds[i]
 		known = known && c.volumes.err == nil
 		for i := range c.volumes.items {
 			v := &c.volumes.items[i]
-			there[v.ID] = true
+			there[finalOf(c, v.ID)] = true
 			if !d.end.DeleteVolumes {
 				continue
 			}
@@ -38,6 +40,9 @@ func (d *decision) endVolumes() {
 	d.endSnapshots(there, known)
 }
 
+// finalOf names a volume among those of all clouds: two may have one ID.
+func finalOf(c *cloud, volume string) string { return strconv.Itoa(c.id) + " " + volume }
+
 // final reports whether the last snapshot of a volume is complete, and takes it. One of an earlier run does not count: since then
 // the farm may have worked on. It is deleted when there is a newer one.
 func (d *decision) final(c *cloud, v *provider.Volume, s slot) bool {
@@ -46,13 +51,14 @@ func (d *decision) final(c *cloud, v *provider.Volume, s slot) bool {
 	case l == nil || l.err != nil:
 		d.wait(s.role, s.index, "volume %s is deleted when there is a snapshot of it: the snapshots of pool %s cannot be listed", v.ID, c.pools[0].Name)
 		return false
-	case !v.Ready:
-		d.wait(s.role, s.index, "volume %s is deleted when there is a snapshot of it: it is not ready", v.ID)
-		return false
 	}
-	key := series{slot: s, final: v.ID}
+	key := series{slot: s, final: finalOf(c, v.ID)}
 	mem := d.h.copies[key]
 	defer func() { d.h.remember(key, mem) }()
+	if !v.Ready {
+		mem = d.blocked(mem, v, s, "it is not ready")
+		return false
+	}
 	for i := range l.items {
 		x := shot{&l.items[i], c}
 		tried := mem.due != "" && x.Tags[TagFinal] == mem.due
@@ -65,7 +71,7 @@ func (d *decision) final(c *cloud, v *provider.Volume, s slot) bool {
 			return true
 		case !x.Failed:
 			d.plan.soon = true
-			d.wait(s.role, s.index, "volume %s is deleted when its snapshot %s is complete", v.ID, x.ID)
+			mem = d.blocked(mem, v, s, "snapshot "+x.ID+" is not complete")
 			return false
 		}
 	}
@@ -91,23 +97,40 @@ func (d *decision) final(c *cloud, v *provider.Volume, s slot) bool {
 	return false
 }
 
+// blocked says why a volume cannot be deleted yet, and tells of it, once, when that lasts: the end of the farm may need a person, since
+// data of which there is no copy is not deleted.
+func (d *decision) blocked(mem copyMemory, v *provider.Volume, s slot, why string) copyMemory {
+	d.wait(s.role, s.index, "volume %s is deleted when there is a snapshot of it: %s", v.ID, why)
+	mem.blocked = or(mem.blocked, d.now)
+	if lasted := d.now.Sub(mem.blocked); lasted >= d.config.Grace && !mem.blockTold {
+		mem.blockTold = true
+		d.events = append(d.events, scalr.Event{Time: d.now, Kind: PassFailed, Farm: d.spec.Name, Role: s.role, Index: s.index, Subject: v.ID,
+			Message: "the farm is to end, and waits", Err: fmt.Sprintf("volume %s is deleted when there is a snapshot of it: for %v, %s", v.ID, lasted.Round(time.Second), why)})
+	}
+	return mem
+}
+
 // endSnapshots deletes the final snapshots that a newer one replaces, those that failed and, if told, those of the schedules.
 func (d *decision) endSnapshots(there map[string]bool, known bool) {
 	all, _, _ := d.shots(d.spec.Name)
 	slices.SortFunc(all, newestFirst)
 	newest := map[string]bool{} // volumes whose last snapshot is complete
+	put := map[slot]bool{}      // slots of which one is complete that will not be taken again
 	for _, x := range all {
 		s, _ := slotOf(x.Tags)
+		volume := finalOf(x.cloud, x.Volume)
 		switch {
 		case x.Tags[TagFinal] != "":
-			mem := d.h.copies[series{slot: s, final: x.Volume}]
+			mem := d.h.copies[series{slot: s, final: finalOf(x.cloud, x.Volume)}]
 			switch {
 			case x.Failed:
 				d.endSnapshot(x, "it has failed"+because(x.Reason))
-			case newest[x.Volume]:
+			case newest[volume]:
 				d.endSnapshot(x, "there is a newer one of the end of the farm")
-			case x.Ready && (!there[x.Volume] || mem.due == x.Tags[TagFinal]):
-				newest[x.Volume] = true
+			case d.spec.Hours != nil && put[s] && x.Ready && known && !there[volume]:
+				d.endSnapshot(x, "there is one of a later closing")
+			case x.Ready && (!there[volume] || mem.due == x.Tags[TagFinal]):
+				newest[volume], put[s] = true, true
 			}
 		case x.Tags[TagDue] != "" && d.end.DeleteSnapshots:
 			d.plan.left = true
@@ -122,5 +145,5 @@ func (d *decision) endSnapshots(there map[string]bool, known bool) {
 func (d *decision) endSnapshot(x shot, why string) {
 	d.plan.left = true
 	s, _ := slotOf(x.Tags)
-	d.drop(d.h.copies[series{slot: s, final: x.Volume}], series{slot: s, final: x.Volume}, x, why)
+	d.drop(d.h.copies[series{slot: s, final: finalOf(x.cloud, x.Volume)}], series{slot: s, final: finalOf(x.cloud, x.Volume)}, x, why)
 }

@@ -3,6 +3,7 @@ package farm
 import (
 	"context"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -277,6 +278,52 @@ func TestWhoDependsMustBeKnown(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, f.Terminate(ctx, TerminateOptions{}), provider.ErrAuth)
 		require.Len(t, cloud.Changes(), before)
+	})
+}
+
+// TestAnEndThatWaitsIsToldOf: a volume that does not become ready is not deleted, and somebody hears of it.
+func TestAnEndThatWaitsIsToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{ReadyTime: 100 * time.Hour})
+		config := testConfig(cloud, nil)
+		events := record(&config)
+		f, err := New(storeSpec(1, nil), config)
+		require.NoError(t, err)
+		for range 20 {
+			_, _ = f.Reconcile(t.Context())
+			time.Sleep(5 * time.Second)
+		}
+		require.Len(t, cloud.World(map[string]string{TagFarm: "shop"}).Volumes, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		require.ErrorContains(t, f.Terminate(ctx, TerminateOptions{DeleteVolumes: true, FinalSnapshot: true}), "it is not ready")
+		require.Len(t, cloud.World(map[string]string{TagFarm: "shop"}).Volumes, 1)
+		told := slices.DeleteFunc(events.kinds(), func(kind string) bool { return kind != string(PassFailed) })
+		require.Len(t, told, 1, "once")
+	})
+}
+
+// TestFinalSnapshotsOfTwoClouds ends a farm over two clouds that give their volumes the same IDs.
+func TestFinalSnapshotsOfTwoClouds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := memcloud.New(memcloud.Options{}), memcloud.New(memcloud.Options{})
+		spec, config := storeSpec(1, nil), testConfig(a, nil)
+		config.Pools = []Pool{{Name: "a", Provider: a}, {Name: "b", Provider: b}}
+		ids := map[string]bool{}
+		for i, cloud := range []*memcloud.Cloud{a, b} {
+			v, err := cloud.CreateVolume(t.Context(), provider.VolumeSpec{Token: "volume", Name: "v", SizeGB: 1,
+				Tags: map[string]string{TagFarm: "shop", TagRole: "app", TagIndex: strconv.Itoa(i + 1), TagPool: config.Pools[i].Name}})
+			require.NoError(t, err)
+			ids[v.ID] = true
+		}
+		require.Len(t, ids, 1, "one ID")
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		require.NoError(t, f.Terminate(t.Context(), TerminateOptions{DeleteVolumes: true, FinalSnapshot: true}))
+		for _, cloud := range []*memcloud.Cloud{a, b} {
+			require.Empty(t, cloud.World(nil).Volumes)
+			require.Len(t, cloud.World(nil).Snapshots, 1)
+		}
 	})
 }
 

@@ -148,13 +148,14 @@ func (d *decision) start(r *Role, m *machine) {
 	}
 }
 
-// cameToNothing makes the slot and the offer of a machine that never served wait before they are tried again.
+// cameToNothing makes the slot and the offer of a machine that never served wait before they are tried again, unless it is what
+// the machine was made of that is bad.
 func (d *decision) cameToNothing(m *machine) {
-	if !m.readyAt.IsZero() {
+	if !m.readyAt.IsZero() || d.h.suspect(m.slot.role, m.build) {
 		return
 	}
-	m.at.retry = m.at.retry.after(d.now, d.config.Backoff, "the last machine came to nothing")
-	d.h.suspect(m.slot.role, m.build)
+	mem := d.h.slot(m.slot)
+	mem.retry = mem.retry.after(d.now, d.config.Backoff, "the last machine came to nothing")
 	o := offer{m.pool, m.size, m.spot}
 	d.h.offers[o] = d.h.offers[o].after(d.now, d.config.Backoff, "a machine came to nothing")
 }

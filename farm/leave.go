@@ -36,9 +36,10 @@ func (d *decision) retire(r *Role, m *machine, want Desired, ill *illness) {
 		m.draining = d.now
 	}
 	// A member of a database does not serve for a moment when its primary changes.
-	if m.ready || !m.stopping.IsZero() || m.parting && m.state == provider.Running {
+	busy := m.parting || m.leaving != "" && r.Serves == Database
+	if m.ready || !m.stopping.IsZero() || busy && m.state == provider.Running {
 		d.deregister(r, m, why)
-		if d.named(m) {
+		if d.named(m) && !(d.alone(m) && want.Count > 0) {
 			m.cleared = time.Time{}
 			d.plan.soon = true
 			d.wait(r.Name, m.slot.index, "is still in the zone: %s", why)
@@ -59,6 +60,12 @@ func (d *decision) retire(r *Role, m *machine, want Desired, ill *illness) {
 		}
 	}
 	d.terminate(m, why)
+}
+
+// alone reports whether nobody else of the role serves, so that names stay with the machine until it has a successor. A role that
+// moves has one first.
+func (d *decision) alone(m *machine) bool {
+	return !m.parting && !slices.ContainsFunc(d.byRole[m.slot.role], func(o *machine) bool { return o != m && inService(o) })
 }
 
 // stopping reports whether the machine's Stopping hook holds it.
@@ -112,6 +119,18 @@ func (d *decision) terminate(m *machine, why string) {
 	d.step(Step{Action: TerminateInstance, Role: m.slot.role, Index: m.slot.index, Pool: m.pool, Subject: m.id, NoReturn: m.parting, Reason: why})
 }
 
+// crashed takes up the machines that are found to be broken for good, before their slots are filled again.
+func (d *decision) crashed() {
+	for _, name := range sortedKeys(d.byRole) {
+		for _, m := range d.byRole[name] {
+			if dead(m) && m.surplus.IsZero() && m.ended.IsZero() && d.end == nil {
+				d.event(HostCrash, m, "the machine has %s%s", m.state, because(m.reason))
+				d.cameToNothing(m)
+			}
+		}
+	}
+}
+
 // unwanted ends what is broken for good at once, and what no slot wants after a grace period: it may be a launch whose
 // answer was lost and that somebody is about to account for.
 func (d *decision) unwanted() {
@@ -127,9 +146,7 @@ func (d *decision) unwanted() {
 
 func (d *decision) quarantine(r *Role, m *machine) {
 	first := m.surplus.IsZero()
-	if first {
-		m.surplus = d.now
-	}
+	m.surplus = or(m.surplus, d.now)
 	switch left := m.surplus.Add(d.config.Grace).Sub(d.now); {
 	case !m.ended.IsZero() && d.now.Sub(m.ended) < d.config.ListLag:
 		d.plan.soon = true // the lists have not caught up yet
@@ -138,10 +155,6 @@ func (d *decision) quarantine(r *Role, m *machine) {
 	case d.end != nil:
 		d.terminate(m, "the farm is to end")
 	case dead(m):
-		if first && m.ended.IsZero() {
-			d.event(HostCrash, m, "the machine has %s%s", m.state, because(m.reason))
-			d.cameToNothing(m)
-		}
 		if r != nil && r.Serves == Database && r.Volume == nil && d.o.sets[r.Name].Primary == "" {
 			d.wait(m.slot.role, m.slot.index, "%s has %s%s; it is kept while the database has no primary: its disk may hold the only data", m.id, m.state, because(m.reason))
 			return

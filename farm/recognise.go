@@ -164,6 +164,7 @@ func (d *decision) sighted(m *machine, in *provider.Instance, stranger bool, k *
 	if !stranger {
 		if m.ended.IsZero() && d.end == nil {
 			d.event(HostCrash, m, "the machine has ended by itself%s", because(in.Reason))
+			d.cameToNothing(m)
 		}
 		d.event(HostDown, m, "the machine is gone%s", because(in.Reason))
 	}
@@ -228,6 +229,9 @@ func (d *decision) distrust() {
 			}
 			d.h.gone[m.id] = d.now
 			d.event(HostDown, m, "the machine has not been listed for %v", d.now.Sub(m.missing))
+			if d.end == nil {
+				d.cameToNothing(m)
+			}
 			m.at = nil
 			return true
 		})

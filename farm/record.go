@@ -46,20 +46,22 @@ func (h *history) launched(c *Config, s *Step, in provider.Instance, err error, 
 	case definite(err) && !again:
 		// Nothing was launched: the next try may take the same generation with another offer.
 		mem.open, mem.generation = nil, s.Generation-1
-		h.avoid(c, s, err, now)
-		if errors.Is(err, provider.ErrInvalid) || errors.Is(err, provider.ErrNotFound) {
-			h.suspect(s.Role, s.Build)
+		if refused := errors.Is(err, provider.ErrInvalid) || errors.Is(err, provider.ErrNotFound); !refused || !h.suspect(s.Role, s.Build) {
+			h.avoid(c, s, err, now)
 		}
 	}
 }
 
 // suspect notes that a machine of a build came to nothing. If none of the build has ever served, and the role has machines of
-// another one, it is the build that is bad.
-func (h *history) suspect(role, build string) {
-	if r := h.roles[role]; r.proven != build && r.outdated > 0 {
-		r.bad = build
-		h.roles[role] = r
+// another one, it is the build that is bad. What is launched instead of a bad one proves nothing by failing too.
+func (h *history) suspect(role, build string) (bad bool) {
+	r := h.roles[role]
+	if r.proven == build || r.outdated == 0 || r.bad != "" && r.bad != build {
+		return false
 	}
+	r.bad = build
+	h.roles[role] = r
+	return true
 }
 
 // terminated notes that the end of a machine was accepted.

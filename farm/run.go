@@ -18,8 +18,8 @@ type running struct {
 }
 
 // Run keeps the farm as its spec says until the context ends, and returns the context's cause; or nil after Terminate, and
-// when it has ended the farm itself, since Spec.End has passed. It
-// runs the managers of the farm's databases, makes a pass each Interval, and makes one earlier when the last one changed
+// when it has ended the farm itself, since Spec.End has passed. Outside of
+// Spec.Hours it puts the farm away. It runs the managers of the farm's databases, makes a pass each Interval, and makes one earlier when the last one changed
 // something or a database has a new primary. What fails is told as an event and tried again: Run does not end for it.
 //
 // With a Locker, Run waits for the lock "farm/<name>", acts only while it holds it, and waits for it again when it is
@@ -85,55 +85,94 @@ func (f *Farm) held(work func(context.Context) error) func(context.Context, cron
 	}
 }
 
-// live runs the farm until its end has come, and ends it then.
+// live runs the farm until its end has come, and ends it then. As often as it closes it is put away, until it opens.
 func (f *Farm) live(ctx context.Context) error {
-	// What was known under an earlier lease is old: meanwhile another program has run the farm.
-	if err := f.take(ctx); err != nil {
-		return err
+	for {
+		// What was known under an earlier lease, or before the farm was put away, is old.
+		if err := f.take(ctx); err != nil {
+			return err
+		}
+		f.forget()
+		f.give()
+		due, err := f.serve(ctx)
+		if err != nil {
+			return err
+		}
+		f.mu.Lock()
+		if f.ending == nil {
+			f.ending = due
+		}
+		f.mu.Unlock()
+		err = f.end(ctx)
+		f.mu.Lock()
+		if f.ending == due && (err != nil || due == f.closing) {
+			f.ending = nil // whoever has the lease next, or opens the farm, goes on
+		}
+		f.mu.Unlock()
+		switch {
+		case err != nil:
+			return err
+		case due != f.closing:
+			f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
+			return nil
+		}
+		f.emit(scalr.Event{Time: time.Now(), Kind: Closed, Farm: f.spec.Name, Message: "the farm has been put away"})
+		for f.due() == f.closing {
+			if sleep(ctx, f.change()); ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		if !f.over() {
+			f.emit(scalr.Event{Time: time.Now(), Kind: Opened, Farm: f.spec.Name, Message: "the farm is launched again"})
+		}
 	}
-	f.forget()
-	f.give()
-	if f.spec.End == nil {
-		return f.loop(ctx)
+}
+
+// serve runs the farm until it is due to end, and says how. What is due already when it begins is not launched first.
+func (f *Farm) serve(ctx context.Context) (*TerminateOptions, error) {
+	if f.spec.End == nil && f.hours == nil {
+		return nil, f.loop(ctx)
+	}
+	if due := f.due(); due != nil {
+		if err := f.mayEnd(ctx, *due, due == f.closing); err == nil {
+			return due, nil
+		} else if !errors.Is(err, ErrDependents) || ctx.Err() != nil {
+			return nil, err
+		}
 	}
 	until, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var waiting sync.WaitGroup
 	defer waiting.Wait()
 	defer stop(nil)
+	var due *TerminateOptions
 	waiting.Go(func() {
-		if f.awaitEnd(until) {
+		if due = f.awaitEnd(until); due != nil {
 			stop(ErrEnded)
 		}
 	})
 	if err := f.loop(until); !errors.Is(err, ErrEnded) || ctx.Err() != nil {
-		return err
+		return nil, err
 	}
-	end := &f.spec.End.TerminateOptions
-	f.mu.Lock()
-	if f.ending == nil {
-		f.ending = end
-	}
-	f.mu.Unlock()
-	err := f.end(ctx)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err != nil && f.ending == end {
-		f.ending = nil // whoever has the lease next goes on
-	}
-	return err
+	waiting.Wait()
+	return due, nil
 }
 
-// awaitEnd reports that Spec.End has passed and no other farm depends on this one, which it tells of as long as one does. Until
+// awaitEnd waits until the farm is due to end and no other farm depends on this one, which it tells of as long as one does. Until
 // then the farm is kept as it is.
-func (f *Farm) awaitEnd(ctx context.Context) bool {
-	for !f.over() {
-		// The clock may be set meanwhile.
-		if sleep(ctx, min(time.Until(f.spec.End.At.Round(0)), f.config.Interval)); ctx.Err() != nil {
-			return false
+func (f *Farm) awaitEnd(ctx context.Context) *TerminateOptions {
+	for {
+		due := f.due()
+		switch {
+		case due == nil:
+			sleep(ctx, f.change())
+		case f.mayEnd(ctx, *due, true) == nil && f.due() == due:
+			return due
+		}
+		if ctx.Err() != nil {
+			return nil
 		}
 	}
-	return f.mayEnd(ctx, f.spec.End.TerminateOptions, true) == nil
 }
 
 // loop runs the managers and makes passes until the context ends.

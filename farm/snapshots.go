@@ -74,7 +74,7 @@ func (f *faults) snapshots(at string, r *Role, c *Config) {
 // that the end of the farm takes of a volume.
 type series struct {
 	slot  slot
-	final string // the volume's ID
+	final string // the volume, as finalOf names it
 }
 
 func seriesOf(r *Role, s slot) series {

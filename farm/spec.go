@@ -21,6 +21,8 @@ type Spec struct {
 	Roles []Role `json:"roles"`
 	// End is when the farm ends by itself; nil means never.
 	End *End `json:"end,omitempty"`
+	// Hours are when the farm runs; outside of them only snapshots of its volumes are kept. Nil means always.
+	Hours *Hours `json:"hours,omitempty"`
 }
 
 // End is a farm's last moment: from then on [Farm.Run] terminates it as [Farm.Terminate] does, and returns nil when nothing
@@ -191,7 +193,7 @@ type Volume struct {
 	Type   string `json:"type,omitempty"` // in the provider's terms; empty takes its default
 	// Snapshots copies the volumes on a schedule. Needs a provider with Snapshots.
 	Snapshots *Snapshots `json:"snapshots,omitempty"`
-	// From fills the volumes of indexes that have none from snapshots; nil leaves them empty. Needs a provider with Snapshots.
+	// From fills the volumes of indexes that have none from snapshots; nil leaves them empty, but for Spec.Hours. Needs a provider with Snapshots.
 	From *Source `json:"from,omitempty"`
 }
 
@@ -213,7 +215,7 @@ func (r *Role) warm() int {
 
 // detach gives a copy that shares nothing with s.
 func (s Spec) detach() Spec {
-	s.Roles, s.End = slices.Clone(s.Roles), copied(s.End)
+	s.Roles, s.End, s.Hours = slices.Clone(s.Roles), copied(s.End), copied(s.Hours)
 	for i := range s.Roles {
 		r := &s.Roles[i]
 		r.Fallback, r.Pools, r.After, r.Aliases = slices.Clone(r.Fallback), slices.Clone(r.Pools), slices.Clone(r.After), slices.Clone(r.Aliases)
@@ -259,6 +261,11 @@ func (s Spec) withDefaults() Spec {
 			b := *r.Balancer
 			b.Drain = or(b.Drain, r.Drain)
 			r.Balancer = &b
+		}
+		if s.Hours != nil && r.Volume != nil && r.Volume.From == nil {
+			v := *r.Volume
+			v.From = &Source{}
+			r.Volume = &v
 		}
 		roles[i] = r
 	}

@@ -18,6 +18,7 @@ type TerminateOptions struct {
 	KeepNames     bool `json:"keep_names,omitempty"`     // leave the names as they are
 	// FinalSnapshot takes a snapshot of each volume once its machine has ended, and deletes the volume when the snapshot is
 	// complete; of several that runs of the program that were killed have taken, the newest stays. Only with DeleteVolumes.
+	// A volume of which there can be no snapshot stays, and the farm's end waits: that is told as an event after Config.Grace.
 	FinalSnapshot bool `json:"final_snapshot,omitempty"`
 	// DeleteSnapshots deletes the snapshots that the schedules of the roles have taken, after the volumes if these go too. Final
 	// ones stay, and those that a person has taken.
@@ -62,7 +63,11 @@ func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 		maps.DeleteFunc(f.history.copies, func(key series, _ copyMemory) bool { return key.final != "" })
 		f.mu.Unlock()
 		f.give()
-		return f.end(ctx)
+		if err := f.end(ctx); err != nil {
+			return err
+		}
+		f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
+		return nil
 	})
 }
 
@@ -83,13 +88,16 @@ func (f *Farm) PlanTerminate(ctx context.Context, o TerminateOptions) (Plan, err
 // end makes passes until nothing is left.
 func (f *Farm) end(ctx context.Context) error {
 	pause := max(min(f.config.Interval/10, f.config.ListLag/4), time.Millisecond)
+	var p Plan
 	for {
-		p, _ := f.pass(ctx) // of what went wrong, the plan says what keeps the farm from its end
+		next, _ := f.pass(ctx) // of what went wrong, the plan says what keeps the farm from its end
+		if !next.Time.IsZero() {
+			p = next
+		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w; still to do:\n%s", context.Cause(ctx), p)
 		}
 		if p.Empty() && !p.left {
-			f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
 			return nil
 		}
 		sleep(ctx, pause)

@@ -40,6 +40,7 @@ func (d *decision) update(r *Role, held []*machine) {
 	was := mem.outdated
 	mem.outdated = 0
 	under := 0 // way: machines that do not serve, or that leave
+	going := 0 // of these, those that leave
 	for _, m := range held {
 		if m.leaving != "" && d.primary(m) {
 			m.leaving, m.updating = "", false // it has become the primary in the meantime
@@ -50,7 +51,11 @@ func (d *decision) update(r *Role, held []*machine) {
 		if m.build != build {
 			mem.outdated++
 		}
-		if m.leaving != "" || !m.draining.IsZero() || !m.ready && !d.asleep(r, m) {
+		switch {
+		case m.leaving != "" || !m.draining.IsZero():
+			going++
+			under++
+		case !m.ready && !d.asleep(r, m):
 			under++
 		}
 	}
@@ -71,25 +76,36 @@ func (d *decision) update(r *Role, held []*machine) {
 	if r.Serves == Database && d.o.sets[r.Name].Primary == "" {
 		return
 	}
-	under += max(mem.desired+r.warm()-len(held), 0) // a slot without a machine is under way as well
+	empty := max(mem.desired+r.warm()-len(held), 0) // a slot without a machine is under way as well
+	going, under = going+empty, under+empty
 	most := max(r.Update.AtOnce, int(math.Ceil(r.Update.Share*float64(len(held)))), 1)
 	if mem.proven != build {
 		most = 1 // until what is new has been seen to serve
 	}
 	for _, m := range held {
 		switch {
-		case m.build == build || m.leaving != "" || d.primary(m) || d.distrusted(m):
+		case m.build == build || m.leaving != "" || d.primary(m) || d.distrusted(m) || going >= most:
 			continue
 		case !m.ready && m.state != provider.Stopped:
-			// It does not serve anyhow, and waiting for it could be for ever.
+			if !d.lasts(r, m) {
+				continue
+			}
+			// It does not serve anyhow, and to wait for it, or for others that do not, could be for ever.
 		case under >= most:
 			continue
 		default:
 			under++
 		}
+		going++
 		m.updating, m.leaving = true, fmt.Sprintf("the role has changed since it was made (%d of %d machines are outdated)", mem.outdated, len(held))
 	}
 	d.switchOver(r, held, under)
+}
+
+// lasts reports whether a machine that does not serve will probably go on like that. Right after this program has begun, nobody
+// may have asked it yet.
+func (d *decision) lasts(r *Role, m *machine) bool {
+	return !m.served() || r.Health != nil && m.failures >= r.Health.Failures || d.now.Sub(m.down) >= d.config.MissingAfter
 }
 
 // switchOver lets a replica of the new take over from an outdated primary, when nothing else is outdated and all members serve.

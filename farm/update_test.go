@@ -189,6 +189,96 @@ func TestBadUpdateIsRolledBack(t *testing.T) {
 	}
 }
 
+// A bad machine that ends by itself is the only one of its image, and the one that takes its place waits for nothing: it is the
+// image that was bad, not the place.
+func TestBadUpdateThatEndsByItself(t *testing.T) {
+	for name, end := range map[string]func(*memcloud.Cloud, string, string) error{"failed": (*memcloud.Cloud).Fail, "terminated": (*memcloud.Cloud).Kill} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRolling(t, memcloud.Options{BootTime: 10 * time.Second})
+				r.config.Backoff = time.Hour
+				role := &r.spec.Roles[0]
+				role.Image, role.Update = "broken-web", &Update{AtOnce: 3}
+				r.start(t)
+				bad, began := map[string]bool{}, time.Now()
+				turns(t, r.farm, 100, func() bool {
+					for _, in := range r.cloud.World(map[string]string{TagFarm: "shop"}).Instances {
+						if in.Image == "broken-web" && !bad[in.ID] {
+							bad[in.ID] = true
+							require.NoError(t, end(r.cloud, in.ID, "exec format error"))
+						}
+					}
+					return len(bad) > 0 && maps.Equal(r.images(), map[string]int{"web": 6})
+				})
+				require.Len(t, bad, 1)
+				require.Less(t, time.Since(began), time.Minute)
+				require.Contains(t, r.events.kinds(), string(UpdateFailed))
+			})
+		})
+	}
+}
+
+// A role's only machine is replaced too, although its names stay while nobody else serves.
+func TestUpdateOfTheOnlyMachine(t *testing.T) {
+	for name, change := range map[string]func(*Role){
+		"alone":           func(*Role) {},
+		"surging in vain": func(r *Role) { r.Update.Surge = true },
+		"with an address": func(r *Role) { r.Address = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cloud := testCloud(memcloud.Options{BootTime: 10 * time.Second})
+				spec, config := web(1, 1), testConfig(cloud, testZone())
+				spec.Roles[0].Update = &Update{}
+				change(&spec.Roles[0])
+				f, err := New(spec, config)
+				require.NoError(t, err)
+				require.NoError(t, passes(t.Context(), f, 100, 2))
+				before := world(cloud)
+				spec.Roles[0].Version = "2"
+				f, err = New(spec, config)
+				require.NoError(t, err)
+				require.NoError(t, passes(t.Context(), f, 200, 2))
+				require.Len(t, world(cloud), 1)
+				require.NotEqual(t, before, world(cloud))
+			})
+		})
+	}
+}
+
+// While none of them serves, as when the host program's own network is down, no more go than may go at once.
+func TestUpdateWhileNobodyServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRolling(t, memcloud.Options{BootTime: 10 * time.Second})
+		check := r.config.Checks["check"]
+		sick := true
+		r.config.Checks["check"] = func(ctx context.Context, s Server) error {
+			if sick {
+				return errors.New("no route to host")
+			}
+			return check(ctx, s)
+		}
+		r.spec.Roles[0].Image, r.spec.Roles[0].Update = "web-2", &Update{AtOnce: 2}
+		before := world(r.cloud)
+		r.start(t)
+		for _, want := range []int{6, 5} { // a moment, and long enough to be believed: of what is new none has served yet
+			for range 2 {
+				_, _ = r.farm.Reconcile(t.Context())
+				time.Sleep(2 * time.Second)
+			}
+			kept := 0
+			for _, id := range world(r.cloud) {
+				if slices.Contains(before, id) {
+					kept++
+				}
+			}
+			require.Equal(t, want, kept)
+		}
+		sick = false
+		r.roll(t, "web-2")
+	})
+}
+
 // A host program that is killed at any pass of an update goes on with it, and never lets more than its share go.
 func TestUpdateIsResumed(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -91,6 +91,9 @@ func (d *document) check(images map[string]local.Image) error {
 	if d.spec.End != nil {
 		faults = append(faults, d.fault(d.at["end"], "spec.end: is set, but no program runs all the while to end the farm: leave it out"))
 	}
+	if d.spec.Hours != nil {
+		faults = append(faults, d.fault(d.at["hours"], "spec.hours: is set, but no program runs all the while to close and open the farm: leave it out"))
+	}
 	for i, r := range d.spec.Roles {
 		if _, ok := images[r.Image]; !ok && r.Image != "" {
 			faults = append(faults, d.fault(d.at[fmt.Sprintf("roles[%d].image", i)], "spec.roles[%d] (%s).image: there is no %q, want one of %q",

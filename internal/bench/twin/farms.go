@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sqldriver "github.com/go-sql-driver/mysql"
@@ -45,6 +46,8 @@ type world struct {
 	admins [2]mysql.Config // the accounts of each farm's engine
 	apps   [2]string       // the passwords of each farm's application
 	reader mysql.Config    // the account that may read the parent's database, and nothing else
+
+	badLaunches atomic.Int64 // of images that do not work
 }
 
 // site is one farm.
@@ -72,10 +75,20 @@ func newWorld(ctx context.Context, o options) (w *world, err error) {
 	w.reader.User, w.reader.Password = "cloner", rand.Text()
 	images := map[string]local.Image{}
 	for i, name := range []string{"mariadb-shop", "mariadb-dev"} {
-		if images[name], err = w.image(i); err != nil {
+		if images[name], err = w.image(i, "slave_parallel_threads = 4"); err != nil {
 			return nil, err
 		}
 	}
+	// MariaDB 10.11 can die of a signal when a server begins to replicate in parallel that did before it was restarted.
+	if images["mariadb-2"], err = w.image(0); err != nil {
+		return nil, err
+	}
+	images["mariadb-bad"] = broken(images["mariadb-shop"], &w.badLaunches)
+	www, err := webImage()
+	if err != nil {
+		return nil, err
+	}
+	images["www-1"], images["www-2"], images["www-bad"] = www, www, broken(www, &w.badLaunches)
 	if w.dir, err = os.MkdirTemp("", "twin"); err != nil {
 		return nil, err
 	}
@@ -100,10 +113,10 @@ func newWorld(ctx context.Context, o options) (w *world, err error) {
 
 // image is a MariaDB with one farm's accounts. The parent's application has its account from the beginning; the twin's gets
 // it when the data has been scrubbed.
-func (w *world) image(which int) (local.Image, error) {
+func (w *world) image(which int, more ...string) (local.Image, error) {
 	c := w.admins[which]
 	accounts := strings.Split(strings.TrimRight(mysql.BootstrapSQL(c), ";\n"), ";\n")
-	more := []string{"innodb_log_file_size = 64M", "slave_parallel_threads = 4"}
+	more = append(more, "innodb_log_file_size = 64M")
 	if which == 0 {
 		accounts = append(accounts, "CREATE USER IF NOT EXISTS app@'%' IDENTIFIED BY '"+w.apps[0]+"'", "GRANT SELECT, INSERT, UPDATE ON app.* TO app@'%'",
 			"CREATE USER IF NOT EXISTS "+w.reader.User+"@'%' IDENTIFIED BY '"+w.reader.Password+"'",
@@ -114,6 +127,7 @@ func (w *world) image(which int) (local.Image, error) {
 	image, err := local.MariaDB{User: c.User, Password: c.Password, SQL: accounts, Config: func(m local.Machine) string {
 		return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), Port: 3306, BufferPool: 256 << 20, More: more})
 	}}.Image()
+	image.Grace = time.Minute // what is ended is shut down, as a cloud does it
 	if err != nil || which == 0 {
 		return image, err
 	}
@@ -170,7 +184,7 @@ func (w *world) site(ctx context.Context, which int, spec farm.Spec, origin *rep
 
 // run makes the farm of a spec and runs it instead of the one before.
 func (s *site) run(spec farm.Spec) (err error) {
-	images := map[string]string{"mariadb": []string{"mariadb-shop", "mariadb-dev"}[s.which]}
+	images := map[string]string{"mariadb": s.image("mariadb")}
 	pools := []farm.Pool{{Name: "here", Provider: s.w.cloud, Images: images}, {Name: "there", Provider: s.w.there, Images: images}}
 	s.spec = spec
 	s.farm, err = farm.New(spec, farm.Config{
@@ -178,7 +192,7 @@ func (s *site) run(spec farm.Spec) (err error) {
 		DNS:       s.w.names,
 		Databases: map[string]*replication.Manager{"db": s.manager},
 		Events:    s.event,
-		Interval:  500 * time.Millisecond, ListLag: time.Millisecond,
+		Interval:  500 * time.Millisecond, ListLag: time.Millisecond, Backoff: 2 * time.Second,
 	})
 	if err != nil {
 		return err
@@ -197,6 +211,14 @@ func (s *site) run(spec farm.Spec) (err error) {
 		return nil
 	})
 	return nil
+}
+
+// image is what the spec's image is called at the clouds.
+func (s *site) image(name string) string {
+	if name == "mariadb" {
+		name = []string{"mariadb-shop", "mariadb-dev"}[s.which]
+	}
+	return name
 }
 
 func (s *site) event(e scalr.Event) {
@@ -271,10 +293,11 @@ func (w *world) left(ctx context.Context) (int, error) {
 	for _, cloud := range []*local.Cloud{w.cloud, w.there} {
 		instances, err1 := cloud.Instances(ctx, nil)
 		volumes, err2 := cloud.Volumes(ctx, nil)
-		if err := errors.Join(err1, err2); err != nil {
+		balancers, err3 := cloud.Balancers(ctx, nil)
+		if err := errors.Join(err1, err2, err3); err != nil {
 			return 0, err
 		}
-		left += len(volumes)
+		left += len(volumes) + len(balancers)
 		for _, in := range instances {
 			if !in.State.Gone() {
 				left++

@@ -1,5 +1,6 @@
-// Command twin measures what it costs a farm to be cloned and to move, with real MariaDB servers on this machine: a farm whose
-// database has some data and takes writes, and its twin, which gets the data of one moment; then the farm moves to another cloud.
+// Command twin measures what it costs a farm to be cloned, to move and to be updated, with real MariaDB servers on this machine: a farm
+// whose database has some data and takes writes, and its twin, which gets the data of one moment; then the farm moves to another
+// cloud, and its machines are replaced by those of another image.
 //
 //	go run ./internal/bench/twin -gb 1 -json
 //
@@ -17,7 +18,12 @@
 // that it gave; those who take the primary's name connect once more, to the same address, when the change of primary cuts
 // them off.
 //
-// Left_over are machines, volumes and records that are there when both farms have been terminated.
+// Then the farm gets web servers behind a balancer (HAProxy) and a third database server, and all of them are replaced by
+// rolling updates while the clients of the database go on and visitors look at pages. When that is done both roles get images
+// that do not work: of each one machine may be launched (bad_launches), and the roles must go on whole with what they had
+// (rolled_back). Roll_failed_requests are pages, reads and writes that failed meanwhile.
+//
+// Left_over are machines, volumes, balancers and records that are there when both farms have been terminated.
 package main
 
 import (
@@ -40,6 +46,7 @@ import (
 type options struct {
 	gb      float64
 	writers int
+	www     int
 	policy  replication.Policy
 	json    bool
 }
@@ -59,6 +66,7 @@ type summary struct {
 	Scrubbed    bool    `json:"scrubbed"`
 	Isolated    bool    `json:"isolated"`
 	Moved
+	Rolled
 	LeftOver int `json:"left_over"`
 }
 
@@ -67,15 +75,22 @@ func main() {
 	var policy string
 	flag.Float64Var(&o.gb, "gb", 1, "how much data the parent has, in GB")
 	flag.IntVar(&o.writers, "writers", 4, "the parent's writers")
+	flag.IntVar(&o.www, "www", 20, "how many web servers are updated beside three database servers")
 	flag.StringVar(&policy, "policy", "durability", "the parent's policy: availability or durability")
 	flag.BoolVar(&o.json, "json", false, "print every event as a line of JSON, not only the summary")
+	serve := flag.Bool("serve", false, "be a web server (the farm does that)")
 	flag.Parse()
+	if *serve {
+		fmt.Fprintln(os.Stderr, serveWeb())
+		os.Exit(1)
+	}
 	if policy == replication.Durability.String() {
 		o.policy = replication.Durability
 	}
 	err := errors.Join(
 		check(o.gb > 0 && o.gb <= 100, "-gb is %v, want more than 0 and at most 100", o.gb),
 		check(o.writers > 0, "-writers is %d, want at least 1", o.writers),
+		check(o.www > 1 && o.www <= 1000, "-www is %d, want 2 to 1000", o.www),
 		check(policy == o.policy.String(), "-policy is %q, want availability or durability", policy))
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -113,8 +128,10 @@ func (s summary) verdict() error {
 		check(s.RowsEqual, "the twin's rows are not those of the parent at that moment"),
 		check(s.Scrubbed, "the twin has what should have been scrubbed"),
 		check(s.Isolated, "the twin and its parent can reach each other"),
-		check(s.Lost == 0, "%d acknowledged rows were lost in the move", s.Lost),
+		check(s.Lost == 0, "%d acknowledged rows were lost in the move and the updates", s.Lost),
 		check(s.FailedReads == 0, "%d reads failed during the move", s.FailedReads),
+		check(s.RollFailed == 0, "%d requests failed during the updates", s.RollFailed),
+		check(s.BadLaunches == 2, "%d machines of bad images were launched, want one of each role", s.BadLaunches),
 		check(s.LeftOver == 0, "%d things are left over", s.LeftOver))
 }
 
@@ -183,6 +200,11 @@ func run(ctx context.Context, o options) (s summary, err error) {
 	if s.Moved, err = parent.move(ctx, o.writers); err != nil {
 		return s, fmt.Errorf("moving: %w", err)
 	}
+	rolled, lost, err := parent.roll(ctx, o.writers, o.www)
+	if err != nil {
+		return s, fmt.Errorf("rolling updates: %w", err)
+	}
+	s.Rolled, s.Lost = rolled, s.Lost+lost
 	if err := parent.end(ctx); err != nil {
 		return s, err
 	}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,11 +12,22 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
+func TestMain(m *testing.M) {
+	if slices.Contains(os.Args[1:], "-serve") {
+		if slices.Contains(os.Args[1:], "--no-such-option") {
+			os.Exit(2)
+		}
+		fmt.Fprintln(os.Stderr, serveWeb())
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
 // A farm with a little data is cloned while it takes writes: the twin has just the rows of one moment, scrubbed, neither
-// reaches the other, and nothing is left.
+// reaches the other. Then it moves, and is updated, and nothing is left.
 func TestTwin(t *testing.T) {
-	testenv.Need(t, "mariadbd", "mariadb-install-db")
-	s, err := run(t.Context(), options{gb: 0.005, writers: 4, policy: replication.Durability})
+	testenv.Need(t, "mariadbd", "mariadb-install-db", "haproxy")
+	s, err := run(t.Context(), options{gb: 0.005, writers: 4, www: 6, policy: replication.Durability})
 	require.NoError(t, err)
 	t.Logf("%+v", s)
 	require.NoError(t, s.verdict())

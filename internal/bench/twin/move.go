@@ -44,7 +44,8 @@ type clients struct {
 	acks   []time.Time
 	reads  int
 	failed []string // reads
-	err    error    // of a writer
+
+	failedWrites []string
 }
 
 // move takes the farm to the other cloud while clients use it.
@@ -94,8 +95,8 @@ func (s *site) move(ctx context.Context, writers int) (m Moved, err error) {
 	time.Sleep(2 * time.Second) // for those who still have an old answer
 	stopped := time.Now()
 	c.stop()
-	if c.err != nil {
-		return m, fmt.Errorf("a writer: %w", c.err)
+	if len(c.failedWrites) > 0 {
+		return m, fmt.Errorf("%d writes failed, the first: %s", len(c.failedWrites), c.failedWrites[0])
 	}
 	for i, f := range c.failed {
 		if i < 5 {
@@ -152,8 +153,8 @@ func (c *clients) write(ctx context.Context) {
 		c.mu.Lock()
 		if err == nil {
 			c.rows, c.acks = append(c.rows, row), append(c.acks, time.Now())
-		} else if c.err == nil {
-			c.err = err
+		} else {
+			c.failedWrites = append(c.failedWrites, err.Error())
 		}
 		c.mu.Unlock()
 		time.Sleep(2 * time.Millisecond)
@@ -187,30 +188,40 @@ func (c *clients) readOnce(ctx context.Context, db *sql.DB, from string, again b
 
 // readByName reads from an address that a name led to, over a connection of its own, for as long as the answer may be kept.
 func (c *clients) readByName(ctx context.Context, name string) {
-	var addrs []string
-	var until time.Time
+	a := &answer{w: c.s.w, zone: c.s.spec.Zone, name: name}
 	for ctx.Err() == nil {
-		if time.Now().After(until) {
-			records, err := c.s.w.names.Records(ctx, c.s.spec.Zone)
-			if err != nil {
-				continue
-			}
-			addrs = nil
-			for _, r := range records {
-				if r.Name == name && r.Type == "A" {
-					addrs, until = slices.Clone(r.Values), time.Now().Add(r.TTL)
-				}
-			}
-		}
-		addr := "no address"
-		if len(addrs) > 0 {
-			addr = net.JoinHostPort(addrs[rand.IntN(len(addrs))], "3306")
-		}
+		addr := net.JoinHostPort(a.addr(ctx), "3306")
 		db := connect("app", c.s.w.apps[c.s.which], addr)
 		c.readOnce(ctx, db, name+" at "+addr, strings.HasPrefix(name, "sql."))
 		db.Close()
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// answer is what a name server has said of a name, kept for as long as it may be.
+type answer struct {
+	w          *world
+	zone, name string
+	addrs      []string
+	until      time.Time
+}
+
+// addr gives one of the addresses, or words that are none.
+func (a *answer) addr(ctx context.Context) string {
+	if time.Now().After(a.until) {
+		if records, err := a.w.names.Records(ctx, a.zone); err == nil {
+			a.addrs = nil
+			for _, r := range records {
+				if r.Name == a.name && r.Type == "A" {
+					a.addrs, a.until = slices.Clone(r.Values), time.Now().Add(r.TTL)
+				}
+			}
+		}
+	}
+	if len(a.addrs) == 0 {
+		return "no address"
+	}
+	return a.addrs[rand.IntN(len(a.addrs))]
 }
 
 // switched is when the primary was switched over.
