@@ -52,6 +52,7 @@ type Engine struct {
 var (
 	_ replication.Engine   = (*Engine)(nil)
 	_ replication.Importer = (*Engine)(nil)
+	_ replication.Rewinder = (*Engine)(nil)
 )
 
 // New makes an Engine. It reports every fault of the config at once, by field, and makes no calls.

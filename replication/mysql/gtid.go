@@ -145,6 +145,34 @@ func (p position) upTo(list position) position {
 	return q
 }
 
+// common gives what two histories share: for each domain and server the lower of the two numbers, since whoever has a
+// transaction has all that came before it. It is not known where one of them is open and its last transaction is not the
+// other's too; such a domain is left out.
+func (p position) common(q position) (shared position, known bool) {
+	shared, known = position{}, true
+	for domain, h := range p {
+		other := q[domain]
+		if other == nil {
+			continue
+		}
+		if _, proven := other.holds(h.last(domain)); (h.open || other.open) && !proven {
+			if _, proven = h.holds(other.last(domain)); !proven {
+				known = false
+				continue
+			}
+		}
+		for server, seq := range h.seqs {
+			if n := min(seq, other.seqs[server]); n > 0 {
+				shared.add(gtid{domain, server, n})
+			}
+		}
+		if shared[domain] != nil {
+			shared[domain].open = h.open
+		}
+	}
+	return shared, known
+}
+
 func (p position) clone() position {
 	c := position{}
 	for domain, h := range p {
