@@ -36,6 +36,9 @@ func (c *Cluster) Save(ctx context.Context, m, primary replication.Member, w io.
 	var own []txn
 	var at replication.Position
 	err = c.call(ctx, "Save", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+		if s.writable {
+			return time.Time{}, true, fmt.Errorf("%w: it takes writes: fence it first", replication.ErrUnsafe)
+		}
 		if s.applied < len(s.log) {
 			return c.appliesNext(s), false, nil
 		}
@@ -58,6 +61,9 @@ func (c *Cluster) Rewind(ctx context.Context, m, source replication.Member, at r
 	theirs, err := c.other(ctx, source)
 	if err != nil {
 		return err
+	}
+	if progress != nil {
+		progress(replication.Progress{What: "undoing"})
 	}
 	var ready time.Time
 	var name string
