@@ -2,13 +2,21 @@ package mysql_test
 
 import (
 	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
 	osexec "os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/replication"
 	"github.com/scalr-go/scalr/replication/mysql"
 )
@@ -139,4 +147,83 @@ func TestRewindRefuses(t *testing.T) {
 			require.NoError(t, e.Follow(t.Context(), primary.Member, old.Member))
 		})
 	}
+}
+
+// A Manager takes the old primary back by the gentlest way that works, and what it alone had is in a file.
+func TestManagerRewinds(t *testing.T) {
+	e, old, primary := couple(t)
+	for _, c := range []struct {
+		name, surplus, saved string
+		kind                 replication.StepKind
+	}{
+		{"Rows", "INSERT INTO app.t (v) VALUES ('only on the old one')", "@2='only on the old one'", replication.StepRewind},
+		{"Definition", "CREATE TABLE app.only_there (i INT)", "CREATE TABLE app.only_there", replication.StepSeed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fork(t, e, old, primary, c.surplus)
+			dir := t.TempDir()
+			var mu sync.Mutex
+			var last replication.StepKind
+			m, err := replication.New(replication.Config{Engine: e, Salvage: dir, Events: func(event scalr.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				t.Log(event)
+				kind, _, _ := strings.Cut(event.Message, " ")
+				if k := replication.StepKind(kind); event.Kind == replication.KindStep && (k == replication.StepRewind || k == replication.StepSeed) {
+					last = k
+				}
+			}})
+			require.NoError(t, err)
+			m.SetMembers([]replication.Member{old.Member, primary.Member}, 2)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- m.Run(ctx) }()
+			within(t, "it serves as a replica", func() bool {
+				top, _ := m.Topology()
+				x, ok := top.Member(old.Member.ID)
+				return ok && top.Primary == primary.Member.ID && x.Role == replication.RoleReplica && x.Serves
+			})
+			cancel()
+			require.ErrorIs(t, <-done, context.Canceled)
+			require.Equal(t, c.kind, last)
+			files, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Len(t, files, 1)
+			info, err := files[0].Info()
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+			text, err := os.ReadFile(filepath.Join(dir, files[0].Name()))
+			require.NoError(t, err)
+			require.Contains(t, string(text), c.saved)
+			caughtUp(t, e, old, primary)
+			require.Equal(t, checksums(t, primary), checksums(t, old))
+			old, primary = primary, old
+		})
+	}
+}
+
+// The program takes the engine's way to the member, and without it nothing is saved or changed.
+func TestSaveGoesWhereTheEngineGoes(t *testing.T) {
+	e, old, primary := couple(t)
+	fork(t, e, old, primary, "INSERT INTO app.parent VALUES (3)")
+	c := config
+	var dialled atomic.Int64
+	c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dialled.Add(1)
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}
+	through := engine(t, c, old, primary)
+	_, err := through.Observe(t.Context(), old.Member)
+	require.NoError(t, err)
+	_, err = through.Observe(t.Context(), primary.Member)
+	require.NoError(t, err)
+	before := dialled.Load()
+	at, text := save(t, through, old, primary)
+	require.Contains(t, text, "@1=3")
+	require.Greater(t, dialled.Load(), before)
+	require.NoError(t, through.Rewind(t.Context(), old.Member, primary.Member, at, nil))
+
+	t.Setenv("PATH", t.TempDir())
+	_, err = e.Save(t.Context(), old.Member, primary.Member, io.Discard)
+	require.ErrorContains(t, err, "mariadb-binlog is not in PATH of this program: install MariaDB's client, 10.8 or later")
 }
