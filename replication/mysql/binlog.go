@@ -41,7 +41,7 @@ func (s *server) dumpBinlog(ctx context.Context, from string, w io.Writer, more 
 	args := append([]string{"--read-from-remote-server", "--protocol=tcp", "--host=" + host, "--port=" + port, "--user=" + c.User,
 		"--to-last-log"}, more...)
 	if c.TLS != nil {
-		args = append(args, "--ssl")
+		args = append(args, "--ssl", "--skip-ssl-verify-server-cert")
 	}
 	return s.engine.runBinlog(ctx, w, append(args, from)...)
 }

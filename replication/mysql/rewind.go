@@ -19,7 +19,7 @@ import (
 // file can be given to the client mariadb on another server. The program reads the member's binary log over the network; it must
 // be in PATH here (10.8 or later, Debian's package mariadb-client), and gets the password in its environment. Relay logs are applied
 // first. It fails if the binary log no longer reaches back to the last common transaction. Where a history is open (see
-// [Engine.Compare]) the domain is written from where the binary log begins, with what the primary may have too.
+// [Engine.Compare]) there may be transactions among them that the primary has.
 func (e *Engine) Save(ctx context.Context, m, primary replication.Member, w io.Writer) (replication.Position, error) {
 	at, err := e.save(ctx, m, primary, w)
 	return at.public(), wrap("save what is only on", m, err)
