@@ -22,6 +22,13 @@ type Config struct {
 	// Origin is where the set gets its first data from; nil lets it begin without data.
 	Origin *Origin
 
+	// Salvage is a directory for what a member has and the primary lacks, as an old primary may that has died. Such a member
+	// cannot follow. Its transactions are saved there first, in a file for each, which only its owner may read; as long as that
+	// fails the member stays as it is. Then they are taken back, if the Engine can, and all of the member's data is compared
+	// with another one's; if that fails it is seeded anew. The events and the verdict name the file. It holds data of users.
+	// Empty: nothing is saved, and the member is seeded anew. The Engine must be a Rewinder.
+	Salvage string
+
 	// Interval is the time between two looks at a member, and between a look that failed and the next one a quarter of
 	// it, or a sixteenth if the connection was refused. The default is 200 ms.
 	Interval time.Duration
@@ -81,6 +88,7 @@ func (c Config) check() (Config, error) {
 		fault("Unfenced is %d, want UnfencedByPolicy, UnfencedWait or UnfencedGoOn", int(c.Unfenced))
 	}
 	c.Origin.check(c.Engine, fault)
+	c.checkSalvage(fault)
 	for _, d := range []struct {
 		name     string
 		value    *time.Duration

@@ -276,7 +276,7 @@ func (d *decider) keep() {
 		planned := slices.IndexFunc(d.out.steps, func(s Step) bool { return s.Member == f.ID })
 		switch {
 		case planned >= 0 && d.underWay(f, d.out.steps[planned]):
-		case planned >= 0 && r.Kind != StepSeed && r.Kind != StepImport:
+		case planned >= 0 && !r.Kind.refills() && r.Kind != StepImport:
 		case d.sensible(f, *r):
 			d.out.steps = slices.DeleteFunc(d.out.steps, func(s Step) bool { return s.Member == f.ID })
 			d.add(*r)
@@ -301,9 +301,11 @@ func (d *decider) sensible(f *fact, r Step) bool {
 	switch r.Kind {
 	case StepFollow:
 		return d.out.leader == nil && (d.out.primary == r.Other || d.heir == f.against) || d.out.leader == other
+	case StepSave:
+		return d.out.leader == other
 	case StepImport:
 		return d.out.leader == nil
-	case StepSeed:
+	case StepSeed, StepRewind:
 		return !d.down(other) && !d.excluded[other] && d.out.roles[other.ID] != RoleQuarantined
 	case StepStop:
 		return !f.answers() || f.status().Writable && d.out.leader != f

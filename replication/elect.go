@@ -211,7 +211,7 @@ func (d *decider) recent() (n int) {
 func (d *decider) candidates(l lost) []*fact {
 	var candidates []*fact
 	for _, f := range d.members {
-		if d.counts(f) && !f.status().Empty && !(f.running != nil && f.running.Kind == StepSeed) {
+		if d.counts(f) && !f.status().Empty && !f.refills() {
 			candidates = append(candidates, f)
 		}
 	}

@@ -95,7 +95,7 @@ func (d *decider) joins(p *fact, id string) bool {
 		case f == p || id != "" && id != f.ID || d.out.roles[f.ID] != "":
 		case d.open(f):
 			return true
-		case d.counts(f) && st.Source != "" && d.unfit(p, f) == unattached && !(f.running != nil && f.running.Kind == StepSeed):
+		case d.counts(f) && st.Source != "" && d.unfit(p, f) == unattached && !f.refills():
 			return true
 		}
 	}

@@ -65,7 +65,7 @@ func (d *decider) join(p, f *fact) {
 			d.step(StepStop, f, "", "it was the primary and may still take writes where it can be reached")
 		}
 		return
-	case !f.answers() || f.running != nil && f.running.Kind == StepSeed:
+	case !f.answers() || f.refills():
 		return
 	case st.Writable:
 		d.forbid(f, "%s is the primary, and there must not be two", p.ID)
@@ -116,43 +116,6 @@ func (d *decider) refollow(p, f *fact, format string, args ...any) {
 	d.step(StepFollow, f, p.ID, format, args...)
 }
 
-// rejoin brings in a member that has data and does not follow the primary: a replica of the old primary, or the old
-// primary itself.
-func (d *decider) rejoin(p, f *fact) {
-	switch d.relation(f, p) {
-	case unknown:
-		return
-	case hasLess:
-		if f.diverged {
-			d.step(StepSeed, f, d.source(p, f).ID, "it cannot follow as it is, and %s has all that it has", p.ID)
-			return
-		}
-		if d.former[keyOf(f.Member)] { // it has come back with nothing of its own
-			d.out.surplus = append(d.out.surplus, surplus{keyOf(f.Member), f.status().Received, 0, true})
-		}
-		d.step(StepFollow, f, p.ID, "%s is the primary", p.ID)
-		return
-	}
-	n, exact := d.foundSurplus(p, f)
-	ours := d.kin[keyOf(f.Member)] || d.related(f.status().Received, p.status().Applied)
-	switch {
-	case !ours:
-		d.quarantine(f, "it holds data that is not of this set (%s): empty it or remove it", transactions(n, exact))
-	case f.diverged:
-		d.step(StepSeed, f, d.source(p, f).ID, "it has %s that the primary lacks, and they have been counted", transactions(n, exact))
-	default:
-		d.step(StepFollow, f, p.ID, "%s is the primary; %s of its own may be taken back", p.ID, transactions(n, exact))
-	}
-}
-
-// foundSurplus counts and reports what f has and the primary lacks.
-func (d *decider) foundSurplus(p, f *fact) (n uint64, exact bool) {
-	at := f.status().Received
-	n, exact = d.c.Engine.Count(at, p.status().Applied)
-	d.out.surplus = append(d.out.surplus, surplus{keyOf(f.Member), at, n, exact})
-	return n, exact
-}
-
 // source picks where to copy from: a replica that is well, the one that has least to do, or else the primary.
 func (d *decider) source(p, f *fact) *fact {
 	best, load := p, 0
@@ -162,12 +125,12 @@ func (d *decider) source(p, f *fact) *fact {
 		}
 		n := 0
 		for _, h := range d.members {
-			if h.running != nil && h.running.Kind == StepSeed && h.running.Other == g.ID {
+			if h.refills() && h.running.Other == g.ID {
 				n++
 			}
 		}
 		for _, s := range d.out.steps {
-			if s.Kind == StepSeed && s.Other == g.ID {
+			if s.Kind.refills() && s.Other == g.ID {
 				n++
 			}
 		}

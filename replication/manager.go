@@ -320,7 +320,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s Step, d decision) {
 	k := keyOf(f.Member)
 	switch s.Kind {
-	case StepDrain, StepSeed, StepImport:
+	case StepDrain, StepSeed, StepSave, StepRewind, StepImport:
 		ctx, m.withdraw[f] = context.WithCancel(ctx)
 	case StepStop:
 		ctx, m.withdraw[f] = context.WithTimeout(ctx, m.config.StopTimeout)
@@ -378,6 +378,13 @@ func (m *Manager) do(ctx context.Context, f *fact, s Step, member, other Member)
 	case StepSeed:
 		_, err = e.Seed(ctx, member, other, progress)
 		return err
+	case StepSave:
+		return m.save(ctx, f, member, other)
+	case StepRewind:
+		m.mu.Lock()
+		at := f.saved
+		m.mu.Unlock()
+		return e.(Rewinder).Rewind(ctx, member, other, at, progress)
 	case StepImport:
 		return m.imports(ctx, member, progress)
 	case StepSemiSyncOn, StepSemiSyncOff:
@@ -399,15 +406,19 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 		f.stopped = true
 	case err == nil && s.Kind == StepDrain:
 		f.drained = true
-	case err == nil && (s.Kind == StepFollow || s.Kind == StepSeed || s.Kind == StepImport):
+	case err == nil && (s.Kind == StepFollow || s.Kind.refills() || s.Kind == StepImport):
 		f.drained, f.diverged, f.fell = false, false, 0
 		if s.Kind != StepFollow {
 			f.before, f.errant = look{}, 0
+			f.saved, f.file, f.stays = "", "", ""
 		}
 	case err != nil && !f.withdrew:
 		f.diverged = f.diverged || s.Kind == StepFollow && errors.Is(err, ErrDiverged)
 		if s.Kind == StepFollow && silent(err) {
 			f.fell, f.fellAt = f.fell+1, time.Now()
+		}
+		if s.Kind == StepRewind {
+			f.stays = err.Error()
 		}
 		f.trouble = fmt.Sprintf("%s failed: %v", s.Kind, err)
 		m.emit(KindStepFailed, s.Member, s.String(), err)

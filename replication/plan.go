@@ -16,6 +16,8 @@ const (
 	StepPromote     StepKind = "promote"      // Engine.Promote
 	StepFollow      StepKind = "follow"       // Engine.Follow, Other is the primary
 	StepSeed        StepKind = "seed"         // Engine.Seed, Other is the source
+	StepSave        StepKind = "save"         // Rewinder.Save, Other is the primary
+	StepRewind      StepKind = "rewind"       // Rewinder.Rewind, Other is the source
 	StepImport      StepKind = "import"       // Importer.Import, from Config.Origin
 	StepSemiSyncOn  StepKind = "semisync-on"  // Engine.SetSemiSync
 	StepSemiSyncOff StepKind = "semisync-off" // Engine.SetSemiSync
@@ -39,9 +41,9 @@ func (s Step) String() string {
 	}
 	fmt.Fprintf(&b, "%s %s", s.Kind, s.Member)
 	switch s.Kind {
-	case StepFollow:
+	case StepFollow, StepSave:
 		b.WriteString(" -> " + s.Other)
-	case StepSeed:
+	case StepSeed, StepRewind:
 		b.WriteString(" <- " + s.Other)
 	}
 	if s.SemiSync {

@@ -57,7 +57,9 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 		st.Empty = other.status().Empty
 		st.Received, st.Applied = other.status().Applied, other.status().Applied
 		f.drained, f.deaf, f.idle, f.current = false, time.Time{}, time.Time{}, now
-	case StepSeed:
+	case StepSave:
+		f.saved, f.file = st.Received, "a file"
+	case StepSeed, StepRewind:
 		st.Empty, st.Source, st.Received, st.Applied = false, "", other.status().Applied, other.status().Applied
 		f.diverged = false
 	case StepImport:

@@ -27,8 +27,8 @@
 // stops its machine, where it does not. One whose address refuses connections does not run, and takes no writes when it
 // starts again; it needs no fencing, which makes the usual crash quick to recover from. [Config.Unfenced] says what to do
 // where neither works. Then the replica that has received most applies all of it, is promoted, and the others follow it. The
-// old primary is taken back as a replica when it returns; what it alone has is counted and reported first, and it is seeded
-// anew only then. Data that has nothing in common with the set's is never overwritten: the member is quarantined.
+// old primary is taken back as a replica when it returns. What it alone has is counted and reported first, and saved if there
+// is a [Config.Salvage]; then it is taken back, or the member is seeded anew. Data that has nothing in common with the set's is never overwritten: the member is quarantined.
 //
 // # Shapes
 //

@@ -127,7 +127,7 @@ func (m *Manager) describe(f *fact, d decision, now time.Time) MemberState {
 		x.Role = d.roles[f.ID]
 	case f.ID == d.primary:
 		x.Role = RolePrimary
-	case f.running != nil && (f.running.Kind == StepSeed || f.running.Kind == StepImport):
+	case f.running != nil && (f.running.Kind.refills() || f.running.Kind == StepImport):
 		x.Role = RoleSeeding
 	case f.fault != nil, down:
 		x.Role = RoleDown

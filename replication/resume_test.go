@@ -17,40 +17,45 @@ import (
 // situation is something that a Manager has to deal with, and how it shall end.
 type situation struct {
 	name  string
+	keeps bool           // what the primary lacks is saved and taken back
 	begin func(w *world) // from a whole set with some rows
 	end   func(w *world, t replication.Topology) bool
 }
 
 var situations = []situation{
-	{"Beginning", nil, func(w *world, t replication.Topology) bool { return whole(t) }},
-	{"Killed", func(w *world) { w.db.Crash(addr(1)) }, func(w *world, t replication.Topology) bool {
+	{"Beginning", false, nil, func(w *world, t replication.Topology) bool { return whole(t) }},
+	{"Killed", false, func(w *world) { w.db.Crash(addr(1)) }, func(w *world, t replication.Topology) bool {
 		return t.Primary != "" && t.Primary != "db-1" && serving(t) == 2
 	}},
-	{"KilledAndBack", func(w *world) {
+	{"KilledAndBack", false, func(w *world) {
 		w.db.Crash(addr(1))
 		time.Sleep(500 * time.Millisecond)
 		time.AfterFunc(time.Second, func() { w.db.Start(addr(1)) })
 	}, func(w *world, t replication.Topology) bool { return whole(t) }},
-	{"Hung", func(w *world) { w.db.Hang(addr(1)) }, func(w *world, t replication.Topology) bool {
+	{"Hung", false, func(w *world) { w.db.Hang(addr(1)) }, func(w *world, t replication.Topology) bool {
 		return t.Primary != "" && t.Primary != "db-1" && serving(t) == 2
 	}},
-	{"Surplus", func(w *world) { // the primary comes back with transactions of its own
-		w.db.Hang(addr(1))
-		w.db.Crash(addr(1))
-		w.db.Inject(addr(1), "surplus", "1")
-		time.Sleep(500 * time.Millisecond)
-		time.AfterFunc(time.Second, func() { w.db.Start(addr(1)) })
-	}, func(w *world, t replication.Topology) bool { return whole(t) }},
-	{"Replaced", func(w *world) { // a replica's machine, by an empty one
+	{"Surplus", false, surplus, func(w *world, t replication.Topology) bool { return whole(t) }},
+	{"SurplusSaved", true, surplus, func(w *world, t replication.Topology) bool { return whole(t) }},
+	{"Replaced", false, func(w *world) { // a replica's machine, by an empty one
 		w.db.Remove(addr(2))
 		w.db.Start(addr(9))
 		w.members[1].Addr, w.members[1].Machine = addr(9), "i-9"
 		w.manager().SetMembers(w.members, 3)
 	}, func(w *world, t replication.Topology) bool { return whole(t) }},
-	{"Switchover", func(w *world) {
+	{"Switchover", false, func(w *world) {
 		m := w.manager()
 		go m.Switchover(w.ctx, "db-2")
 	}, func(w *world, t replication.Topology) bool { return whole(t) }},
+}
+
+// surplus lets the primary die and come back with transactions of its own.
+func surplus(w *world) {
+	w.db.Hang(addr(1))
+	w.db.Crash(addr(1))
+	w.db.Inject(addr(1), "surplus", "1")
+	time.Sleep(500 * time.Millisecond)
+	time.AfterFunc(time.Second, func() { w.db.Start(addr(1)) })
 }
 
 func serving(t replication.Topology) (n int) {
@@ -71,6 +76,9 @@ func TestKilledAtEveryCall(t *testing.T) {
 				var longest time.Duration
 				calls := 0
 				c.Patience = 3 * time.Second
+				if s.keeps {
+					c.Salvage = t.TempDir()
+				}
 				for k := 1; ; k++ {
 					took, reached := resume(t, s, c, k)
 					longest = max(longest, took)

@@ -45,13 +45,16 @@ type fact struct {
 	told     key       // whom it was told to follow last
 	joined   bool      // it has been seen to receive from the primary
 	diverged bool      // Engine.Follow said so
+	saved    Position  // its transactions up to here that the primary lacks have been saved
+	file     string    // where; empty if they have not
+	stays    string    // why Rewinder.Rewind has failed, if it did
 	fell     int       // so many times in a row it fell silent while it was told to follow
 	fellAt   time.Time // the last time
 	ended    bool      // it has refused connections since it took writes: it takes none when it has started again
 	stopped  bool      // Member.Fence has succeeded, and it has not answered since
 	deaf     time.Time // since when it follows somebody and does not receive; zero if it does
 	idle     time.Time // since when it follows somebody and does not receive or does not apply
-	progress Progress  // of the seed that is under way
+	progress Progress  // of the step that is under way
 	waits    time.Time // since when commits have waited for an acknowledgement and nothing else has been written
 	current  time.Time // up to when it was known to have applied everything
 	errant   uint64    // so many transactions were written to it while it followed the primary
@@ -305,6 +308,7 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	f.before, f.good = f.good, l
 	if f.before.status.Server != l.status.Server {
 		f.before, f.diverged, f.errant, f.counted = look{}, false, 0, ""
+		f.saved, f.file, f.stays = "", "", ""
 	}
 	if f.misses > 0 {
 		f.back = l.ended

@@ -96,6 +96,8 @@ type Verdict struct {
 	Took   time.Duration `json:"took"`   // from then until the new primary took writes
 	Lost   uint64        `json:"lost"`   // acknowledged transactions that are missing
 	Loss   Loss          `json:"loss"`   // how sure that is
+	// Saved is the file in Config.Salvage with what the old primary had and To lacks, when it has come back.
+	Saved string `json:"saved,omitempty"`
 }
 
 // String gives the verdict in one line.
@@ -109,6 +111,9 @@ func (v Verdict) String() string {
 		}
 	case LossExact:
 		lost = fmt.Sprintf("%d transactions are missing", v.Lost)
+	}
+	if v.Saved != "" {
+		lost += ", which are in " + v.Saved
 	}
 	if v.From == v.To {
 		return fmt.Sprintf("%s took writes again after %v: %s (%s)", v.To, v.Took.Round(time.Millisecond), lost, v.Reason)

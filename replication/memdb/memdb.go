@@ -58,7 +58,7 @@ type Options struct {
 
 // Call is a call of an Engine method, for Options.Hook.
 type Call struct {
-	Op   string // "Observe", "Fence", "Drain", "Promote", "SetSemiSync", "Follow", "Seed", "Import"
+	Op   string // "Observe", "Fence", "Drain", "Promote", "SetSemiSync", "Follow", "Seed", "Save", "Rewind", "Import"
 	Addr string // the member that it acts on
 	Done bool   // false before the call, true after it
 }
@@ -77,6 +77,7 @@ type Cluster struct {
 var (
 	_ replication.Engine   = (*Cluster)(nil)
 	_ replication.Importer = (*Cluster)(nil)
+	_ replication.Rewinder = (*Cluster)(nil)
 )
 
 // New makes a cluster without servers.

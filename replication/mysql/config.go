@@ -26,8 +26,8 @@ type Config struct {
 	ReplicationUser     string
 	ReplicationPassword string `json:"-"` // at most 96 bytes. Required
 
-	// TLS encrypts the engine's own connections, and tells replicas to encrypt theirs (MASTER_SSL=1, without a check of
-	// the primary's certificate: what to check it against lies on the members' disks). Nil leaves both to the servers'
+	// TLS encrypts the engine's own connections, and tells replicas and mariadb-binlog to encrypt theirs (without a check of
+	// the server's certificate, since what to check it against lies on the members' disks). Nil leaves both to the servers'
 	// defaults, which is plain text up to MariaDB 11.3.
 	TLS *tls.Config `json:"-"`
 	// DialContext makes the engine's connections. Nil takes net.Dialer's.
@@ -52,6 +52,7 @@ type Engine struct {
 var (
 	_ replication.Engine   = (*Engine)(nil)
 	_ replication.Importer = (*Engine)(nil)
+	_ replication.Rewinder = (*Engine)(nil)
 )
 
 // New makes an Engine. It reports every fault of the config at once, by field, and makes no calls.

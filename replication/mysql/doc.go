@@ -20,6 +20,18 @@
 // Observe looks into the relay logs of stopped threads, Drain applies them in a way that deletes nothing, and Follow drains
 // before it attaches. A member whose server has started again follows on when Follow is called.
 //
+// # An old primary
+//
+// One that comes back with nothing of its own just follows. One with transactions that its successor lacks is given up and
+// seeded anew, unless [replication.Config.Salvage] names a directory: then [Engine.Save] writes them to a file and [Engine.Rewind]
+// takes them back, which costs a comparison of all data instead of a copy. Both run mariadb-binlog on the Manager's host.
+//
+// MariaDB (10.6.19, 10.11.9 and later) can roll them back itself when it starts after a crash: with init_rpl_role = SLAVE it
+// drops the end of its binary log that is not committed in its tables. After a semi-synchronous commit that is what no replica
+// has acknowledged, and the file and the comparison are saved. But it drops acknowledged transactions as well, which are
+// committed in the tables a moment later. So that may be given to one start only, of a server that has a successor, with
+// semi-synchronous replication, and by whoever starts it: it must not be in the my.cnf of a member.
+//
 // # Twins
 //
 // [Engine.Import] fills a member of a new set from a server of another one. The histories of the two have no transaction in

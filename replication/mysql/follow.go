@@ -203,18 +203,24 @@ func (s *server) attach(ctx context.Context, l look, addr string) error {
 	if at := l.applied.plain(); at != l.slavePos.plain() {
 		statements = append(statements, "SET GLOBAL gtid_slave_pos = "+quote(at))
 	}
+	statements = append(statements, s.engine.changeMaster(addr), "START SLAVE")
+	if err := s.exec(ctx, strings.Join(statements, "; ")); err != nil {
+		return fmt.Errorf("attaching it to %s: %w", addr, err)
+	}
+	return nil
+}
+
+// changeMaster gives the statement that names the source. It holds the password.
+func (e *Engine) changeMaster(addr string) string {
 	host, port, _ := net.SplitHostPort(addr)
-	c := s.engine.config
+	c := e.config
 	change := fmt.Sprintf("CHANGE MASTER TO MASTER_HOST=%s, MASTER_PORT=%s, MASTER_USER=%s, MASTER_PASSWORD=%s, "+
 		"MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=%.3f",
 		quote(host), port, quote(c.ReplicationUser), quote(c.ReplicationPassword), heartbeat.Seconds())
 	if c.TLS != nil {
 		change += ", MASTER_SSL=1, MASTER_SSL_VERIFY_SERVER_CERT=0"
 	}
-	if err := s.exec(ctx, strings.Join(append(statements, change, "START SLAVE"), "; ")); err != nil {
-		return fmt.Errorf("attaching it to %s: %w", addr, err)
-	}
-	return nil
+	return change
 }
 
 // awaitSource waits until the primary has accepted the replica, refused it, or cannot be reached.

@@ -53,6 +53,12 @@ func (h *history) holds(g gtid) (held, proven bool) {
 	return false, !h.open
 }
 
+// surely reports whether g is in the history for certain.
+func (h *history) surely(g gtid) bool {
+	held, proven := h.holds(g)
+	return held && proven
+}
+
 // position is a [replication.Position], by domain.
 type position map[uint32]*history
 
@@ -143,6 +149,31 @@ func (p position) upTo(list position) position {
 		}
 	}
 	return q
+}
+
+// common gives what two histories share: for each domain and server the lower of the two numbers, since whoever has a
+// transaction has all that came before it. It may be more than that where one of them is open and its last transaction is not
+// known to be the other's too.
+func (p position) common(q position) (shared position, known bool) {
+	shared, known = position{}, true
+	for domain, h := range p {
+		other := q[domain]
+		if other == nil {
+			continue
+		}
+		if h.open || other.open {
+			known = known && (other.surely(h.last(domain)) || h.surely(other.last(domain)))
+		}
+		for server, seq := range h.seqs {
+			if n := min(seq, other.seqs[server]); n > 0 {
+				shared.add(gtid{domain, server, n})
+			}
+		}
+		if shared[domain] != nil {
+			shared[domain].open = h.open
+		}
+	}
+	return shared, known
 }
 
 func (p position) clone() position {

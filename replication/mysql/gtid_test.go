@@ -205,6 +205,47 @@ func TestPositionsSayWhatIsSo(t *testing.T) {
 	})
 }
 
+// What two histories share is the transactions that both have, and never more where they are not known whole.
+func TestCommonIsWhatIsShared(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld()
+		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+			w.step(t)
+		}
+		all := func(h [][]gtid) func(int) int { return func(d int) int { return len(h[d]) } }
+		for i, a := range w.histories {
+			for j, b := range w.histories {
+				shared := make([][]gtid, worldDomains)
+				for d := range shared {
+					for n := 0; n < min(len(a[d]), len(b[d])) && a[d][n] == b[d][n]; n++ {
+						shared[d] = a[d][:n+1]
+					}
+				}
+				p, q := known(a, all(a)), known(b, all(b))
+				got, whole := p.common(q)
+				if want := known(shared, all(shared)).public(); got.public() != want || !whole {
+					t.Fatalf("%s and %s share %s (known: %t), want %s", p.public(), q.public(), got.public(), whole, want)
+				}
+				part := func(h [][]gtid) position {
+					return known(h, func(d int) int { return rapid.IntRange(0, len(h[d])).Draw(t, "applied") })
+				}
+				if p = part(a); i%2 == j%2 {
+					q = part(b)
+				}
+				got, whole = p.common(q)
+				if want := known(shared, all(shared)).plain(); whole && got.plain() != want {
+					t.Fatalf("%s and %s are known to share %s, want %s (%v, %v)", p.public(), q.public(), got.public(), want, a, b)
+				}
+				for domain, h := range got {
+					if g := h.last(domain); !slices.Contains(shared[domain], g) {
+						t.Fatalf("%s and %s share %s, and %s is not shared (%v, %v)", p.public(), q.public(), got.public(), g, a, b)
+					}
+				}
+			}
+		}
+	})
+}
+
 func below(o replication.Order) bool { return o == replication.Equal || o == replication.Behind }
 
 func TestPositionNotation(t *testing.T) {

@@ -283,6 +283,14 @@ func (col column) appendLiteral(buf, v []byte) []byte {
 	return append(buf, '\'')
 }
 
+// allRows is what a query needs that is to see the rows of the past too.
+func (t *table) allRows() string {
+	if t.versioned {
+		return " FOR SYSTEM_TIME ALL"
+	}
+	return ""
+}
+
 // compare fails unless the target's table is the snapshot's.
 func (c *copying) compare(ctx context.Context, t *table, read int64) error {
 	type sums struct {
@@ -306,11 +314,7 @@ func (c *copying) compare(ctx context.Context, t *table, read int64) error {
 		return fmt.Errorf("it has been written to during the copy, and its engine %s has no transactions: seed again when it is not, "+
 			"or convert it to InnoDB", t.engine)
 	}
-	all := ""
-	if t.versioned {
-		all = " FOR SYSTEM_TIME ALL"
-	}
-	rows, err := c.to.rows(ctx, "SELECT COUNT(*) AS n FROM "+t.ident()+all)
+	rows, err := c.to.rows(ctx, "SELECT COUNT(*) AS n FROM "+t.ident()+t.allRows())
 	if err != nil {
 		return err
 	}

@@ -146,9 +146,27 @@ func (c *copying) check(ctx context.Context, m, source replication.Member) error
 	return nil
 }
 
-// prepare makes the target empty, marks it, and takes the session that fills it. The release undoes what is only for the
-// time of the copy.
+// prepare makes the target empty. The release undoes what is only for the time of the copy.
 func (c *copying) prepare(ctx context.Context) (release func(), err error) {
+	release, err = c.claim(ctx)
+	if err != nil {
+		return release, err
+	}
+	if err := c.to.exec(ctx, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"); err != nil {
+		return release, err
+	}
+	if err := c.clear(ctx); err != nil {
+		return release, err
+	}
+	// Before what runs as them; and if the source is of another set, nobody but administrators may see what comes now.
+	if err := c.makeAccounts(ctx); err != nil {
+		return release, err
+	}
+	return release, c.target.endSessions(ctx, "", map[string]bool{})
+}
+
+// claim ends what the target does, marks it, and takes the session that changes it.
+func (c *copying) claim(ctx context.Context) (release func(), err error) {
 	release = func() {}
 	t := c.target
 	if err := t.fence(ctx); err != nil && !errors.Is(err, replication.ErrUnsafe) {
@@ -191,20 +209,7 @@ func (c *copying) prepare(ctx context.Context) (release func(), err error) {
 		return release, err
 	}
 	release = func() { c.to.close(); restore(); db.Close() }
-	if err := c.takeOver(ctx); err != nil {
-		return release, err
-	}
-	if err := c.to.exec(ctx, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"); err != nil {
-		return release, err
-	}
-	if err := c.clear(ctx); err != nil {
-		return release, err
-	}
-	// Before what runs as them; and if the source is of another set, nobody but administrators may see what comes now.
-	if err := c.makeAccounts(ctx); err != nil {
-		return release, err
-	}
-	return release, t.endSessions(ctx, "", map[string]bool{})
+	return release, c.takeOver(ctx)
 }
 
 // takeOver makes this the only seed that fills the target: what is left of an earlier one is ended.

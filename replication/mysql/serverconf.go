@@ -72,8 +72,8 @@ innodb_flush_log_at_trx_commit = 1
 # A source that is silent for so many seconds is lost; a replica never gives up on one.
 slave_net_timeout = 4
 master_retry_count = 0
-# Replicas acknowledge; waiting for them is switched on when a primary is promoted.
-rpl_semi_sync_slave_enabled = ON
+# Waiting for replicas is switched on when a primary is promoted, acknowledging when a member is told to follow: a server
+# older than 10.6.19 or 10.11.9 that is to acknowledge when it starts rolls back what it had acknowledged itself.
 rpl_semi_sync_master_wait_point = AFTER_SYNC
 `)
 	for _, line := range s.More {

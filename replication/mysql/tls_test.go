@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -60,6 +61,9 @@ func TestTLS(t *testing.T) {
 	require.NoError(t, e.Promote(t.Context(), primary.Member, false))
 	require.NoError(t, e.Follow(t.Context(), replica.Member, primary.Member))
 	within(t, "the replica receives", func() bool { return observe(t, e, replica).Receives })
+
+	_, err = e.Save(t.Context(), replica.Member, primary.Member, io.Discard)
+	require.NoError(t, err)
 
 	other, _ := certificate(t, "db.test")
 	c.TLS = &tls.Config{RootCAs: other, ServerName: "db.test"}

@@ -3,6 +3,7 @@ package replicationtest
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 
@@ -309,6 +310,53 @@ var broken = []struct {
 				return "", errors.New("a seed is under way")
 			}
 			return e.Cluster.Seed(ctx, m, s, f)
+		}
+	}},
+	{"Rewind", "saves nothing", func(e *engine) {
+		e.save = func(ctx context.Context, m, p member, _ io.Writer) (pos, error) {
+			return e.Cluster.Save(ctx, m, p, io.Discard)
+		}
+	}},
+	{"Rewind", "saves the last one only", func(e *engine) {
+		e.save = func(ctx context.Context, m, p member, w io.Writer) (pos, error) {
+			_, _ = io.WriteString(w, "own2")
+			return e.Cluster.Save(ctx, m, p, io.Discard)
+		}
+	}},
+	{"Rewind", "does nothing", func(e *engine) {
+		e.rewind = func(context.Context, member, member, pos, func(replication.Progress)) error { return nil }
+	}},
+	{"Rewind", "seeds the primary", func(e *engine) {
+		e.rewind = func(ctx context.Context, m, s member, _ pos, f func(replication.Progress)) error {
+			_ = e.Cluster.Fence(ctx, s)
+			_, err := e.Cluster.Seed(ctx, m, s, f)
+			return err
+		}
+	}},
+	{"RewindRefused", "asks for no position", func(e *engine) {
+		e.rewind = func(ctx context.Context, m, s member, _ pos, f func(replication.Progress)) error {
+			st, err := e.Cluster.Observe(ctx, m)
+			if err != nil {
+				return err
+			}
+			return e.Cluster.Rewind(ctx, m, s, st.Applied, f)
+		}
+	}},
+	{"RewindRefused", "fences", func(e *engine) {
+		e.save = func(ctx context.Context, m, p member, w io.Writer) (pos, error) {
+			_ = e.Cluster.Fence(ctx, m)
+			return e.Cluster.Save(ctx, m, p, w)
+		}
+	}},
+	{"RewindBroken", "goes on", func(e *engine) {
+		e.rewind = func(ctx context.Context, m, s member, at pos, f func(replication.Progress)) error {
+			return e.Cluster.Rewind(context.WithoutCancel(ctx), m, s, at, f)
+		}
+	}},
+	{"RewindBroken", "has taken back half", func(e *engine) {
+		e.rewind = func(ctx context.Context, m, s member, at pos, f func(replication.Progress)) error {
+			err := e.Cluster.Rewind(context.WithoutCancel(ctx), m, s, at, f)
+			return errors.Join(err, ctx.Err())
 		}
 	}},
 	{"Import", "is a seed", func(e *engine) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -36,7 +37,9 @@ type engine struct {
 	seed    func(ctx context.Context, m, source member, f func(replication.Progress)) (pos, error)
 	imports func(ctx context.Context, m member, origin replication.Engine, source member, scrub func(context.Context, member) error,
 		f func(replication.Progress)) (pos, error)
-	close func(m member) error
+	save   func(ctx context.Context, m, primary member, w io.Writer) (pos, error)
+	rewind func(ctx context.Context, m, source member, at pos, f func(replication.Progress)) error
+	close  func(m member) error
 
 	restarted func(addr string)
 	session   func(s Session, open func() (Session, error)) Session
@@ -69,6 +72,20 @@ func (e *engine) Fence(ctx context.Context, m member) error {
 		return e.fence(ctx, m)
 	}
 	return e.Cluster.Fence(ctx, m)
+}
+
+func (e *engine) Save(ctx context.Context, m, primary member, w io.Writer) (pos, error) {
+	if e.save != nil {
+		return e.save(ctx, m, primary, w)
+	}
+	return e.Cluster.Save(ctx, m, primary, w)
+}
+
+func (e *engine) Rewind(ctx context.Context, m, source member, at pos, f func(replication.Progress)) error {
+	if e.rewind != nil {
+		return e.rewind(ctx, m, source, at, f)
+	}
+	return e.Cluster.Rewind(ctx, m, source, at, f)
 }
 
 func (e *engine) Drain(ctx context.Context, m member) (pos, error) {

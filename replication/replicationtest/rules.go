@@ -38,6 +38,9 @@ var rules = []rule{
 	{"Import", "an import gives the data of a server in another set, scrubbed, with nothing else in common, and only reads the source", imports},
 	{"ImportHidden", "until a copy is complete and scrubbed its server is empty, takes no writes and cannot be promoted", importHidden},
 	{"ImportBroken", "an import that breaks off leaves an empty server, also when that starts again, and can be made again", importBroken},
+	{"Rewind", "what a server has and its primary lacks is saved whole, and a rewind takes just that back", rewind},
+	{"RewindRefused", "nothing is saved or taken back while a server takes writes, and only what has been saved is taken back", rewindRefused},
+	{"RewindBroken", "a rewind that breaks off leaves the server as it was, or empty, and it can be seeded", rewindBroken},
 	{"Close", "after Close the engine connects anew", closes},
 }
 
