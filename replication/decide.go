@@ -295,7 +295,8 @@ func same(a, b Step) bool {
 // the state is unclear for a moment, should go on.
 func (d *decider) sensible(f *fact, r Step) bool {
 	other := d.find(f.against)
-	if d.down(f) && r.Kind != StepStop || r.Other != "" && other == nil {
+	restarts := r.Kind == StepSeed && d.now.Sub(f.missingAt) < d.c.Patience // an engine may start the server again, on the copy
+	if d.down(f) && r.Kind != StepStop && !restarts || r.Other != "" && other == nil {
 		return false
 	}
 	switch r.Kind {

@@ -111,7 +111,7 @@ type Status struct {
 	SemiSync bool          // as a primary: every acknowledged transaction is on a replica too, now
 	Waiters  int           // as a primary: how many replicas acknowledge
 	Unacked  int           // as a primary: how many commits wait for an acknowledgement
-	Acked    bool          // as a replica: its source has asked it to acknowledge transactions, and it has, since it started
+	Acked    bool          // as a replica: its source has asked it to acknowledge transactions, and it has, since it started; false where it is not known
 	Uptime   time.Duration // how long the server process has run, rounded down; 0 where it is not known
 }
 
@@ -200,7 +200,8 @@ type Engine interface {
 
 	// Seed replaces the data of the member by a consistent copy of the source's and returns the position of the copy;
 	// Follow comes next. The source is only read. The member's own transactions are lost: the planner says why it may.
-	// While it is under way, and after it has broken off, the member is Empty and follows nobody.
+	// While it is under way, and after it has broken off, the member is Empty and follows nobody. Its server may be started
+	// again by it. Seed fails by itself when a server has ended that it does not start again.
 	Seed(ctx context.Context, m, source Member, progress func(Progress)) (Position, error)
 
 	// Close ends the connections that the engine holds to the member.

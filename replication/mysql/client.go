@@ -19,10 +19,11 @@ import (
 	"github.com/scalr-go/scalr/replication/pool"
 )
 
-// Client is the [pool.Driver] for MariaDB: what an application needs to follow a change of primary, with an account that
-// has privileges on its own data only.
+// Client is the [pool.Driver] for MariaDB and MySQL: what an application needs to follow a change of primary, with an account
+// that has privileges on its own data only.
 //
-// Tokens are GTID positions (gtid_binlog_pos), which the servers' gtid_strict_mode makes comparable by their numbers.
+// Tokens are GTID positions (gtid_binlog_pos), which the servers' gtid_strict_mode makes comparable by their numbers; of MySQL
+// they are GTID sets (gtid_executed).
 type Client struct {
 	config *sqldriver.Config
 }
@@ -131,18 +132,27 @@ func (c *Client) Rollback(ctx context.Context, conn driver.Conn) error {
 	return run(ctx, conn, "ROLLBACK")
 }
 
-// Position is gtid_binlog_pos of a primary and gtid_slave_pos of a replica.
+// Position is gtid_binlog_pos of a primary and gtid_slave_pos of a replica, and gtid_executed of MySQL.
 func (c *Client) Position(ctx context.Context, conn driver.Conn, primary bool) (replication.Position, error) {
-	statement := "SELECT @@global.gtid_slave_pos"
+	variable := "gtid_slave_pos"
 	if primary {
-		statement = "SELECT @@global.gtid_binlog_pos"
+		variable = "gtid_binlog_pos"
 	}
-	v, err := ask(ctx, conn, statement)
-	return replication.Position(v), err
+	// Each server takes the other's comment for one.
+	v, err := ask(ctx, conn, "SELECT /*M!100100 @@global."+variable+"*/ /*!80000 @@global.gtid_executed*/")
+	return replication.Position(strings.ReplaceAll(v, "\n", "")), err
 }
 
-// Await waits for a replica by MASTER_GTID_WAIT.
+// Await waits for a replica by MASTER_GTID_WAIT, or MySQL's WAIT_FOR_EXECUTED_GTID_SET.
 func (c *Client) Await(ctx context.Context, conn driver.Conn, p replication.Position, d time.Duration) (bool, error) {
+	if isGTIDSet(p) {
+		if _, err := parseGTIDSet(string(p)); err != nil {
+			return false, fmt.Errorf("token: %w", err)
+		}
+		d = max(d, time.Millisecond) // 0 is for ever
+		v, err := ask(ctx, conn, fmt.Sprintf("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %.3f)", quote(string(p)), d.Seconds()))
+		return v == "0", err
+	}
 	if _, err := parsePosition(string(p)); err != nil {
 		return false, fmt.Errorf("token: %w", err)
 	}
@@ -150,8 +160,14 @@ func (c *Client) Await(ctx context.Context, conn driver.Conn, p replication.Posi
 	return v == "0", err
 }
 
-// Contains reports whether a goes as far as b in every domain of b. What is no position contains nothing.
+// Contains reports whether a goes as far as b in every domain of b, or whether the set a has all of the set b. What is no
+// position contains nothing.
 func (c *Client) Contains(a, b replication.Position) bool {
+	if isGTIDSet(a) || isGTIDSet(b) {
+		s, err1 := parseGTIDSet(string(a))
+		t, err2 := parseGTIDSet(string(b))
+		return err1 == nil && err2 == nil && s.holds(t)
+	}
 	p, err1 := parsePosition(string(a))
 	q, err2 := parsePosition(string(b))
 	if err1 != nil || err2 != nil {

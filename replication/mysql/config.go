@@ -22,12 +22,12 @@ type Config struct {
 	Password string `json:"-"` // required
 
 	// ReplicationUser is the account that replicas use on their primary. Where a member lacks it the engine creates it,
-	// with REPLICATION SLAVE. It must differ from User. Required.
+	// with REPLICATION SLAVE, and on MySQL BACKUP_ADMIN. It must differ from User. Required.
 	ReplicationUser     string
 	ReplicationPassword string `json:"-"` // at most 96 bytes. Required
 
-	// TLS encrypts the engine's own connections, and tells replicas and mariadb-binlog to encrypt theirs (without a check of
-	// the server's certificate, since what to check it against lies on the members' disks). Nil leaves both to the servers'
+	// TLS encrypts the engine's own connections, and tells replicas (MASTER_SSL=1 or SOURCE_SSL=1) and mariadb-binlog to encrypt
+	// theirs (without a check of the server's certificate, since what to check it against lies on the members' disks). Nil leaves both to the servers'
 	// defaults, which is plain text up to MariaDB 11.3.
 	TLS *tls.Config `json:"-"`
 	// DialContext makes the engine's connections. Nil takes net.Dialer's.
@@ -37,11 +37,11 @@ type Config struct {
 	Timeout time.Duration
 	// Stall is how long a commit may wait for the disk before its primary is stalled, while nothing else is written to the
 	// binary log. It must be longer than what one transaction, however large, may take to be synced. A full disk is reported
-	// at once. The default is 10 s.
+	// at once. The default is 10 s. Of MySQL it is not known.
 	Stall time.Duration
 }
 
-// Engine speaks to MariaDB. It holds a few connections to each member, by address, until Close is called for the member.
+// Engine speaks to MariaDB and MySQL. It holds a few connections to each member, by address, until Close is called for the member.
 type Engine struct {
 	config Config
 

@@ -21,6 +21,7 @@ type server struct {
 	db     *sql.DB
 
 	mu      sync.Mutex
+	kind    kind
 	hearing hearing
 	commits commits
 	relay   relayCache
@@ -66,12 +67,11 @@ func (e *Engine) openBy(addr string, more map[string]string,
 	c.MaxAllowedPacket = 1 << 30
 	c.DialFunc = dial
 	c.Params = map[string]string{
-		"autocommit":         "1",
-		"sql_log_bin":        "0",
-		"sql_mode":           "''",
-		"time_zone":          "'+00:00'",
-		"lock_wait_timeout":  "3",
-		"max_statement_time": "0",
+		"autocommit":        "1",
+		"sql_log_bin":       "0",
+		"sql_mode":          "''",
+		"time_zone":         "'+00:00'",
+		"lock_wait_timeout": "3/*M!100100 , max_statement_time=0*/", // only MariaDB reads the comment, and has that limit
 	}
 	maps.Copy(c.Params, more)
 	connector, err := sqldriver.NewConnector(c)

@@ -1,4 +1,9 @@
-// Package mysql is the [replication.Engine] for MariaDB 10.6 and later, over github.com/go-sql-driver/mysql.
+// Package mysql is the [replication.Engine] for MariaDB 10.6 and later, and for MySQL 8.0.26 and later, over
+// github.com/go-sql-driver/mysql. What a server is, it says when it is first asked; a set has servers of one of the two.
+//
+// With MariaDB all of this is tried on real servers. With MySQL it was never tried on one: it is written from MySQL's
+// manual, and its tests run against fakes made from the same manual. Try it on servers of your own before you rely on it;
+// see MySQL below. What follows is about MariaDB where it does not say otherwise.
 //
 // # What a member needs
 //
@@ -43,4 +48,32 @@
 // promoted with all of them. Events are disabled on replicas (SLAVESIDE_DISABLED) and stay so on a replica that is promoted,
 // since MariaDB does not keep which of them had been enabled: enable them after a failover. Rows are expected to be logged
 // (binlog_format=ROW). Nobody but the engine should use RESET MASTER or set gtid_binlog_state and gtid_seq_no.
+//
+// # MySQL
+//
+// No real MySQL has run this code. A fake that speaks the protocol, refuses every statement that it does not know and
+// replicates as the manual says stands in for it: it shows that the engine is consistent with the manual as it was read, not
+// that a server is.
+//
+// [ServerConfMySQL8] gives a member's my.cnf, with the plugins for semi-synchronous replication (also by their old names) and
+// for cloning; [BootstrapSQLMySQL8] gives its accounts. Replication is by GTID, with SOURCE_AUTO_POSITION. A position is a
+// GTID set, "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7", with tags since 8.3: sets are compared and counted exactly. A
+// primary has what its sessions are about to commit too (gtid_owned): it is in the binary log while it waits for a replica.
+//
+//   - Fence sets super_read_only, which holds for every account. MySQL lets a commit that waits for a replica wait on after
+//     its session has been ended; so Fence cuts such sessions off and then switches semi-synchronous replication off, which
+//     acknowledges them to nobody. SetSemiSync, where it is on, ends the sessions; their commits end with the next
+//     acknowledgement.
+//   - Received transactions outlive STOP and START REPLICA and, with relay_log_recovery=OFF, a restart. CHANGE REPLICATION
+//     SOURCE deletes them, so Follow drains first. A delay is taken away by a change that names the place in the relay
+//     logs.
+//   - Seed is CLONE INSTANCE: the member fetches the source's files, accounts included, as the replication account, which
+//     needs BACKUP_ADMIN there. The member then starts again, which takes systemd or mysqld_safe. Both run the same version (from 8.0.37 on, the same series).
+//     Everything but InnoDB's tables comes empty. A Manager sees the member go and come back with the data.
+//   - The passwords of caching_sha2_password go over TLS if Config.TLS is set, otherwise encrypted by the server's public key,
+//     which nobody checks.
+//
+// What MariaDB has and MySQL has not, here: Import (errors.ErrUnsupported); ErrStalled, so that a primary whose disk is full
+// or stuck is hung at best; Status.Acked, of which MySQL's replicas say nothing, so that under Durability a Manager that has
+// not seen the lost primary itself promotes only when all other members answer; [CloudInit].
 package mysql

@@ -20,26 +20,23 @@ const drainSlice = 200 * time.Millisecond
 // A MASTER_DELAY is taken away. The member goes on following its source by name, without receiving. If the context ends
 // first, the SQL thread goes on.
 func (e *Engine) Drain(ctx context.Context, m replication.Member) (replication.Position, error) {
-	s, err := e.server(m)
+	d, err := e.dialect(ctx, m)
 	if err != nil {
 		return "", wrap("drain", m, err)
 	}
-	p, err := s.drain(ctx)
-	return p.public(), wrap("drain", m, err)
+	p, err := d.drain(ctx)
+	return p, wrap("drain", m, err)
 }
 
-func (s *server) drain(ctx context.Context) (position, error) {
+func (s *server) drain(ctx context.Context) (replication.Position, error) {
 	l, err := s.status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if l.seeding {
-		return nil, nil
+	if err != nil || l.seeding {
+		return "", err
 	}
 	if len(l.channels) > 0 && l.on("master_enabled") {
 		// The SQL thread would wait for acknowledgements of what it logs.
 		if err := s.exec(ctx, semiSyncOff...); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
 	for _, c := range l.channels {
@@ -49,31 +46,31 @@ func (s *server) drain(ctx context.Context) (position, error) {
 		// The SQL thread is not started first, even if it is stopped: should the IO thread die in between, the start
 		// would find both stopped.
 		if err := s.exec(ctx, "STOP SLAVE "+quote(c.name)+" IO_THREAD"); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
 	for _, c := range l.channels {
 		if c.delay() > 0 && c.sql == "Yes" { // it is started again without the delay
 			if err := s.exec(ctx, "STOP SLAVE "+quote(c.name)+" SQL_THREAD"); err != nil {
-				return nil, err
+				return "", err
 			}
 		}
 	}
 	if l, err = s.status(ctx); err != nil {
-		return nil, err
+		return "", err
 	}
 	for _, c := range l.channels {
 		if err := s.drainChannel(ctx, l, c); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
 	if len(l.channels) == 0 {
-		return l.applied, nil
+		return l.applied.public(), nil
 	}
 	if l, err = s.status(ctx); err != nil {
-		return nil, err
+		return "", err
 	}
-	return l.applied, s.forget(ctx, l)
+	return l.applied.public(), s.forget(ctx, l)
 }
 
 // forget makes a member that has applied all of its relay logs no longer say that it has received more. It does if somebody

@@ -28,13 +28,9 @@ const (
 // what it returns if the primary's binary logs no longer reach back to the member's position: either way the member has to
 // be seeded. The account for replication is created on the primary if there is none of its name.
 func (e *Engine) Follow(ctx context.Context, m, primary replication.Member) error {
-	s, err := e.server(m)
-	if err != nil {
-		return wrap("follow", m, err)
-	}
-	p, err := e.server(primary)
+	d, p, err := e.pair(ctx, m, "primary", primary)
 	if err == nil {
-		err = s.follow(ctx, p, m, primary)
+		err = d.follow(ctx, p, m, primary)
 	}
 	return wrap("follow", m, err)
 }

@@ -263,7 +263,14 @@ func (p position) lacks(q position) []gtid {
 // be known: a history that is marked open ("+") is assumed to hold what is below its last transaction; and a server that
 // lost a tail and wrote again under the same server_id is taken to have kept it, so a machine that replaces another one
 // should have a server_id of its own.
-func (e *Engine) Compare(a, b replication.Position) replication.Order { return compare(a, b) }
+//
+// Of MySQL's positions, which are sets, nothing is assumed.
+func (e *Engine) Compare(a, b replication.Position) replication.Order {
+	if isGTIDSet(a) || isGTIDSet(b) {
+		return compareSets(a, b)
+	}
+	return compare(a, b)
+}
 
 func compare(a, b replication.Position) replication.Order {
 	if a == b {
@@ -287,8 +294,13 @@ func compare(a, b replication.Position) replication.Order {
 
 // Count says how many transactions a has that b lacks. It is exact where both histories are known: servers number the
 // transactions of a domain without gaps (as long as nobody sets gtid_seq_no), so the numbers above the last common one are
-// counted. With an open history it is a lower bound.
-func (e *Engine) Count(a, b replication.Position) (n uint64, exact bool) { return count(a, b) }
+// counted. With an open history it is a lower bound. Of MySQL's positions it is always exact.
+func (e *Engine) Count(a, b replication.Position) (n uint64, exact bool) {
+	if isGTIDSet(a) || isGTIDSet(b) {
+		return countSets(a, b)
+	}
+	return count(a, b)
+}
 
 func count(a, b replication.Position) (n uint64, exact bool) {
 	p, err1 := parsePosition(string(a))

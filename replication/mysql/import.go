@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/scalr-go/scalr/replication"
@@ -24,6 +25,8 @@ import (
 //
 // When the copy is complete, the member has a table mysql.scalr_imported with the position of the copy, until it follows
 // another member.
+//
+// MySQL is not imported (errors.ErrUnsupported).
 func (e *Engine) Import(ctx context.Context, m replication.Member, origin replication.Engine, source replication.Member,
 	scrub func(context.Context, replication.Member) error, progress func(replication.Progress)) (replication.Position, error) {
 	if progress == nil {
@@ -33,9 +36,13 @@ func (e *Engine) Import(ctx context.Context, m replication.Member, origin replic
 	if !ok {
 		return "", wrap("import to", m, fmt.Errorf("the origin's engine is %T, want %T", origin, e))
 	}
-	target, err := e.server(m)
+	d, err := e.dialect(ctx, m)
 	if err != nil {
 		return "", wrap("import to", m, err)
+	}
+	target, ok := d.(*server)
+	if !ok {
+		return "", wrap("import to", m, fmt.Errorf("it runs MySQL, which is copied within a set only: %w", errors.ErrUnsupported))
 	}
 	// A connection of its own: those that the origin holds are its Manager's.
 	db, err := other.open(source.Addr, nil)

@@ -155,11 +155,12 @@ func (s *server) look(ctx context.Context, results [][]row, err error) (look, er
 
 // notMariaDB explains a server that does not understand the engine's statements.
 func (s *server) notMariaDB(ctx context.Context) error {
-	rows, err := s.rows(ctx, "SELECT VERSION() AS version")
-	if err != nil || len(rows) != 1 {
+	version, err := s.version(ctx)
+	if err != nil {
 		return nil
 	}
-	return checkVersion(rows[0]["version"])
+	s.forgetKind()
+	return checkVersion(version)
 }
 
 func checkVersion(version string) error {
@@ -187,11 +188,11 @@ func checkVersion(version string) error {
 // is true while every commit waits for a replica (AFTER_SYNC), without a time-out of practical length, also while there
 // is none to wait for: nothing is acknowledged then.
 func (e *Engine) Observe(ctx context.Context, m replication.Member) (replication.Status, error) {
-	s, err := e.server(m)
+	d, err := e.dialect(ctx, m)
 	if err != nil {
 		return replication.Status{}, wrap("observe", m, err)
 	}
-	status, err := s.observe(ctx)
+	status, err := d.observe(ctx)
 	return status, wrap("observe", m, err)
 }
 
@@ -274,24 +275,30 @@ type hearing struct {
 // hear gives how long the member's connections have been silent, or 0 if that is no longer than it may be.
 func (s *server) hear(channels []channel, now time.Time) time.Duration {
 	var sign strings.Builder
-	limit := time.Second
+	var longest time.Duration
 	for _, c := range channels {
 		period, _ := strconv.ParseFloat(c.row["Slave_heartbeat_period"], 64)
 		if period == 0 {
 			return 0
 		}
-		limit = max(limit, 4*time.Duration(period*float64(time.Second)))
+		longest = max(longest, time.Duration(period*float64(time.Second)))
 		for _, column := range []string{"Connection_name", "Slave_IO_Running", "Slave_received_heartbeats", "Master_Log_File",
 			"Read_Master_Log_Pos", "Relay_Log_Space"} {
 			sign.WriteString(c.row[column] + " ")
 		}
 	}
+	return s.silence(sign.String(), longest, now)
+}
+
+// silence remembers the sign, and gives how long it has been the same, or 0 if that is no longer than four of the periods
+// and 1 s.
+func (s *server) silence(sign string, period time.Duration, now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.hearing.sign != sign.String() {
-		s.hearing = hearing{sign: sign.String(), at: now}
+	if s.hearing.sign != sign {
+		s.hearing = hearing{sign: sign, at: now}
 	}
-	if silence := now.Sub(s.hearing.at); silence > limit {
+	if silence := now.Sub(s.hearing.at); silence > max(time.Second, 4*period) {
 		return silence
 	}
 	return 0

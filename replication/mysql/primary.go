@@ -37,16 +37,17 @@ var semiSyncOff = []string{"SET GLOBAL rpl_semi_sync_master_enabled = OFF"}
 // includes. If such an account had a session from another host, the member is read-only, and Fence fails with ErrUnsafe and
 // names the account: only stopping the machine holds then.
 func (e *Engine) Fence(ctx context.Context, m replication.Member) error {
-	s, err := e.server(m)
+	d, err := e.dialect(ctx, m)
 	if err == nil {
-		err = s.fence(ctx)
+		err = d.fence(ctx)
 	}
 	return wrap("fence", m, err)
 }
 
 func (s *server) fence(ctx context.Context) error {
+	f := s.fencing()
 	done := make(chan error, 1)
-	go func() { done <- s.setReadOnly(ctx) }()
+	go func() { done <- s.setReadOnly(ctx, f.statement) }()
 	seen := map[string]bool{} // the accounts whose sessions were ended
 	killErr := errors.New("sessions were not ended yet")
 	waits := false // the server has answered while read_only waited
@@ -61,15 +62,18 @@ func (s *server) fence(ctx context.Context) error {
 				return errors.Join(err, killErr)
 			}
 			ended = true
-			s.quieten(ctx)
+			s.quieten(ctx, f.young)
 		case <-time.After(pause):
 		}
 		which := ""
 		if !ended && time.Since(began) < 5*fenceGrace {
-			which = " AND IFNULL(state, '') NOT LIKE 'Waiting for backup lock%'" // it is read_only that they wait for
+			which = f.others
 		}
 		// Once more after read_only: a session may have begun a transaction before.
 		killErr = s.endSessions(ctx, which, seen)
+		if killErr == nil && !ended && f.release != nil {
+			killErr = f.release(ctx)
+		}
 		if killErr == nil || ctx.Err() == nil { // what the end of the context cuts off says nothing about the server
 			waits = killErr == nil
 		}
@@ -77,15 +81,14 @@ func (s *server) fence(ctx context.Context) error {
 	if killErr != nil {
 		return killErr
 	}
-	return s.checkFence(ctx, seen)
+	return f.check(ctx, seen)
 }
 
 // fenceGrace is how long sessions may go on when the server is to be fenced: while read_only waits for them, and after it.
 const fenceGrace = 200 * time.Millisecond
 
 // quieten waits until the sessions of applications have got their answers, but for statements that take long.
-func (s *server) quieten(ctx context.Context) {
-	young := fmt.Sprintf(" AND command <> 'Sleep' AND time_ms < %d", fenceGrace.Milliseconds())
+func (s *server) quieten(ctx context.Context, young string) {
 	for deadline := time.Now().Add(fenceGrace); time.Now().Before(deadline); {
 		rows, err := s.rows(ctx, s.sessionsQuery()+young)
 		if err != nil || len(rows) == 0 || sleep(ctx, 2*time.Millisecond) != nil {
@@ -97,15 +100,15 @@ func (s *server) quieten(ctx context.Context) {
 // sessionsQuery lists the sessions of applications.
 func (s *server) sessionsQuery() string {
 	c := s.engine.config
-	return "SELECT id, user, host FROM information_schema.processlist WHERE user NOT IN (" +
+	return "SELECT id AS id, user AS user, host AS host FROM information_schema.processlist WHERE user NOT IN (" +
 		quote(c.User) + "," + quote(c.ReplicationUser) + ",'system user','event_scheduler','unauthenticated user') " +
-		"AND command NOT IN ('Binlog Dump','Daemon','Slave_IO','Slave_SQL','Slave_worker')"
+		"AND command NOT IN ('Binlog Dump','Binlog Dump GTID','Daemon','Slave_IO','Slave_SQL','Slave_worker')"
 }
 
 // setReadOnly waits for locks until the context ends.
-func (s *server) setReadOnly(ctx context.Context) error {
+func (s *server) setReadOnly(ctx context.Context, statement string) error {
 	for {
-		if err := s.exec(ctx, "SET GLOBAL read_only = ON"); !isServer(err, errLockTimeout) {
+		if err := s.exec(ctx, statement); !isServer(err, errLockTimeout) {
 			return err
 		}
 	}
@@ -157,9 +160,9 @@ func (s *server) checkFence(ctx context.Context, seen map[string]bool) error {
 // Promote stops replication, sets semi-synchronous acknowledgement, opens the member for writes, and forgets its source
 // last. ErrUnsafe if it has received transactions that it has not applied, or holds half of a copy.
 func (e *Engine) Promote(ctx context.Context, m replication.Member, semisync bool) error {
-	s, err := e.server(m)
+	d, err := e.dialect(ctx, m)
 	if err == nil {
-		err = s.promote(ctx, semisync)
+		err = d.promote(ctx, semisync)
 	}
 	return wrap("promote", m, err)
 }
@@ -250,9 +253,9 @@ func (s *server) ensureReplicationUser(ctx context.Context) error {
 // at the new connection for one, and a commit that waits lets no other one into the binary log that could be acknowledged
 // in its place.
 func (e *Engine) SetSemiSync(ctx context.Context, m replication.Member, on bool) error {
-	s, err := e.server(m)
+	d, err := e.dialect(ctx, m)
 	if err == nil {
-		err = s.setSemiSync(ctx, on)
+		err = d.setSemiSync(ctx, on)
 	}
 	return wrap("set semi-sync of", m, err)
 }

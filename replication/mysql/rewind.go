@@ -26,13 +26,13 @@ func (e *Engine) Save(ctx context.Context, m, primary replication.Member, w io.W
 }
 
 func (e *Engine) save(ctx context.Context, m, primary replication.Member, w io.Writer) (position, error) {
-	s, err := e.server(m)
+	d, p, err := e.pair(ctx, m, "primary", primary)
 	if err != nil {
 		return nil, err
 	}
-	p, err := e.server(primary)
-	if err != nil {
-		return nil, err
+	s, ok := d.(*server)
+	if !ok {
+		return nil, notRewound()
 	}
 	pl, err := p.status(ctx)
 	if err != nil {
@@ -79,16 +79,22 @@ func (e *Engine) Rewind(ctx context.Context, m, source replication.Member, at re
 	if progress == nil {
 		progress = func(replication.Progress) {}
 	}
-	target, err := e.server(m)
+	d, from, err := e.pair(ctx, m, "source", source)
 	if err != nil {
 		return wrap("rewind", m, err)
 	}
-	from, err := e.server(source)
-	if err != nil {
-		return wrap("rewind", m, err)
+	target, ok := d.(*server)
+	if !ok {
+		return wrap("rewind", m, notRewound())
 	}
 	c := &copying{target: target, source: from, progress: progress}
 	return wrap("rewind", m, c.rewind(ctx, m, source, at))
+}
+
+// notRewound says what a set of MySQL does without.
+func notRewound() error {
+	return fmt.Errorf("transactions of MySQL can be neither saved nor taken back: without replication.Config.Salvage the member is "+
+		"seeded anew: %w", errors.ErrUnsupported)
 }
 
 func (c *copying) rewind(ctx context.Context, m, source replication.Member, at replication.Position) error {

@@ -28,17 +28,18 @@ func (e *Engine) Seed(ctx context.Context, m, source replication.Member, progres
 	if progress == nil {
 		progress = func(replication.Progress) {}
 	}
-	target, err := e.server(m)
+	d, from, err := e.pair(ctx, m, "source", source)
 	if err != nil {
 		return "", wrap("seed", m, err)
 	}
-	from, err := e.server(source)
-	if err != nil {
-		return "", wrap("seed", m, err)
-	}
-	c := &copying{target: target, source: from, progress: progress}
+	at, err := d.seed(ctx, from, m, source, progress)
+	return at, wrap("seed", m, err)
+}
+
+func (s *server) seed(ctx context.Context, from *server, m, source replication.Member, progress func(replication.Progress)) (replication.Position, error) {
+	c := &copying{target: s, source: from, progress: progress}
 	at, err := c.run(ctx, m, source, c.finish)
-	return at.public(), wrap("seed", m, err)
+	return at.public(), err
 }
 
 // copying is one Seed.

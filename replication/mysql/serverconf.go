@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Server says how one MariaDB server is to run as a member. What is empty is left to the server's own defaults or to the
+// Server says how one server is to run as a member. What is empty is left to the server's own defaults or to the
 // rest of its configuration.
 type Server struct {
 	// ID is the server_id, distinct for every server that ever was in the set: a machine that replaces another one should
@@ -27,12 +27,8 @@ type Server struct {
 	More []string
 }
 
-// ServerConf gives the my.cnf of a member, which begins with [mysqld]. Values are quoted, so that any path may be used.
-//
-// Whatever becomes of the server, it starts read-only and with its replication threads stopped: a primary that comes back is
-// no second primary, and a replica that comes back keeps its relay logs, which the start of a thread would delete, until
-// Drain or Follow has applied them.
-func ServerConf(s Server) string {
+// head gives what is of this server only.
+func (s Server) head() string {
 	var b strings.Builder
 	b.WriteString("[mysqld]\n")
 	set := func(variable, value string) {
@@ -57,7 +53,16 @@ func ServerConf(s Server) string {
 	if id := s.id(); id != 0 {
 		fmt.Fprintf(&b, "server_id = %d\n", id)
 	}
-	b.WriteString(`# A server that starts takes no writes and does nothing by itself.
+	return b.String()
+}
+
+// ServerConf gives the my.cnf of a member, which begins with [mysqld]. Values are quoted, so that any path may be used.
+//
+// Whatever becomes of the server, it starts read-only and with its replication threads stopped: a primary that comes back is
+// no second primary, and a replica that comes back keeps its relay logs, which the start of a thread would delete, until
+// Drain or Follow has applied them.
+func ServerConf(s Server) string {
+	return s.head() + `# A server that starts takes no writes and does nothing by itself.
 read_only = ON
 skip_slave_start = ON
 # Any member can be the primary, and any can follow it.
@@ -75,7 +80,12 @@ master_retry_count = 0
 # Waiting for replicas is switched on when a primary is promoted, acknowledging when a member is told to follow: a server
 # older than 10.6.19 or 10.11.9 that is to acknowledge when it starts rolls back what it had acknowledged itself.
 rpl_semi_sync_master_wait_point = AFTER_SYNC
-`)
+` + s.tail()
+}
+
+// tail gives the further lines, which win.
+func (s Server) tail() string {
+	var b strings.Builder
 	for _, line := range s.More {
 		b.WriteString(line + "\n")
 	}

@@ -33,6 +33,9 @@ type Fixture struct {
 	// Scrub changes a copy as an Origin.Scrub does, as an administrator: the row "secret" gets the value "scrubbed", and
 	// Open works on the server from then on. Nil leaves the rules of an Importer out.
 	Scrub func(ctx context.Context, m replication.Member) error
+	// AckedUnknown leaves out that a replica says so when it has acknowledged: its software does not tell, and Status.Acked is
+	// always false. A Manager that has not seen the lost primary itself then proves less.
+	AckedUnknown bool
 	// Within bounds every wait for something that must happen. The default is 20 s.
 	Within time.Duration
 }
