@@ -16,7 +16,8 @@ import (
 // lacking at 1.
 //
 // An instance goes if it would be used for less than Use in the next quarter of an hour too. A role that has to grow within a
-// quarter of an hour after it shrank keeps a little more when it shrinks again; once in a day this is forgiven.
+// quarter of an hour after it shrank keeps a little more when it shrinks again; this is forgiven once a day for every two minutes of a
+// launch, for slow launches are foretold less well.
 //
 // What it has learned it keeps in memory for two weeks. It begins anew after a restart, with the trend and a wide margin: with the
 // default Use, nearly three times the load at first, twice an hour later and hardly any of it after some hours.
@@ -36,13 +37,14 @@ type Forecast struct {
 }
 
 const (
-	forecastWindow = 3 * time.Minute  // a lull must last so long
-	forecastHold   = 15 * time.Minute // and what was launched is kept so long,
-	forecastDrop   = 5 * time.Minute  // or so long if the load has fallen below
-	forecastLow    = 0.6              // this share of the role
-	forecastRegret = 0.02             // of the load: what each shrinking that had to be undone adds to what the next ones leave,
-	forecastCap    = 0.25             // at most
-	forecastFirst  = 0.06             // and at first
+	forecastWindow  = 3 * time.Minute  // a lull must last so long
+	forecastHold    = 15 * time.Minute // and what was launched is kept so long,
+	forecastDrop    = 5 * time.Minute  // or so long if the load has fallen below
+	forecastLow     = 0.6              // this share of the role
+	forecastRegret  = 0.02             // of the load: what each shrinking that had to be undone adds to what the next ones leave,
+	forecastForgive = 2                // minutes of a launch for which one a day is forgiven
+	forecastCap     = 0.25             // at most
+	forecastFirst   = 0.06             // and at first
 )
 
 // Check reports every fault of the policy's fields.

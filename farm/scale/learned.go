@@ -37,11 +37,9 @@ const (
 	forecastAhead = 5  // minutes beyond a launch, whichever is more: the time to stay
 	forecastLags  = 4  // moments of it that are foretold
 
-	perDay         = 1. / 1440               // what is learned of a minute fades like this: of trends and of what forecasts cost,
-	perWeek        = perDay / 7              // and of how far they were off
-	forecastJudged = 60 * perDay             // how much a forecast must have been judged to be chosen
-	forecastBetter = 0.98                    // and what share of the trend's cost it may come to
-	forecastForget = forecastRegret * perDay // of the regret, each minute
+	perDay         = 1. / 1440   // what is learned of a minute fades like this: of trends and of what forecasts cost,
+	perWeek        = perDay / 7  // and of how far they were off
+	forecastJudged = 60 * perDay // how much a forecast must have been judged to be chosen
 )
 
 // smoothing is the time in minutes within which the means forget.
@@ -162,7 +160,7 @@ func (m *memory) lag(q int) int {
 
 // judge compares what was foretold for the minute that has just been closed with what came.
 func (m *memory) judge() {
-	m.regret = max(0, m.regret-forecastForget)
+	m.regret = max(0, m.regret-forecastRegret*perDay*max(1, float64(m.ahead-1)/forecastForgive))
 	t := m.count - 1
 	l := float64(m.minute(t).load)
 	for e := range daily {
