@@ -63,7 +63,7 @@ func run(w io.Writer, path string, per, budget float64, cloud simulate.Cloud, pi
 		{Name: "threshold", Low: 10, High: 100, Policy: func(k float64) scale.Policy {
 			return scale.Threshold{Metric: "cpu", Low: 0.4 * k, High: k}
 		}},
-		{Name: "forecast", Low: -7, High: -0.7, Policy: func(k float64) scale.Policy {
+		{Name: "forecast", Low: -7, High: 0, Policy: func(k float64) scale.Policy {
 			return scale.Forecast{Metric: "cpu", Value: 100, Use: math.Exp(k)}
 		}},
 	} {

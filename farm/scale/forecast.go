@@ -16,8 +16,9 @@ import (
 // lacking at 1.
 //
 // An instance goes if it would be used for less than Use in the next quarter of an hour too. A role that has to grow within a
-// quarter of an hour after it shrank keeps a little more when it shrinks again; this is forgiven once a day for every two minutes of a
-// launch, for slow launches are foretold less well.
+// quarter of an hour after it shrank leaves a little more when it shrinks again. This is forgiven once a day, or where launches
+// are slow once a day for every two minutes beyond the first: the longer a launch, the less well what follows is foretold, and
+// never to undo anything would keep too much.
 //
 // What it has learned it keeps in memory for two weeks. It begins anew after a restart, with the trend and a wide margin: with the
 // default Use, nearly three times the load at first, twice an hour later and hardly any of it after some hours.
@@ -42,7 +43,7 @@ const (
 	forecastDrop    = 5 * time.Minute  // or so long if the load has fallen below
 	forecastLow     = 0.6              // this share of the role
 	forecastRegret  = 0.02             // of the load: what each shrinking that had to be undone adds to what the next ones leave,
-	forecastForgive = 2                // minutes of a launch for which one a day is forgiven
+	forecastForgive = 2                // minutes of a launch, beyond the first, for which one of them a day is forgiven; but one in any case
 	forecastCap     = 0.25             // at most
 	forecastFirst   = 0.06             // and at first
 )

@@ -39,6 +39,7 @@ const (
 
 	perDay         = 1. / 1440   // what is learned of a minute fades like this: of trends and of what forecasts cost,
 	perWeek        = perDay / 7  // and of how far they were off
+	forecastBetter = 0.99        // share of the cost of the one that is chosen to which another must come to be chosen instead
 	forecastJudged = 60 * perDay // how much a forecast must have been judged to be chosen
 )
 
@@ -160,7 +161,7 @@ func (m *memory) lag(q int) int {
 
 // judge compares what was foretold for the minute that has just been closed with what came.
 func (m *memory) judge() {
-	m.regret = max(0, m.regret-forecastRegret*perDay*max(1, float64(m.ahead-1)/forecastForgive))
+	m.regret = max(0, m.regret-forecastRegret*perDay*max(1, float64(m.ahead-2)/forecastForgive))
 	t := m.count - 1
 	l := float64(m.minute(t).load)
 	for e := range daily {
@@ -194,9 +195,8 @@ func (m *memory) judge() {
 			m.cost[e] += perDay * (m.use*n + max(0, load-n) - m.cost[e])
 		}
 	}
-	m.chosen = trend
-	least := m.cost[trend] / m.judged[trend]
-	for e := short; e < experts; e++ {
+	least := forecastBetter * m.cost[m.chosen] / m.judged[m.chosen]
+	for e := range experts {
 		if cost := m.cost[e] / m.judged[e]; m.judged[e] > forecastJudged && cost < least {
 			m.chosen, least = e, cost
 		}
@@ -239,7 +239,7 @@ func (m *memory) open() {
 	if mean := (l + a + b) / 3; !math.IsNaN(mean) {
 		// Until the past says otherwise, trends are worth something.
 		const prior = 0.01
-		worth := max(0, min(1, 3*(m.gain[0]+prior)/(m.gain[1]+prior)))
+		worth := max(0, min(1, (m.gain[0]+prior)/(m.gain[1]+prior)))
 		m.now.bases[trend] = float32(mean + worth*float64(m.now.slope)*(1+1/float64(m.ahead)))
 	}
 }

@@ -135,7 +135,7 @@ func (o *options) parse(boots, budgets string) error {
 
 // families are the library's default policy and the rules of others. A policy of ours is told what everybody is told.
 func families(peak int) []simulate.Family {
-	return append([]simulate.Family{{Name: "default", Low: -7, High: -0.7, Policy: func(k float64) scale.Policy {
+	return append([]simulate.Family{{Name: "default", Low: -7, High: 0, Policy: func(k float64) scale.Policy {
 		return scale.Forecast{Metric: "utilisation", Value: 100, Use: math.Exp(k)}
 	}}}, baselines(peak)...)
 }
