@@ -1,0 +1,342 @@
+package scale
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// expert is a way to foretell the load.
+type expert int
+
+const (
+	trend  expert = iota // the mean of the last three minutes, and their trend
+	short                // a mean that forgets within minutes
+	long                 // and one within hours
+	hourly               // as it went on after this minute of the last hours
+	daily                // as it went on after this time of the last days: each of them, and the trend
+	experts
+)
+
+func (e expert) String() string {
+	return [experts]string{"the trend", "the last minutes", "the last hours", "the minute of the hour", "the time of day"}[e]
+}
+
+// What the load is foretold for.
+const (
+	grow = iota // the moment when an instance that is launched now will serve
+	stay        // the time in which an instance that goes now must not be wanted again
+	purposes
+)
+
+const (
+	forecastFloor = 0.1 // instances: added to the load before its logarithm is taken
+	forecastDays  = 14
+	forecastHours = 12
+	forecastStay  = 18 // minutes from now, or
+	forecastAhead = 5  // minutes beyond a launch, whichever is more: the time to stay
+	forecastLags  = 4  // moments of it that are foretold
+
+	perDay         = 1. / 1440   // what is learned of a minute fades like this: of trends and of what forecasts cost,
+	perWeek        = perDay / 7  // and of how far they were off
+	forecastBetter = 0.99        // share of the cost of the one that is chosen to which another must come to be chosen instead
+	forecastJudged = 60 * perDay // how much a forecast must have been judged to be chosen
+)
+
+// smoothing is the time in minutes within which the means forget.
+var smoothing = [...]float64{short: 20, long: 240}
+
+// minute is what is kept of one.
+type minute struct {
+	load  float32         // the logarithm of the load in instances, plus a floor
+	bases [hourly]float32 // what is foretold from
+	slope float32         // growth of the logarithm over a launch
+	wants [experts]uint16 // one more than each expert wanted, for a launch later; 0 if it could not tell
+}
+
+const chunkSize = 32
+
+// memory is what a forecast has learned. It is never changed: learn makes a new one.
+type memory struct {
+	count  int // closed minutes
+	chunks []*[chunkSize]minute
+
+	now    minute // the minute under way
+	at     int64  // counted from 1970
+	sum    float64
+	passes int
+	last   time.Time
+
+	ahead   int // minutes of a launch
+	use     float64
+	noise   float64
+	gain    [2]float64 // of trends: their product with what came, and with themselves
+	spreads [daily][purposes]spread
+	cost    [experts]float64 // what each would have cost a minute, times
+	judged  [experts]float64 // how much of the time it could tell
+	chosen  expert
+	regret  float64 // the logarithm of what is left beyond what is wanted when the role shrinks
+}
+
+func remembered(v any) *memory {
+	m, ok := v.(*memory)
+	if !ok || m == nil {
+		return &memory{regret: forecastFirst}
+	}
+	return m
+}
+
+// minute gives the i-th minute; the one under way is the last.
+func (m *memory) minute(i int) *minute {
+	if i == m.count {
+		return &m.now
+	}
+	return &m.chunks[i/chunkSize][i%chunkSize]
+}
+
+// learn gives the memory after one more sample.
+func (m *memory) learn(in Input, load float64, ahead int, use float64) *memory {
+	at := in.Now.Unix() / 60
+	if m.passes > 0 && (at < m.at || at-m.at > forecastDays*1440) {
+		m = remembered(nil) // the clock has gone back, or what is known is too old
+	}
+	next := *m
+	next.ahead, next.use = ahead, use
+	if next.passes == 0 {
+		next.at = at
+	}
+	for next.at < at {
+		next.close(in)
+		next.at++
+		next.sum, next.passes = 0, 0
+		if next.at < at { // nothing is known of this one
+			nan := float32(math.NaN())
+			next.now = minute{load: nan, bases: [hourly]float32{nan, nan, nan}}
+		}
+	}
+	next.sum += load
+	next.passes++
+	next.open()
+	passed := max(0, min(in.Now.Sub(m.last).Minutes(), 1))
+	next.last = in.Now
+	if before := next.count - ahead; before >= 0 {
+		for e := range daily {
+			next.spreads[e][grow].add(math.Log(load+forecastFloor)-next.foretell(e, before, ahead), passed)
+		}
+	}
+	return &next
+}
+
+// close keeps the minute under way.
+func (m *memory) close(in Input) {
+	for e := range experts {
+		m.now.wants[e] = 0
+		if n, ok := m.wanted(e, grow, in); ok {
+			m.now.wants[e] = uint16(min(n+1, math.MaxUint16))
+		}
+	}
+	fresh := m.count%chunkSize == 0
+	if fresh {
+		m.chunks = append(slices.Clone(m.chunks), new([chunkSize]minute))
+		if keep := (forecastDays+1)*1440/chunkSize + 1; len(m.chunks) > keep {
+			m.chunks = m.chunks[1:]
+			m.count -= chunkSize
+		}
+	}
+	last := len(m.chunks) - 1
+	c := *m.chunks[last]
+	c[m.count%chunkSize] = m.now
+	if !fresh {
+		m.chunks = slices.Clone(m.chunks)
+	}
+	m.chunks[last] = &c
+	m.count++
+	m.judge()
+}
+
+// lag is the q-th of the moments in which an instance that goes must not be wanted again, in minutes from now.
+func (m *memory) lag(q int) int {
+	return max(m.ahead+forecastAhead, forecastStay) * q / forecastLags
+}
+
+// judge compares what was foretold for the minute that has just been closed with what came.
+func (m *memory) judge() {
+	m.regret = max(0, m.regret-forecastRegret*perDay*max(1, float64(m.ahead-2)/forecastForgive))
+	t := m.count - 1
+	l := float64(m.minute(t).load)
+	for e := range daily {
+		for k := range m.spreads[e] {
+			m.spreads[e][k].forget(perWeek)
+		}
+		for q := 1; q <= forecastLags; q++ {
+			if from := t - m.lag(q); from >= 0 {
+				m.spreads[e][stay].add(l-m.foretell(e, from, m.lag(q)), 1./forecastLags)
+			}
+		}
+	}
+	before := t - m.ahead
+	if before < 0 {
+		return
+	}
+	was := m.minute(before)
+	grown := l - float64(was.load)
+	if math.IsNaN(grown) {
+		return
+	}
+	slope := float64(was.slope)
+	m.gain[0] += perDay * (slope*grown - m.gain[0])
+	m.gain[1] += perDay * (slope*slope - m.gain[1])
+
+	load := math.Exp(l) - forecastFloor
+	for e := range experts {
+		if was.wants[e] > 0 {
+			n := float64(was.wants[e] - 1)
+			m.judged[e] += perDay * (1 - m.judged[e])
+			m.cost[e] += perDay * (m.use*n + max(0, load-n) - m.cost[e])
+		}
+	}
+	least := forecastBetter * m.cost[m.chosen] / m.judged[m.chosen]
+	for e := range experts {
+		if cost := m.cost[e] / m.judged[e]; m.judged[e] > forecastJudged && cost < least {
+			m.chosen, least = e, cost
+		}
+	}
+}
+
+// open works out what the minute under way says.
+func (m *memory) open() {
+	l := math.Log(m.sum/float64(m.passes) + forecastFloor)
+	t := m.count
+	m.now = minute{load: float32(l)}
+	for e := short; e <= long; e++ {
+		minutes := smoothing[e]
+		v := l
+		if t > 0 {
+			if before := float64(m.minute(t - 1).bases[e]); !math.IsNaN(before) {
+				v = before + (l-before)*max(1-math.Exp(-1/minutes), 1/float64(t+1))
+			}
+		}
+		m.now.bases[e] = float32(v)
+	}
+	m.now.bases[trend] = float32(l)
+	const width = 10
+	if t < width {
+		return
+	}
+	var x, xx float64
+	for j := range width + 1 {
+		dx := float64(j) - width/2.
+		x += dx * float64(m.minute(t-width+j).load)
+		xx += dx * dx
+	}
+	a, b := float64(m.minute(t-1).load), float64(m.minute(t-2).load)
+	if jump := math.Abs(l-2*a+b) / 2.45 * 1.25; !math.IsNaN(jump) && m.passes == 1 {
+		m.noise += (jump - m.noise) / 60 // second differences have six times the variance
+	}
+	if slope := x/xx - 2*m.noise/math.Sqrt(xx); slope > 0 { // more than noise alone would make
+		m.now.slope = float32(slope * float64(m.ahead))
+	}
+	if mean := (l + a + b) / 3; !math.IsNaN(mean) {
+		// Until the past says otherwise, trends are worth something.
+		const prior = 0.01
+		worth := max(0, min(1, (m.gain[0]+prior)/(m.gain[1]+prior)))
+		m.now.bases[trend] = float32(mean + worth*float64(m.now.slope)*(1+1/float64(m.ahead)))
+	}
+}
+
+// foretell gives the logarithm of the load that was foretold in the i-th minute for so many minutes later; NaN where nothing was.
+func (m *memory) foretell(e expert, i, lag int) float64 {
+	if e < hourly {
+		return float64(m.minute(i).bases[e])
+	}
+	sum, n := 0.0, 0.0
+	for h := 1; h <= forecastHours; h++ {
+		if from := i - h*60; from >= 0 && from+lag+around <= i {
+			if v := m.around(from+lag) - float64(m.minute(from).bases[long]); !math.IsNaN(v) {
+				sum += v
+				n++
+			}
+		}
+	}
+	return float64(m.minute(i).bases[long]) + sum/n
+}
+
+const around = 2
+
+// around is the mean about the i-th minute.
+func (m *memory) around(i int) float64 {
+	sum := 0.0
+	for j := i - around; j <= i+around; j++ {
+		sum += float64(m.minute(max(j, 0)).load)
+	}
+	return sum / (2*around + 1)
+}
+
+// best is how many instances are wanted by the expert that is chosen, or by the trend where that one cannot tell.
+func (m *memory) best(in Input, purpose int) (n int, by expert) {
+	if n, ok := m.wanted(m.chosen, purpose, in); ok {
+		return n, m.chosen
+	}
+	n, _ = m.wanted(trend, purpose, in)
+	return n, trend
+}
+
+// wanted is the most instances of which the last would be used for the share of the time that makes it worth its price; not ok if
+// the expert cannot tell.
+func (m *memory) wanted(e expert, purpose int, in Input) (n int, ok bool) {
+	lags, spare := []int{m.ahead}, 0.0
+	if purpose == stay {
+		lags, spare = []int{m.lag(1), m.lag(2), m.lag(3), m.lag(4)}, m.regret
+	}
+	var room [forecastDays * forecastLags]float64
+	days := room[:0] // what came after this time of each of the last days
+	level := func(l float64) float64 { return math.Exp(l + spare) }
+	if e == daily {
+		for d := 1; d <= forecastDays; d++ {
+			for _, lag := range lags {
+				from := m.count - d*1440
+				if from < 0 || from+lag+around > m.count {
+					continue
+				}
+				if v := level(float64(m.now.bases[trend]) + m.around(from+lag) - m.around(from)); !math.IsNaN(v) {
+					days = append(days, v-forecastFloor)
+				}
+			}
+		}
+		if len(days) == 0 {
+			return 0, false
+		}
+		e = trend
+	}
+	levels := make([]float64, 0, forecastLags)
+	for _, lag := range lags {
+		v := level(m.foretell(e, m.count, lag))
+		if math.IsNaN(v) {
+			return 0, false
+		}
+		levels = append(levels, v)
+		if e < hourly {
+			break // it is the same for each
+		}
+	}
+	s := &m.spreads[e][purpose]
+	weight := float64(len(days)) / float64(len(lags))
+	low, high := 0, in.Max
+	for low < high {
+		n := (low + high + 1) / 2
+		a := float64(n - 1)
+		used, seen := 0.0, 0.0
+		for _, v := range levels {
+			used += s.used(v, a)
+		}
+		for _, load := range days {
+			seen += max(0, min(1, load-a))
+		}
+		if used/float64(len(levels))+seen/float64(len(lags)) >= m.use*(1+weight) {
+			low = n
+		} else {
+			high = n - 1
+		}
+	}
+	return max(low, in.Min), true
+}
