@@ -11,8 +11,9 @@
 // The constants of the default policy were chosen on the first thirds of the World Cup 98 trace, of three CloudWatch series (an
 // ELB's requests, a group's instances, a group's CPU) and of an hour of a chat service, each divided again into a part for tuning
 // and a part to judge, and on other series: NASA's web server of 1995, tweets a second, CPU series and New York's taxis of the
-// Numenta Anomaly Benchmark. How many undone shrinkings are forgiven where launches are slow, that trends count once, and that
-// another forecast must be a hundredth cheaper to be chosen were chosen there too, but the need for them was seen on the rests.
+// Numenta Anomaly Benchmark. How many undone shrinkings are forgiven where launches are slow, and that trends count once, was
+// chosen there too, but the need for it was seen on the rests; that another forecast must be a hundredth cheaper to be chosen was
+// not tried on the first parts.
 //
 // The last line is a summary: for each boot and budget what the default costs over the cheapest of the others. A baseline
 // counts if it kept the budget when it was tuned and exceeds it in the rest by no more than the default does.
