@@ -38,7 +38,7 @@ check:
 	go mod tidy -diff
 	go fix -diff ./...
 	go run $(STATICCHECK) ./...
-	for d in gocron orm; do (cd internal/bench/$$d && go mod tidy -diff && go vet ./...) || exit 1; done
+	for d in gocron orm toxics; do (cd internal/bench/$$d && go mod tidy -diff && go vet ./...) || exit 1; done
 
 # fuzz runs every fuzz test for as long as FUZZ says: all that decodes what others send. One that is added is run too.
 FUZZ ?= 30s
