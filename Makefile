@@ -45,7 +45,7 @@ FUZZ ?= 30s
 fuzz:
 	@set -e; for d in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
 		for f in $$(go test -list '^Fuzz' $$d | grep '^Fuzz'); do \
-			echo "$$d $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$d; done; done
+			echo "$$d $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) -fuzzminimizetime 10x $$d; done; done
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./...
