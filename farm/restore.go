@@ -17,6 +17,9 @@ import (
 // Index n is filled from index n of the source. The members of a database are all filled from one snapshot, the newest of any of
 // them; of those that [TerminateOptions.FinalSnapshot] has taken it is the primary's, if it was known.
 //
+// So a replica that is added to a database role with [Snapshots] and with itself as the source begins with the data of the newest one, and
+// follows the primary from there: nothing is copied over SQL, and nobody's disk is read for it but the snapshot's.
+//
 // Of another farm or role there must be a snapshot: while there is none, or none of an index although there are of higher ones, no
 // volume is created, and the plan says so. An index that is higher than all of which the source has snapshots gets an empty
 // volume, and so does one of the role itself that has no snapshot.

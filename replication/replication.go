@@ -11,7 +11,9 @@
 //
 // # Where the data comes from
 //
-// A new set begins without data, or with a copy of another set's: see [Origin]. Nobody serves before that is complete.
+// A new set begins without data, or with a copy of another set's: see [Origin]. Nobody serves before that is complete. A replica
+// without data is seeded from a member that has it ([Engine.Seed]). One that starts on a disk with an older state of the set's, a
+// snapshot's, follows from there.
 //
 // # When a primary is lost
 //

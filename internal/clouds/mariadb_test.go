@@ -11,6 +11,7 @@ import (
 	driver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
+	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/farm"
 	"github.com/scalr-go/scalr/internal/testenv"
 	"github.com/scalr-go/scalr/provider"
@@ -21,8 +22,9 @@ import (
 
 // marias makes farms of MariaDB servers on this machine.
 type marias struct {
-	t     *testing.T
-	cloud *local.Cloud
+	t      *testing.T
+	cloud  *local.Cloud
+	events func(scalr.Event) // of the databases' Managers
 }
 
 func onMariaDB(t *testing.T) marias {
@@ -31,14 +33,14 @@ func onMariaDB(t *testing.T) marias {
 		return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), Port: 3306, BufferPool: 16 << 20})
 	}}.Image()
 	require.NoError(t, err)
-	return marias{t, testenv.Cloud(t, map[string]local.Image{"mariadb": image})}
+	return marias{t: t, cloud: testenv.Cloud(t, map[string]local.Image{"mariadb": image})}
 }
 
 // config is what a farm is made with; its database is its own.
 func (m marias) config(name string) farm.Config {
 	engine, err := mysql.New(mysql.Config{User: "scalr", Password: "secret", ReplicationUser: "replica", ReplicationPassword: "secret2"})
 	require.NoError(m.t, err)
-	manager, err := replication.New(replication.Config{Name: name + "/db", Engine: engine})
+	manager, err := replication.New(replication.Config{Name: name + "/db", Engine: engine, Events: m.events})
 	require.NoError(m.t, err)
 	config := quick(farm.Pool{Name: "local", Provider: m.cloud})
 	config.Databases, config.Interval = map[string]*replication.Manager{"db": manager}, 200*time.Millisecond
