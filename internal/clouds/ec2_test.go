@@ -44,11 +44,11 @@ func onEC2(t *testing.T, a *testenv.AWS) subject {
 // with every fifth reply to a change lost besides, and starts it again: nothing is leaked, nothing doubled. It tries some
 // requests; with CLOUD_LONG set, each from that number on.
 func TestHostKilledOnEC2(t *testing.T) {
-	all, died := onEC2(t, testenv.Moto(t, testenv.MotoOptions{})).killed(t, "shop", 0, false)
+	all, died := onEC2(t, testenv.Moto(t, testenv.MotoOptions{})).killed(t, shop("shop"), 0, false)
 	require.False(t, died)
 	kills := 0
 	try := func(t *testing.T, s subject, kill int, after bool) {
-		if _, died := s.killed(t, fmt.Sprintf("shop%d%t", kill, after), kill, after); died {
+		if _, died := s.killed(t, shop(fmt.Sprintf("shop%d%t", kill, after)), kill, after); died {
 			kills++
 		}
 	}
@@ -74,6 +74,28 @@ func TestHostKilledOnEC2(t *testing.T) {
 	}
 	t.Logf("killed %d times, of %d requests", kills, all)
 	require.Positive(t, kills)
+}
+
+// TestTwinOfAKilledHostOnEC2 makes a twin under a host that is killed, and ends it: the twin is what its spec says, and its parent
+// has what it had.
+func TestTwinOfAKilledHostOnEC2(t *testing.T) {
+	s := onEC2(t, testenv.Moto(t, testenv.MotoOptions{}))
+	parent := shop("shop")
+	cloud := s.cloud()
+	f, err := farm.New(parent, s.config(cloud))
+	require.NoError(t, err)
+	require.NoError(t, rest(t.Context(), f))
+	before := look(t, cloud, parent.Name)
+	for i, kill := range []int{20, 60} {
+		twin, warnings, err := parent.Clone(fmt.Sprintf("twin%d", i), farm.CloneOptions{Zone: "qa.shop.example."})
+		require.NoError(t, err)
+		require.Empty(t, warnings)
+		_, died := s.killed(t, twin, kill, i == 0)
+		require.True(t, died)
+		require.Equal(t, before, look(t, cloud, parent.Name))
+	}
+	require.NoError(t, f.Terminate(t.Context(), farm.TerminateOptions{DeleteVolumes: true}))
+	require.True(t, look(t, cloud, parent.Name).empty())
 }
 
 // TestIndexKeepsItsThingsOnEC2 ends the machines of a farm from outside: their successors have the volumes and the

@@ -35,7 +35,7 @@ func shop(name string) farm.Spec {
 
 // quick is a configuration whose times suit a cloud on this machine.
 func quick(pools ...farm.Pool) farm.Config {
-	return farm.Config{Pools: pools, DNS: &dnsreg.Memory{Zones: []string{"shop.example."}}, ListLag: 300 * time.Millisecond,
+	return farm.Config{Pools: pools, DNS: &dnsreg.Memory{Zones: []string{"shop.example.", "qa.shop.example."}}, ListLag: 300 * time.Millisecond,
 		Grace: 500 * time.Millisecond, MissingAfter: 500 * time.Millisecond, Backoff: 300 * time.Millisecond, CallTimeout: time.Minute}
 }
 
@@ -188,11 +188,11 @@ type subject struct {
 	config func(provider.Provider) farm.Config
 }
 
-// killed runs a farm of the name under a host that is killed, and again under one that is not, and wants to find exactly what
+// killed runs a farm under a host that is killed, and again under one that is not, and wants to find exactly what
 // the spec says; then it ends the farm, and wants nothing left. It tells how many requests the first host made.
-func (s subject) killed(t *testing.T, name string, kill int, after bool) (requests int, died bool) {
+func (s subject) killed(t *testing.T, spec farm.Spec, kill int, after bool) (requests int, died bool) {
 	t.Helper()
-	spec := shop(name)
+	name := spec.Name
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	first := &host{kill: kill, after: after, lose: 5, killed: cancel}
