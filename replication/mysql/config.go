@@ -133,5 +133,5 @@ func (e *Engine) Close(m replication.Member) error {
 	if s == nil {
 		return nil
 	}
-	return s.db.Close()
+	return s.close()
 }

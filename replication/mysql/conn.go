@@ -24,7 +24,9 @@ type server struct {
 	kind    kind
 	hearing hearing
 	commits commits
-	relay   relayCache
+	relay   *relayReading
+
+	readers sync.WaitGroup // of relay logs
 }
 
 // row is one row of a result by column; a NULL is absent.

@@ -164,6 +164,30 @@ func lockTable(t testing.TB, n *node) func() {
 	}
 }
 
+// Relay logs that take longer to be read than a look has time are read all the same: each look says so, and one of the next has
+// what they hold.
+func TestLooksThatAreShorterThanTheRelayLogs(t *testing.T) {
+	e, primary, replica := pair(t)
+	app := primary.app(t)
+	exec(t, replica.admin(t), "STOP SLAVE SQL_THREAD")
+	exec(t, app, "CREATE PROCEDURE app.fill() BEGIN DECLARE n INT DEFAULT 0; WHILE n < 5000 DO INSERT INTO app.t (v) VALUES ('x'); SET n = n + 1; END WHILE; END")
+	exec(t, app, "CALL app.fill()")
+	want := received(t, e, replica, primary)
+	require.NoError(t, replica.Kill(t.Context()))
+	require.NoError(t, replica.Start(t.Context()))
+	reading := 0
+	within(t, "what the relay logs hold is known", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		st, err := e.Observe(ctx, replica.Member)
+		if err == nil && strings.Contains(st.Error, "are being read") {
+			reading++
+		}
+		return err == nil && e.Compare(st.Received, want) == replication.Equal
+	})
+	t.Logf("%d looks had no time", reading)
+}
+
 // A SQL thread that fails leaves the relay logs where they are; when the cause is gone, draining again applies them.
 func TestDrainAfterAnError(t *testing.T) {
 	e, primary, replica := pair(t)

@@ -34,56 +34,116 @@ type relayScan struct {
 	incomplete bool       // the last group is cut off: its source never sent the rest, so nobody was told it is safe here
 }
 
-// relayCache keeps the scan of stopped threads, whose relay logs do not change.
-type relayCache struct {
-	key string
-	end position
+// relayReading is a scan of stopped threads, whose relay logs do not change. It goes on when nobody waits for it: a look has
+// less time than large relay logs may take.
+type relayReading struct {
+	key  string
+	end  context.CancelFunc
+	done chan struct{} // closed when the rest is there
+	scan relayScan
+	err  error
 }
 
-// observeLimit is the size of relay logs up to which Observe reads them: about a tenth of a second.
+// observeLimit is the size of relay logs up to which Observe reads them: a tenth of a second, or some.
 const observeLimit = 16 << 20
 
 // observeRelayLogs adds to what l has received what lies in the relay logs of threads that do not know it: after the
-// member has started again, or while Drain works through them. Relay logs larger than the limit are not read, and it says
-// so in words.
+// member has started again, or while Drain works through them. Relay logs larger than the limit are not read, and those that
+// take longer than three quarters of the context's time are read on: it says so in words.
 func (s *server) observeRelayLogs(ctx context.Context, l look, limit int64) (unread string, err error) {
 	for _, c := range l.channels {
 		if c.io != "No" || len(c.received) > 0 || c.row["Relay_Log_File"] == "" || c.sql == "Yes" && isIdle(c.state) {
 			continue
 		}
-		key := fmt.Sprint(c.name, c.row["Relay_Log_File"], c.row["Relay_Log_Pos"], c.row["Relay_Log_Space"], l.slavePos.plain())
-		s.mu.Lock()
-		cached := s.relay
-		s.mu.Unlock()
-		if cached.key != key {
-			if size := number(c.row["Relay_Log_Space"]); size > limit {
-				unread = fmt.Sprintf("its relay logs of %d MB are not read yet: drain it to know what it has received", size>>20)
-				continue
-			}
-			pos, err := strconv.ParseUint(c.row["Relay_Log_Pos"], 10, 64)
-			if err != nil {
-				return "", fmt.Errorf("Relay_Log_Pos: %w", err)
-			}
-			scan, err := s.scanRelayLogs(ctx, c.name, relayPlace{c.row["Relay_Log_File"], pos}, l.applied)
-			if isServer(err, errNoRelayLog) {
-				unread = "its relay logs are not where the server looks for them"
-				continue
-			}
-			if err != nil {
-				return "", err
-			}
-			cached = relayCache{key: key, end: scan.end}
-			s.mu.Lock()
-			s.relay = cached
-			s.mu.Unlock()
+		size := number(c.row["Relay_Log_Space"])
+		if size > limit {
+			unread = fmt.Sprintf("its relay logs of %d MB are not read yet: drain it to know what it has received", size>>20)
+			continue
 		}
-		for domain, h := range cached.end {
+		pos, err := strconv.ParseUint(c.row["Relay_Log_Pos"], 10, 64)
+		if err != nil {
+			return "", fmt.Errorf("Relay_Log_Pos: %w", err)
+		}
+		key := fmt.Sprint(c.name, c.row["Relay_Log_File"], c.row["Relay_Log_Pos"], c.row["Relay_Log_Space"], l.slavePos.plain())
+		r := s.readRelayLogs(key, c.name, relayPlace{c.row["Relay_Log_File"], pos}, l.applied)
+		short, cancel := ctx, func() {}
+		if end, ok := ctx.Deadline(); ok {
+			short, cancel = context.WithTimeout(ctx, time.Until(end)*3/4)
+		}
+		select {
+		case <-r.done:
+		case <-short.Done():
+		}
+		cancel()
+		select {
+		case <-r.done:
+		default:
+			if err := context.Cause(ctx); err != nil {
+				return "", s.engine.explain(ctx, err)
+			}
+			unread = fmt.Sprintf("its relay logs of %d MB are being read, to know what it has received", size>>20)
+			continue
+		}
+		if r.err != nil {
+			s.forgetReading(r)
+		}
+		if isServer(r.err, errNoRelayLog) {
+			unread = "its relay logs are not where the server looks for them"
+			continue
+		}
+		if r.err != nil {
+			return "", r.err
+		}
+		for domain, h := range r.scan.end {
 			if known := l.received[domain]; known == nil || h.last(domain).seq > known.last(domain).seq {
 				l.received[domain] = &history{seqs: maps.Clone(h.seqs), open: h.open}
 			}
 		}
 	}
 	return unread, nil
+}
+
+// readRelayLogs begins to read the relay logs, or gives the reading of the same ones that has begun.
+func (s *server) readRelayLogs(key, channel string, from relayPlace, applied position) *relayReading {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.relay != nil {
+		if s.relay.key == key {
+			return s.relay
+		}
+		s.relay.end()
+	}
+	ctx, end := context.WithCancel(context.Background())
+	r := &relayReading{key: key, end: end, done: make(chan struct{})}
+	s.relay = r
+	applied = applied.clone()
+	s.readers.Go(func() {
+		defer close(r.done)
+		defer end()
+		r.scan, r.err = s.scanRelayLogs(ctx, channel, from, applied)
+	})
+	return r
+}
+
+// forgetReading lets the next look read anew.
+func (s *server) forgetReading(r *relayReading) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.relay == r {
+		s.relay = nil
+	}
+}
+
+// close ends what goes on, and the connections.
+func (s *server) close() error {
+	s.mu.Lock()
+	if s.relay != nil {
+		s.relay.end()
+	}
+	s.mu.Unlock()
+	err := s.db.Close()
+	s.readers.Wait()
+	return err
 }
 
 // firstRelayLog gives the start of the first relay log.

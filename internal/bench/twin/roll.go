@@ -209,12 +209,13 @@ type visitors struct {
 func (s *site) visit(ctx context.Context, n int) *visitors {
 	v := &visitors{s: s}
 	ctx, v.end = context.WithCancel(ctx)
+	zone := s.spec.Zone
 	for i := range n {
 		v.all.Go(func() {
 			transport := &http.Transport{DisableKeepAlives: i%2 == 1}
 			defer transport.CloseIdleConnections()
 			client := &http.Client{Timeout: 10 * time.Second, Transport: transport}
-			a := &answer{w: s.w, zone: s.spec.Zone, name: "www." + s.spec.Zone}
+			a := &answer{w: s.w, zone: zone, name: "www." + zone}
 			for ctx.Err() == nil {
 				addr := net.JoinHostPort(a.addr(ctx), strconv.Itoa(sitePort))
 				err := page(context.WithoutCancel(ctx), client, "http://"+addr+"/")
