@@ -27,6 +27,7 @@ type server struct {
 	relay   *relayReading
 
 	readers sync.WaitGroup // of relay logs
+	closed  bool           // there are no more of them
 }
 
 // row is one row of a result by column; a NULL is absent.

@@ -87,6 +87,10 @@ func (s *server) observeRelayLogs(ctx context.Context, l look, limit int64) (unr
 		if r.err != nil {
 			s.forgetReading(r)
 		}
+		if errors.Is(r.err, context.Canceled) && ctx.Err() == nil { // another call has found others to read
+			unread = "its relay logs have changed while they were read"
+			continue
+		}
 		if isServer(r.err, errNoRelayLog) {
 			unread = "its relay logs are not where the server looks for them"
 			continue
@@ -115,6 +119,12 @@ func (s *server) readRelayLogs(key, channel string, from relayPlace, applied pos
 	}
 	ctx, end := context.WithCancel(context.Background())
 	r := &relayReading{key: key, end: end, done: make(chan struct{})}
+	if s.closed {
+		end()
+		r.err = fmt.Errorf("%w: its connections have been closed", replication.ErrUnreachable)
+		close(r.done)
+		return r
+	}
 	s.relay = r
 	applied = applied.clone()
 	s.readers.Go(func() {
@@ -137,7 +147,7 @@ func (s *server) forgetReading(r *relayReading) {
 // close ends what goes on, and the connections.
 func (s *server) close() error {
 	s.mu.Lock()
-	if s.relay != nil {
+	if s.closed = true; s.relay != nil {
 		s.relay.end()
 	}
 	s.mu.Unlock()
