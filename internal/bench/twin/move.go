@@ -35,6 +35,7 @@ type Moved struct {
 // clients use a database while it moves.
 type clients struct {
 	s    *site
+	zone string
 	pool *pool.DB
 	end  context.CancelFunc
 	all  sync.WaitGroup
@@ -124,7 +125,7 @@ func (s *site) use(ctx context.Context, writers int) (*clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &clients{s: s}
+	c := &clients{s: s, zone: s.spec.Zone}
 	if c.pool, err = pool.Open(pool.Config{Driver: client, Manager: s.manager}); err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (s *site) use(ctx context.Context, writers int) (*clients, error) {
 		c.all.Go(func() { c.read(ctx, c.pool.Reader) })
 	}
 	for _, name := range []string{"sql", "db-replicas"} {
-		c.all.Go(func() { c.readByName(ctx, name+"."+s.spec.Zone) })
+		c.all.Go(func() { c.readByName(ctx, name+"."+c.zone) })
 	}
 	return c, nil
 }
@@ -188,7 +189,7 @@ func (c *clients) readOnce(ctx context.Context, db *sql.DB, from string, again b
 
 // readByName reads from an address that a name led to, over a connection of its own, for as long as the answer may be kept.
 func (c *clients) readByName(ctx context.Context, name string) {
-	a := &answer{w: c.s.w, zone: c.s.spec.Zone, name: name}
+	a := &answer{w: c.s.w, zone: c.zone, name: name}
 	for ctx.Err() == nil {
 		addr := net.JoinHostPort(a.addr(ctx), "3306")
 		db := connect("app", c.s.w.apps[c.s.which], addr)
