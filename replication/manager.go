@@ -442,32 +442,6 @@ func pause(kind StepKind, times int) time.Duration {
 	return min(100*time.Millisecond<<min(times-1, 10), limit)
 }
 
-// Plan says what the Manager would do now. Nothing is done.
-func (m *Manager) Plan() Plan {
-	m.mu.Lock()
-	s := m.state.clone()
-	m.mu.Unlock()
-	return foresee(s, &m.config, time.Now())
-}
-
-// PlanLoss says what the Manager would do if the server of the member with this ID died now; "" is the primary. Nothing
-// is done. The plan is empty for a member that there is not.
-func (m *Manager) PlanLoss(id string) Plan {
-	m.mu.Lock()
-	s := m.state.clone()
-	if id == "" {
-		id = m.topology.Primary
-	}
-	m.mu.Unlock()
-	now := time.Now()
-	f := s.byID(id)
-	if f == nil {
-		return Plan{}
-	}
-	s.supposeDead(f, &m.config, now)
-	return foresee(s, &m.config, now)
-}
-
 // Switchover makes the member with the ID the primary, or the best replica if to is empty, and returns when the topology
 // says so. Run must be under way. The old primary is fenced first and becomes a replica. A replica that is about to join is
 // waited for. If the new one cannot take over within Config.StepTimeout, the old one stays, and Switchover says why. If the context ends first, the switchover is

@@ -5,6 +5,32 @@ import (
 	"time"
 )
 
+// Plan says what the Manager would do now. Nothing is done.
+func (m *Manager) Plan() Plan {
+	m.mu.Lock()
+	s := m.state.clone()
+	m.mu.Unlock()
+	return foresee(s, &m.config, time.Now())
+}
+
+// PlanLoss says what the Manager would do if the server of the member with this ID died now; "" is the primary. Nothing
+// is done. The plan is empty for a member that there is not.
+func (m *Manager) PlanLoss(id string) Plan {
+	m.mu.Lock()
+	s := m.state.clone()
+	if id == "" {
+		id = m.topology.Primary
+	}
+	m.mu.Unlock()
+	now := time.Now()
+	f := s.byID(id)
+	if f == nil {
+		return Plan{}
+	}
+	s.supposeDead(f, &m.config, now)
+	return foresee(s, &m.config, now)
+}
+
 // foresee plans on from a state, taking it that each step does what it should.
 func foresee(s *state, c *Config, now time.Time) Plan {
 	s = s.clone()

@@ -281,6 +281,11 @@ func compare(a, b replication.Position) replication.Order {
 	if err1 != nil || err2 != nil {
 		return replication.Diverged
 	}
+	return order(p, q)
+}
+
+// order compares what two members have by what each of them holds of the other's.
+func order[P interface{ holds(P) bool }](p, q P) replication.Order {
 	switch ahead, behind := !q.holds(p), !p.holds(q); {
 	case ahead && behind:
 		return replication.Diverged

@@ -193,15 +193,7 @@ func compareSets(a, b replication.Position) replication.Order {
 	if err1 != nil || err2 != nil {
 		return replication.Diverged
 	}
-	switch ahead, behind := !t.holds(s), !s.holds(t); {
-	case ahead && behind:
-		return replication.Diverged
-	case ahead:
-		return replication.Ahead
-	case behind:
-		return replication.Behind
-	}
-	return replication.Equal
+	return order(s, t)
 }
 
 func countSets(a, b replication.Position) (n uint64, exact bool) {
