@@ -87,7 +87,7 @@ func TestChaos(t *testing.T) {
 }
 
 func chaos(t *rapid.T) {
-	n := rapid.IntRange(2, 4).Draw(t, "members")
+	n := rapid.IntRange(2, 5).Draw(t, "members")
 	config := replication.Config{
 		Policy:   rapid.SampledFrom([]replication.Policy{replication.Availability, replication.Durability}).Draw(t, "policy"),
 		Unfenced: rapid.SampledFrom([]replication.Unfenced{replication.UnfencedWait, replication.UnfencedGoOn}).Draw(t, "unfenced"),
@@ -95,10 +95,10 @@ func chaos(t *rapid.T) {
 	w := newWorld(t, n, slow, config)
 	hung, cut, well := map[string]bool{}, map[string]bool{}, map[string]time.Time{}
 	var mu sync.Mutex
-	check := w.guard(func(addr string) bool { // now or when the Manager decided
+	check := w.guard(func(addr string) bool { // now or at the look by which the Manager decided
 		mu.Lock()
 		defer mu.Unlock()
-		return hung[addr] || cut[addr] || time.Since(well[addr]) < 100*time.Millisecond
+		return hung[addr] || cut[addr] || time.Since(well[addr]) < 300*time.Millisecond
 	})
 	ill := func(change func()) {
 		mu.Lock()
@@ -126,6 +126,11 @@ func chaos(t *rapid.T) {
 	}
 	for i := range w.members {
 		w.members[i].Prefer = rapid.SampledFrom([]int{0, 0, 0, 1, -1}).Draw(t, "prefer")
+	}
+	if w.config.Relays = rapid.Bool().Draw(t, "relays"); w.config.Relays {
+		for i := range w.members {
+			w.members[i].Pool = rapid.SampledFrom([]string{"east", "west"}).Draw(t, "pool")
+		}
 	}
 	if rapid.Bool().Draw(t, "provider") {
 		var err error
@@ -217,7 +222,7 @@ func chaos(t *rapid.T) {
 			failEvery.Store(int64(rapid.IntRange(0, 3).Draw(t, "calls that fail")))
 			w.tell("every call of so many fails: %d", failEvery.Load())
 		case 11:
-			to := []string{"", "db-1", "db-2", "db-3", "db-4"}[rapid.IntRange(0, n).Draw(t, "switchover to")]
+			to := []string{"", "db-1", "db-2", "db-3", "db-4", "db-5"}[rapid.IntRange(0, n).Draw(t, "switchover to")]
 			w.tell("switchover to %q", to)
 			go func() {
 				ctx, cancel := context.WithTimeout(w.ctx, time.Minute)

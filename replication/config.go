@@ -29,6 +29,11 @@ type Config struct {
 	// Empty: nothing is saved, and the member is seeded anew. The Engine must be a Rewinder.
 	Salvage string
 
+	// Relays lets what the primary writes go to each other pool once: one replica there, the relay, follows the primary, and
+	// the others follow it. Such a pool's replicas are a little further behind. While its relay does not work, they follow the
+	// primary. One that applies with a delay follows the primary always, and so does a member that is to take over.
+	Relays bool
+
 	// Interval is the time between two looks at a member, and between a look that failed and the next one a quarter of
 	// it, or a sixteenth if the connection was refused. The default is 200 ms.
 	Interval time.Duration

@@ -206,7 +206,7 @@ func (d *decider) findLeader() (leader *fact, sure bool) {
 		}
 		for _, f := range d.members {
 			st := f.status()
-			if !d.counts(f) || st.Writable || st.Source == "" || st.Source == leader.Addr {
+			if !d.counts(f) || st.Writable || st.Source == "" || d.under(leader, f) {
 				continue
 			}
 			switch d.relation(f, leader) {
@@ -301,7 +301,7 @@ func (d *decider) sensible(f *fact, r Step) bool {
 	}
 	switch r.Kind {
 	case StepFollow:
-		return d.out.leader == nil && (d.out.primary == r.Other || d.heir == f.against) || d.out.leader == other
+		return d.out.leader == nil && (d.out.primary == r.Other || d.heir == f.against) || d.out.leader != nil && d.upstream(d.out.leader, f) == other
 	case StepSave:
 		return d.out.leader == other
 	case StepImport:

@@ -179,7 +179,12 @@ func (d *decider) isLost(l lost) bool {
 	}
 	silence := time.Duration(d.c.Misses) * d.c.Timeout
 	for _, f := range d.members {
+		g := d.relayOf(f)
 		switch st := f.status(); {
+		case d.counts(f) && st.Receives && g != nil && !g.answers() && g.status().Source == l.addr:
+			d.keepPrimary()
+			d.hold("neither %s nor %s answers, and %s still receives from that one: it is the Manager's own network that is in doubt", l.name, g.ID, f.ID)
+			return false
 		case !d.counts(f) || st.Source != l.addr:
 		case st.Receives:
 			d.keepPrimary()
@@ -445,7 +450,7 @@ func (d *decider) drain(l lost, best *fact, unfenced bool) bool {
 	}
 	for _, f := range d.members {
 		st := f.status()
-		if f == best || !d.counts(f) || st.Source == "" || st.Empty || f.drained {
+		if f == best || !d.counts(f) || st.Source == "" || st.Empty || f.drained || d.chained(f) {
 			continue
 		}
 		switch {
@@ -465,7 +470,7 @@ func (d *decider) attach(heir *fact) {
 	d.out.steps = slices.DeleteFunc(d.out.steps, func(s Step) bool { return s.Kind == StepDrain && s.Member != heir.ID })
 	for _, f := range d.members {
 		st := f.status()
-		if f != heir && d.counts(f) && !st.Writable && !st.Empty && st.Source != "" && st.Source != heir.Addr &&
+		if f != heir && !d.chained(f) && d.counts(f) && !st.Writable && !st.Empty && st.Source != "" && st.Source != heir.Addr &&
 			st.Source != f.Addr && heir.status().Source != f.Addr && f.joined && d.contains(heir.status().Received, st.Received) {
 			d.step(StepFollow, f, heir.ID, "%s is being promoted", heir.ID)
 		}

@@ -71,12 +71,14 @@ func (d *decider) join(p, f *fact) {
 		d.forbid(f, "%s is the primary, and there must not be two", p.ID)
 		return
 	}
-	follows := st.Source == p.Addr
+	up := d.upstream(p, f)
+	follows := st.Source == up.Addr
 	switch {
-	case follows && !st.Empty && f.joined && d.relation(f, p) == hasMore:
+	case d.under(p, f) && !st.Empty && f.joined && d.relation(f, p) == hasMore:
 		n, exact := d.foundSurplus(p, f)
-		d.quarantine(f, "it follows %s and has %s that the primary lacks: somebody wrote to it; empty it or remove it", p.ID, transactions(n, exact))
+		d.quarantine(f, "it follows %s and has %s that the primary lacks: somebody wrote to it; empty it or remove it", d.name(st.Source), transactions(n, exact))
 	case follows && st.Receives && (st.Applies || st.Empty):
+	case d.moves(p, f, up):
 	case st.Empty && p.status().Empty:
 		d.refollow(p, f, "it is empty and so is the primary")
 	case st.Empty:
@@ -85,7 +87,7 @@ func (d *decider) join(p, f *fact) {
 	case d.diesOfFollowing(f) && d.relation(f, p) == hasLess:
 		d.step(StepSeed, f, d.source(p, f).ID, "its server has died %d times when it was told to follow, and %s has all that it has", f.fell, p.ID)
 	case follows && d.relation(f, p) != hasMore && !f.diverged:
-		d.refollow(p, f, "it does not receive or apply: %s", st.Error)
+		d.refollow(up, f, "it does not receive or apply: %s", st.Error)
 	default:
 		d.rejoin(p, f)
 	}
@@ -108,17 +110,18 @@ func (d *decider) forbid(f *fact, format string, args ...any) {
 }
 
 // refollow tells a member to follow, unless it was told so and may need a moment to connect.
-func (d *decider) refollow(p, f *fact, format string, args ...any) {
-	grace := 2 * d.c.Timeout
-	if f.status().Source == p.Addr && !f.drained && (f.idle.IsZero() || d.now.Sub(f.idle) < grace) {
+func (d *decider) refollow(up, f *fact, format string, args ...any) {
+	if f.status().Source == up.Addr && !f.drained && (f.idle.IsZero() || d.now.Sub(f.idle) < d.grace()) {
 		return
 	}
-	d.step(StepFollow, f, p.ID, format, args...)
+	d.step(StepFollow, f, up.ID, format, args...)
 }
 
-// source picks where to copy from: a replica that is well, the one that has least to do, or else the primary.
+// source picks where to copy from: a replica that is well, with Relays one in the same pool if there is any, of these the
+// one that has least to do, or else the primary.
 func (d *decider) source(p, f *fact) *fact {
 	best, load := p, 0
+	near := func(g *fact) bool { return d.c.Relays && g.Pool == f.Pool }
 	for _, g := range d.members {
 		if g == p || g == f || !d.healthy(p, g) {
 			continue
@@ -134,17 +137,17 @@ func (d *decider) source(p, f *fact) *fact {
 				n++
 			}
 		}
-		if best == p || n < load {
+		if best == p || near(g) && !near(best) || near(g) == near(best) && n < load {
 			best, load = g, n
 		}
 	}
 	return best
 }
 
-// healthy reports whether g is a replica of p that is well and close behind it.
+// healthy reports whether g is a replica of p, or of one that is, which is well and close behind.
 func (d *decider) healthy(p, g *fact) bool {
 	st := g.status()
-	return d.counts(g) && !st.Writable && st.Source == p.Addr && st.Receives && st.Applies && !st.Empty &&
+	return d.counts(g) && !st.Writable && d.under(p, g) && st.Receives && st.Applies && !st.Empty &&
 		d.stale(g) <= d.c.MaxLag && g.running == nil && d.out.roles[g.ID] != RoleQuarantined
 }
 

@@ -413,7 +413,8 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 			f.saved, f.file, f.stays = "", "", ""
 		}
 	case err != nil && !f.withdrew:
-		f.diverged = f.diverged || s.Kind == StepFollow && errors.Is(err, ErrDiverged)
+		relay := m.config.Relays && f.against != m.state.primary && f.against != m.state.heir // what it lacks the primary may have
+		f.diverged = f.diverged || s.Kind == StepFollow && errors.Is(err, ErrDiverged) && !relay
 		if s.Kind == StepFollow && silent(err) {
 			f.fell, f.fellAt = f.fell+1, time.Now()
 		}

@@ -34,7 +34,8 @@
 //
 // # Shapes
 //
-// Every replica follows the primary itself; one that follows a replica is pointed to the primary. A set may span pools: each
+// Every replica follows the primary itself, or with [Config.Relays] a replica in its own pool that does; one that follows
+// anybody else is pointed to the primary. A set may span pools: each
 // has a member that can become the primary, one of them takes writes, and another pool takes over when its pool disappears,
 // if the old primary can be stopped or Config.Unfenced says to go on. The Manager's own place decides between two halves.
 //

@@ -72,7 +72,7 @@ func (m *Manager) answer(d decision) {
 // count reports a surplus once, and corrects the verdict by it.
 func (m *Manager) count(d decision, x surplus) {
 	f := m.state.find(x.member)
-	if f.status().Source == d.leader.Addr && f.joined {
+	if m.state.under(d.leader, f) && f.joined {
 		f.errant = x.n
 	}
 	if f.counted == x.at {
@@ -133,7 +133,7 @@ func (m *Manager) describe(f *fact, d decision, now time.Time) MemberState {
 		x.Role = RoleDown
 	case f.good.ended == 0:
 		x.Role = RoleUnknown
-	case st.Source != "" && (d.leader == nil || st.Source == d.leader.Addr) && (!st.Empty || st.Receives || d.leader == nil):
+	case st.Source != "" && (d.leader == nil || m.state.under(d.leader, f)) && (!st.Empty || st.Receives || d.leader == nil):
 		x.Role = RoleReplica
 	default:
 		x.Role = RoleJoining

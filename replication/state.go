@@ -43,7 +43,7 @@ type fact struct {
 	withdrew bool      // it has been withdrawn
 	drained  bool      // a drain has succeeded, and it has not received since
 	told     key       // whom it was told to follow last
-	joined   bool      // it has been seen to receive from the primary
+	joined   bool      // it has been seen to receive from the primary, itself or through another member
 	diverged bool      // Engine.Follow said so
 	saved    Position  // its transactions up to here that the primary lacks have been saved
 	file     string    // where; empty if they have not
@@ -324,6 +324,9 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	}
 	if st.Writable || st.Source != "" && st.Receives && st.Applies {
 		f.current = l.at.Add(-st.Lag)
+		if g := s.relayOf(f); g != nil && g.current.Before(l.at) {
+			f.current = g.current.Add(-st.Lag)
+		}
 	}
 	if k == s.heir && st.Writable {
 		s.crown(f)
@@ -339,6 +342,9 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 			f.joined = true
 			delete(s.former, k)
 		}
+	} else if g := s.relayOf(f); g != nil && g.joined && g.status().Source == p.addr && st.Receives {
+		f.joined, s.kin[k] = true, true // the one between was accepted by the primary, and has accepted this one
+		delete(s.former, k)
 	}
 }
 

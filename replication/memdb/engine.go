@@ -94,7 +94,7 @@ func (c *Cluster) Observe(ctx context.Context, m replication.Member) (replicatio
 // ahead is the log that s should have applied, as far as s can know.
 func (c *Cluster) ahead(s *server) []txn {
 	if src := c.servers[s.source]; src != nil && !s.linked.IsZero() {
-		return src.log
+		return src.sends()
 	}
 	return s.log
 }
@@ -177,7 +177,10 @@ func (c *Cluster) Follow(ctx context.Context, m, primary replication.Member) err
 			keep = s.log[:s.applied]
 		}
 		p := c.servers[primary.Addr]
-		if p != nil && p.up && !p.hung && !c.cuts[pair(m.Addr, primary.Addr)] && !follows(keep, p.log) {
+		if p != nil && p.source == m.Addr {
+			return fmt.Errorf("the primary %s follows it: promote the primary first", primary.ID)
+		}
+		if p != nil && p.up && !p.hung && !c.cuts[pair(m.Addr, primary.Addr)] && !follows(keep, p.sends()) {
 			return replication.ErrDiverged
 		}
 		if s.writable {
@@ -229,7 +232,7 @@ func (c *Cluster) Seed(ctx context.Context, m, source replication.Member, progre
 		}
 		s.log = copied
 		for i := range s.log {
-			s.log[i].at = now
+			s.log[i].at, s.log[i].logged = now, now
 		}
 		s.applied = len(s.log)
 		c.touch(now)

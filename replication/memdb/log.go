@@ -19,6 +19,7 @@ type txn struct {
 	key, value string
 	born       time.Time // when it was committed at its origin
 	at         time.Time // when it entered this log
+	logged     time.Time // when it was applied here, from when on replicas of this server can get it
 }
 
 // commit appends a transaction of the server's own.
@@ -30,7 +31,7 @@ func (s *server) commit(key, value string, now time.Time) {
 			break
 		}
 	}
-	s.log = append(s.log, txn{s.name, seq, key, value, now, now})
+	s.log = append(s.log, txn{s.name, seq, key, value, now, now, now})
 }
 
 func (s *server) truncate(n int) {
@@ -61,6 +62,14 @@ func follows(r, s []txn) bool {
 	return n == 0 || n <= len(s) && s[n-1].origin == r[n-1].origin && s[n-1].seq == r[n-1].seq
 }
 
+// sends is what replicas of s can get: a replica hands on what it has applied.
+func (s *server) sends() []txn {
+	if s.source != "" {
+		return s.log[:s.applied]
+	}
+	return s.log
+}
+
 // link works out who is connected to whom.
 func (c *Cluster) link(now time.Time) {
 	for _, r := range c.servers {
@@ -80,7 +89,7 @@ func (c *Cluster) link(now time.Time) {
 			r.trouble, silent = "source is silent", true
 		case !s.up:
 			r.trouble = "source refuses connections"
-		case !follows(r.log, s.log):
+		case !follows(r.log, s.sends()):
 			r.trouble = "source lacks transactions that this server has"
 		}
 		switch linked := !r.linked.IsZero(); {
@@ -103,35 +112,48 @@ func (c *Cluster) advance(now time.Time) {
 	for progress := true; progress; {
 		progress = false
 		for _, r := range c.servers {
-			s := c.servers[r.source]
-			if s == nil || r.linked.IsZero() || r.hung || s.hung {
-				continue
-			}
-			for len(r.log) < len(s.log) {
-				x := s.log[len(r.log)]
-				x.at = latest(x.at.Add(c.options.Delay), r.linked)
-				if x.at.After(now) {
-					break
-				}
-				r.log = append(r.log, x)
+			if c.receive(r, now) || c.apply(r, now) {
 				progress = true
-				if s.writable && s.semisync && !s.deaf {
-					s.acked = max(s.acked, len(r.log))
-					r.hasAcked = true
-				}
 			}
 		}
 	}
-	for _, r := range c.servers {
-		for r.up && !r.hung && r.source != "" && r.applied < len(r.log) {
-			at := c.appliesNext(r)
-			if at.After(now) {
-				break
-			}
-			r.applied++
-			r.appliedAt = at
+}
+
+// receive lets r get what it has got by now, and reports whether that is anything.
+func (c *Cluster) receive(r *server, now time.Time) (progress bool) {
+	s := c.servers[r.source]
+	if s == nil || r.linked.IsZero() || r.hung || s.hung {
+		return false
+	}
+	for from := s.sends(); len(r.log) < len(from); {
+		x := from[len(r.log)]
+		x.at = latest(x.logged.Add(c.options.Delay), r.linked)
+		if x.at.After(now) {
+			break
+		}
+		r.log = append(r.log, x)
+		progress = true
+		if s.writable && s.semisync && !s.deaf {
+			s.acked = max(s.acked, len(r.log))
+			r.hasAcked = true
 		}
 	}
+	return progress
+}
+
+// apply lets r apply what it has applied by now, and reports whether that is anything.
+func (c *Cluster) apply(r *server, now time.Time) (progress bool) {
+	for r.up && !r.hung && r.source != "" && r.applied < len(r.log) {
+		at := c.appliesNext(r)
+		if at.After(now) {
+			break
+		}
+		r.log[r.applied].logged = at
+		r.applied++
+		r.appliedAt = at
+		progress = true
+	}
+	return progress
 }
 
 // appliesNext says when the replica will have applied one transaction more.

@@ -126,6 +126,22 @@ var broken = []struct {
 			return e.Cluster.Follow(ctx, m, p)
 		}
 	}},
+	{"Chain", "follows the primary only", func(e *engine) {
+		e.follow = func(ctx context.Context, m, p member) error {
+			if st, _ := e.Cluster.Observe(ctx, p); st.Receives {
+				return errors.New("it is no primary")
+			}
+			return e.Cluster.Follow(ctx, m, p)
+		}
+	}},
+	{"Chain", "follows in a circle", func(e *engine) {
+		e.follow = func(ctx context.Context, m, p member) error {
+			if st, _ := e.Cluster.Observe(ctx, p); st.Source == m.Addr {
+				return nil
+			}
+			return e.Cluster.Follow(ctx, m, p)
+		}
+	}},
 	{"Fence", "does nothing", func(e *engine) {
 		e.fence = func(context.Context, member) error { return nil }
 	}},

@@ -21,6 +21,7 @@ var rules = []rule{
 	{"Silence", "a replica of a primary that hangs says before long that it receives nothing, and goes on when the primary does", silence},
 	{"FollowFresh", "an empty server may be followed before it is promoted", followFresh},
 	{"Refollow", "a replica that follows another primary keeps all it has and goes on", refollow},
+	{"Chain", "a replica of a replica gets what the primary has, and goes on when that one is promoted", chain},
 	{"Fence", "a fenced server takes no writes, and the sessions of applications are gone for good", fence},
 	{"FenceWaiting", "fencing ends a write that waits for a replica, without acknowledging it", fenceWaiting},
 	{"Drain", "a drained replica has applied all it had received, receives no more, and still says whom it followed", drain},
@@ -245,6 +246,31 @@ func refollow(h *harness) {
 	h.write(b, "z")
 	h.gets(c, "z")
 	h.has(c, "x", "y")
+}
+
+func chain(h *harness) {
+	a, b := h.pair()
+	c := h.Start()
+	h.follow(c, a)
+	h.write(a, "x")
+	h.gets(b, "x")
+	h.gets(c, "x")
+	_, err := h.Engine.Drain(h.ctx, c.Member)
+	h.ok(err, "Drain")
+	h.follow(c, b)
+	h.write(a, "y")
+	h.gets(c, "y")
+	h.want(h.Engine.Follow(h.ctx, b.Member, c.Member) != nil, "two servers may follow each other")
+	h.has(b, "x", "y")
+	h.write(a, "z")
+	h.gets(c, "z")
+	a.Kill()
+	_, err = h.Engine.Drain(h.ctx, b.Member)
+	h.ok(err, "Drain")
+	h.promote(b, true)
+	h.write(b, "last") // acknowledged by the only replica
+	h.gets(c, "last")
+	h.has(c, "x", "y", "z")
 }
 
 func fence(h *harness) {
