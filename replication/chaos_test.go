@@ -253,9 +253,12 @@ func chaos(t *rapid.T) {
 			w.db.Heal(a, b)
 		}
 	}
-	for _, m := range w.members {
-		w.db.Start(m.Addr)
-		w.db.Resume(m.Addr)
+	for range 10 { // machines may still be about to be stopped
+		for _, m := range w.members {
+			w.db.Start(m.Addr)
+			w.db.Resume(m.Addr)
+		}
+		time.Sleep(time.Second)
 	}
 	w.until("the set comes together", 10*time.Minute, whole)
 	time.Sleep(time.Second)
