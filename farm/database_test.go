@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/scalr-go/scalr/cronlock"
 	"github.com/scalr-go/scalr/farm/scale"
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/memcloud"
@@ -244,5 +245,23 @@ func TestDatabaseThatTheManagerCannotReadIsKept(t *testing.T) {
 		before := world(s.cloud)
 		time.Sleep(5 * time.Minute)
 		require.Equal(t, before, world(s.cloud))
+	})
+}
+
+// The lease's fencing token reaches the servers: whoever had the lease before changes them no more.
+func TestDatabaseIsClaimedUnderTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShopDB(t, dbSpec(2), memcloud.Options{})
+		var locker cronlock.Memory
+		require.NoError(t, locker.Hold(t.Context(), "farm/other", func(context.Context, cronlock.Lease) error { return nil }))
+		s.config.Locker = &locker
+		s.restart(t, dbSpec(2))
+		defer s.run(t)()
+		time.Sleep(time.Minute)
+		require.Equal(t, 2, s.ready())
+		for _, server := range s.farm.Servers("db") {
+			m := replication.Member{Addr: server.Private.String() + ":3306", Token: 1} // the other lease's
+			require.ErrorIs(t, s.db.Fence(t.Context(), m), replication.ErrOvertaken)
+		}
 	})
 }

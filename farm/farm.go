@@ -65,6 +65,7 @@ type Farm struct {
 	spec    Spec
 	config  Config
 	hours   *hours            // nil: always
+	token   uint64            // of the lease under which it is run; 0 without one
 	closing *TerminateOptions // how it is put away when it closes
 
 	turn     chan struct{}             // held for the length of a pass, with told and followed

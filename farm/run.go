@@ -23,7 +23,7 @@ type running struct {
 // something or a database has a new primary. What fails is told as an event and tried again: Run does not end for it.
 //
 // With a Locker, Run waits for the lock "farm/<name>", acts only while it holds it, and waits for it again when it is
-// lost. A second Run of one Farm is an error.
+// lost. The databases' servers know its fencing token: see replication.Guard. A second Run of one Farm is an error.
 func (f *Farm) Run(ctx context.Context) error { return f.run(ctx, f.hold) }
 
 // run is Run with a way to hold the lease.
@@ -81,6 +81,7 @@ func (f *Farm) lease() string { return "farm/" + f.spec.Name }
 func (f *Farm) held(work func(context.Context) error) func(context.Context, cronlock.Lease) error {
 	return func(ctx context.Context, l cronlock.Lease) error {
 		f.emit(scalr.Event{Time: time.Now(), Kind: LeaseHeld, Farm: f.spec.Name, Subject: l.Name, Message: "this program runs the farm"})
+		f.token = l.Token
 		return work(ctx)
 	}
 }
@@ -184,7 +185,7 @@ func (f *Farm) loop(ctx context.Context) error {
 	for _, m := range f.config.Databases {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				if err := m.Run(ctx); err != nil && ctx.Err() == nil {
+				if err := m.RunUnder(ctx, f.token); err != nil && ctx.Err() == nil {
 					f.emit(scalr.Event{Time: time.Now(), Kind: PassFailed, Farm: f.spec.Name, Message: "a database manager ended", Err: err.Error()})
 					sleep(ctx, f.config.Interval)
 				}

@@ -169,8 +169,9 @@ func chaos(t *rapid.T) {
 		return w.addr(top.Primary)
 	}
 	replaced := 0
+	var stopped []func()
 	for range rapid.IntRange(1, 12).Draw(t, "faults") {
-		fault := rapid.IntRange(0, 12).Draw(t, "fault")
+		fault := rapid.IntRange(0, 13).Draw(t, "fault")
 		switch fault {
 		case 0, 1:
 			a := member()
@@ -240,6 +241,15 @@ func chaos(t *rapid.T) {
 			time.Sleep(time.Duration(rapid.IntRange(0, 3).Draw(t, "after")) * time.Second)
 			w.replace(i, addr(10+replaced))
 		}
+		if fault == 13 {
+			w.tell("the Manager stands still while another one takes over")
+			wake := w.standStill()
+			time.Sleep(time.Duration(rapid.IntRange(0, 3000).Draw(t, "still")) * time.Millisecond)
+			old := w.running.Load()
+			w.start()
+			time.AfterFunc(time.Duration(rapid.IntRange(0, 5000).Draw(t, "wakes after"))*time.Millisecond, wake)
+			stopped = append(stopped, old.stop)
+		}
 		time.Sleep(time.Duration(rapid.SampledFrom([]int{0, 1, 30, 150, 400, 2000, 9000}).Draw(t, "wait")) * time.Millisecond)
 	}
 
@@ -278,6 +288,9 @@ func chaos(t *rapid.T) {
 		require.Empty(t, missing, "every verdict says that nothing is missing")
 	}
 	w.stop()
+	for _, stop := range stopped {
+		stop()
+	}
 	w.hook = nil
 	synctest.Wait()
 }

@@ -63,6 +63,10 @@ func (d *decider) plan() {
 			return
 		}
 	}
+	if f := d.find(d.heir); f != nil && d.open(f) {
+		d.keepPrimary() // it has just been promoted, and the next look shows it: whoever else takes writes is to be fenced then
+		return
+	}
 	leader, sure := d.findLeader()
 	switch {
 	case leader != nil:

@@ -304,3 +304,30 @@ func TestConfigFaults(t *testing.T) {
 	require.Len(t, top.Held, 3)
 	require.True(t, slices.ContainsFunc(top.Held, func(s string) bool { return s == `two members have the ID "b": the one at y is left out` }))
 }
+
+// The old primary could not be stopped, and wakes while its successor is being promoted. Nobody may follow it then, who would
+// acknowledge what the successor will never have.
+func TestWakesDuringThePromotion(t *testing.T) {
+	c := replication.Config{Policy: replication.Durability, Unfenced: replication.UnfencedGoOn}
+	bubble(t, 3, c, func(t *testing.T, w *world) {
+		w.start()
+		w.whole()
+		w.write("db-1", "x")
+		w.settled()
+		w.hook = func(ctx context.Context, c memdb.Call) error {
+			if c.Op == "Promote" {
+				if !c.Done {
+					w.db.Resume(addr(1))
+				} else {
+					time.Sleep(time.Millisecond) // the promotion's reply takes longer than looks do
+				}
+			}
+			return nil
+		}
+		before := len(w.seen(replication.KindStep))
+		w.db.Hang(addr(1))
+		w.primary("db-1")
+		w.whole()
+		require.NotContains(t, w.steps(before), "-> db-1")
+	})
+}

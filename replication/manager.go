@@ -23,6 +23,8 @@ type Manager struct {
 	mu       sync.Mutex
 	state    *state
 	running  bool
+	token    uint64                  // of the lease, 0 if there is none
+	stop     context.CancelCauseFunc // ends Run
 	loops    map[key]*loop
 	withdraw map[*fact]context.CancelFunc // ends the step that runs on the member
 	topology Topology
@@ -80,15 +82,17 @@ func (m *Manager) MachineEnded(machine string) {
 // ended when it returns. It may be called again then, and begins without knowledge of the members, as a new Manager does.
 // It is an error to call it while it runs.
 //
-// Two Managers must not run for one set at the same time: where several hosts could, each calls Run under a lease.
-func (m *Manager) Run(ctx context.Context) error {
-	if err := m.begin(); err != nil {
+// Two Managers must not run for one set at the same time: where several hosts could, each calls [Manager.RunUnder] under a
+// lease.
+func (m *Manager) Run(ctx context.Context) error { return m.RunUnder(ctx, 0) }
+
+func (m *Manager) run(ctx context.Context, token uint64, stop context.CancelCauseFunc) error {
+	if err := m.begin(token, stop); err != nil {
 		return err
 	}
 	var tasks sync.WaitGroup
 	defer m.end(&tasks)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer stop(nil)
 	tick := time.NewTicker(max(m.config.Interval/4, time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -104,13 +108,13 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-func (m *Manager) begin() error {
+func (m *Manager) begin(token uint64, stop context.CancelCauseFunc) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.running {
 		return errors.New("the Manager runs already")
 	}
-	m.running = true
+	m.running, m.token, m.stop = true, token, stop
 	old := m.state
 	m.state = newState()
 	m.state.started = time.Now()
@@ -183,11 +187,14 @@ func (m *Manager) watch(ctx context.Context, tasks *sync.WaitGroup) {
 			ctx, end := context.WithCancel(ctx)
 			l := &loop{end, make(chan struct{}, 1)}
 			m.loops[keyOf(f.Member)] = l
-			member := f.Member
+			member := m.marked(f.Member)
 			tasks.Go(func() {
 				defer m.config.Engine.Close(member)
 				m.look(ctx, member, l)
 			})
+			if g, ok := m.config.Engine.(Guard); ok && m.token > 0 {
+				tasks.Go(func() { m.claim(ctx, g, member) })
+			}
 			if w, ok := m.config.Engine.(Watcher); ok {
 				tasks.Go(func() { m.hold(ctx, w, member, l) })
 			}
@@ -289,7 +296,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 		f := m.state.byID(s.Member)
 		t := try{keyOf(f.Member), s.Kind, s.Other}
 		wanted[t] = true
-		if f.running == nil && !now.Before(m.state.tries[t].until) {
+		if f.running == nil && !now.Before(m.state.tries[t].until) && !(s.Kind == StepPromote && m.claims()) {
 			m.start(ctx, tasks, f, s, d)
 		}
 	}
@@ -344,9 +351,9 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 			m.state.hand(f, d.chosen, time.Now())
 		}
 	}
-	member, other := f.Member, Member{}
+	member, other := m.marked(f.Member), Member{}
 	if o := m.state.byID(s.Other); o != nil {
-		other = o.Member
+		other = m.marked(o.Member)
 	}
 	f.running, f.against = &s, keyOf(other)
 	m.emit(KindStep, s.Member, s.String(), nil)
@@ -401,6 +408,9 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 	delete(m.withdraw, f)
 	f.running, f.settled, f.trouble, f.progress = nil, m.state.tick(), "", Progress{}
 	defer func() { f.withdrew = false }()
+	if errors.Is(err, ErrOvertaken) {
+		m.stop(fmt.Errorf("%s: %w", s, err))
+	}
 	switch {
 	case err == nil && s.Kind == StepStop:
 		f.stopped = true

@@ -39,6 +39,7 @@ type world struct {
 	membership sync.Mutex
 	stopper    func(addr string) func(context.Context) error
 	ctx        context.Context
+	token      uint64 // of the latest Manager's lease
 
 	mu     sync.Mutex
 	events []scalr.Event
@@ -56,6 +57,14 @@ var slow = memdb.Options{
 func newWorld(t tb, n int, options memdb.Options, config replication.Config) *world {
 	w := &world{t: t, config: config, ctx: t.Context()}
 	options.Hook = func(ctx context.Context, c memdb.Call) error {
+		if r, ok := ctx.Value(runKey{}).(*run); ok {
+			w.mu.Lock()
+			still := r.still
+			w.mu.Unlock()
+			if still != nil {
+				<-still
+			}
+		}
 		if w.hook != nil {
 			return w.hook(ctx, c)
 		}
@@ -89,7 +98,21 @@ func addr(n int) string { return fmt.Sprintf("10.0.0.%d:3306", n) }
 // run is one life of a Manager.
 type run struct {
 	*replication.Manager
-	stop func()
+	stop   func()
+	still  chan struct{} // its process stands still until this is closed; nil if it does not
+	result error         // of RunUnder, when it has been stopped
+}
+
+// runKey is the key of the run among the values of its context.
+type runKey struct{}
+
+// standStill lets the process of the Manager stand still until the function is called, or the world ends.
+func (w *world) standStill() (wake func()) {
+	r := w.running.Load()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r.still = make(chan struct{})
+	return sync.OnceFunc(func() { close(r.still) })
 }
 
 func (w *world) manager() *replication.Manager { return w.running.Load().Manager }
@@ -104,10 +127,13 @@ func (w *world) start() {
 	w.membership.Lock()
 	defer w.membership.Unlock()
 	m.SetMembers(w.members, len(w.members))
-	ctx, cancel := context.WithCancel(w.ctx)
+	w.token++
+	r := &run{Manager: m}
+	ctx, cancel := context.WithCancel(context.WithValue(w.ctx, runKey{}, r))
 	done := make(chan struct{})
-	go func() { defer close(done); m.Run(ctx) }()
-	w.running.Store(&run{m, func() { cancel(); <-done }})
+	go func() { defer close(done); r.result = m.RunUnder(ctx, w.token) }()
+	r.stop = func() { cancel(); <-done }
+	w.running.Store(r)
 }
 
 // until waits for a topology.

@@ -7,7 +7,8 @@
 // The Manager looks at every member, a pure function turns what is known into a [Plan] of typed steps with a reason each,
 // and the [Engine] (memdb, mysql) makes the steps happen. The same function serves [Manager.Plan] and [Manager.PlanLoss],
 // which show what would be done and do nothing. The servers' own state is the only record: a Manager may die at any
-// instruction, and the next one finishes its work.
+// instruction, and the next one finishes its work. Where several hosts could run it, each does so under a lease ([Manager.RunUnder]):
+// whoever was overtaken without noticing, since its process stood still, is refused by the members ([Guard]).
 //
 // # Where the data comes from
 //
@@ -79,6 +80,8 @@ type Member struct {
 	// Fence stops the machine through its provider and returns nil only when the machine does nothing any more. It is
 	// called for a primary that cannot be reached, before another one is promoted. Nil where there is no such means.
 	Fence func(context.Context) error `json:"-"`
+	// Token is the fencing token under which the Engine is asked to do something: see [Guard]. The Manager sets it; 0 is none.
+	Token uint64 `json:"-"`
 }
 
 // Position is how far a member's data goes, in the engine's notation (a GTID set). Empty means no data. Positions are

@@ -43,6 +43,7 @@ type fact struct {
 	withdrew bool      // it has been withdrawn
 	drained  bool      // a drain has succeeded, and it has not received since
 	told     key       // whom it was told to follow last
+	claimed  bool      // see Guard, or it does not let itself be claimed
 	joined   bool      // it has been seen to receive from the primary, itself or through another member
 	diverged bool      // Engine.Follow said so
 	saved    Position  // its transactions up to here that the primary lacks have been saved

@@ -10,9 +10,11 @@ import (
 )
 
 // call is enter for the Engine's methods, with the hook around it.
-func (c *Cluster) call(ctx context.Context, op, addr string, work func(s *server, now time.Time) (time.Time, bool, error)) error {
+func (c *Cluster) call(ctx context.Context, op string, m replication.Member, work func(s *server, now time.Time) (time.Time, bool, error)) error {
 	f := func(s *server, now time.Time) (time.Time, bool, error) {
 		switch {
+		case op != "Observe" && m.Token != 0 && m.Token < s.token:
+			return time.Time{}, true, replication.ErrOvertaken
 		case s.stalled && op == "Observe" && s.writable:
 			return time.Time{}, true, replication.ErrStalled
 		case s.stalled && op != "Observe":
@@ -21,20 +23,20 @@ func (c *Cluster) call(ctx context.Context, op, addr string, work func(s *server
 		return work(s, now)
 	}
 	if hook := c.options.Hook; hook != nil {
-		if err := hook(ctx, Call{Op: op, Addr: addr}); err != nil {
+		if err := hook(ctx, Call{Op: op, Addr: m.Addr}); err != nil {
 			return err
 		}
-		if err := c.enter(ctx, Manager, addr, f); err != nil {
+		if err := c.enter(ctx, Manager, m.Addr, f); err != nil {
 			return err
 		}
-		return hook(ctx, Call{Op: op, Addr: addr, Done: true})
+		return hook(ctx, Call{Op: op, Addr: m.Addr, Done: true})
 	}
-	return c.enter(ctx, Manager, addr, f)
+	return c.enter(ctx, Manager, m.Addr, f)
 }
 
 // alter is call for what changes the server at once.
-func (c *Cluster) alter(ctx context.Context, op, addr string, f func(s *server, now time.Time) error) error {
-	return c.call(ctx, op, addr, func(s *server, now time.Time) (time.Time, bool, error) {
+func (c *Cluster) alter(ctx context.Context, op string, m replication.Member, f func(s *server, now time.Time) error) error {
+	return c.call(ctx, op, m, func(s *server, now time.Time) (time.Time, bool, error) {
 		err := f(s, now)
 		c.touch(now)
 		return time.Time{}, true, err
@@ -52,7 +54,7 @@ func (c *Cluster) touch(now time.Time) {
 // Observe implements replication.Engine.
 func (c *Cluster) Observe(ctx context.Context, m replication.Member) (replication.Status, error) {
 	var st replication.Status
-	err := c.call(ctx, "Observe", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+	err := c.call(ctx, "Observe", m, func(s *server, now time.Time) (time.Time, bool, error) {
 		st = replication.Status{
 			Server:   s.name,
 			Version:  s.version,
@@ -99,9 +101,17 @@ func (c *Cluster) ahead(s *server) []txn {
 	return s.log
 }
 
+// Claim implements replication.Guard.
+func (c *Cluster) Claim(ctx context.Context, m replication.Member) error {
+	return c.alter(ctx, "Claim", m, func(s *server, now time.Time) error {
+		s.token = m.Token
+		return nil
+	})
+}
+
 // Fence implements replication.Engine.
 func (c *Cluster) Fence(ctx context.Context, m replication.Member) error {
-	return c.alter(ctx, "Fence", m.Addr, func(s *server, now time.Time) error {
+	return c.alter(ctx, "Fence", m, func(s *server, now time.Time) error {
 		s.writable = false
 		s.session++
 		return nil
@@ -112,7 +122,7 @@ func (c *Cluster) Fence(ctx context.Context, m replication.Member) error {
 func (c *Cluster) Drain(ctx context.Context, m replication.Member) (replication.Position, error) {
 	var p replication.Position
 	first := true
-	err := c.call(ctx, "Drain", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+	err := c.call(ctx, "Drain", m, func(s *server, now time.Time) (time.Time, bool, error) {
 		if first {
 			first, s.receiving, s.delay = false, false, 0
 			c.touch(now)
@@ -131,7 +141,7 @@ func (c *Cluster) Drain(ctx context.Context, m replication.Member) (replication.
 
 // Promote implements replication.Engine.
 func (c *Cluster) Promote(ctx context.Context, m replication.Member, semisync bool) error {
-	return c.alter(ctx, "Promote", m.Addr, func(s *server, now time.Time) error {
+	return c.alter(ctx, "Promote", m, func(s *server, now time.Time) error {
 		if s.filling {
 			return fmt.Errorf("%w: it holds a part of a copy", replication.ErrUnsafe)
 		}
@@ -142,6 +152,7 @@ func (c *Cluster) Promote(ctx context.Context, m replication.Member, semisync bo
 			s.acked = len(s.log)
 		}
 		s.writable, s.source, s.receiving = true, "", false
+		s.token = max(s.token, m.Token)
 		s.setSemiSync(semisync)
 		return nil
 	})
@@ -149,7 +160,7 @@ func (c *Cluster) Promote(ctx context.Context, m replication.Member, semisync bo
 
 // SetSemiSync implements replication.Engine.
 func (c *Cluster) SetSemiSync(ctx context.Context, m replication.Member, on bool) error {
-	return c.alter(ctx, "SetSemiSync", m.Addr, func(s *server, now time.Time) error {
+	return c.alter(ctx, "SetSemiSync", m, func(s *server, now time.Time) error {
 		if s.writable {
 			s.setSemiSync(on)
 		}
@@ -168,7 +179,7 @@ func (s *server) setSemiSync(on bool) {
 
 // Follow implements replication.Engine.
 func (c *Cluster) Follow(ctx context.Context, m, primary replication.Member) error {
-	return c.alter(ctx, "Follow", m.Addr, func(s *server, now time.Time) error {
+	return c.alter(ctx, "Follow", m, func(s *server, now time.Time) error {
 		if m.Addr == primary.Addr {
 			return errors.New("a server cannot follow itself")
 		}
@@ -215,7 +226,7 @@ func (c *Cluster) Seed(ctx context.Context, m, source replication.Member, progre
 	report(0)
 	var ready time.Time
 	var name string
-	err = c.call(ctx, "Seed", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+	err = c.call(ctx, "Seed", m, func(s *server, now time.Time) (time.Time, bool, error) {
 		switch src := c.servers[source.Addr]; {
 		case ready.IsZero():
 			c.erase(s)
@@ -256,7 +267,7 @@ func (c *Cluster) Import(ctx context.Context, m replication.Member, origin repli
 	var name string
 	// step does f on the server, unless another one has begun to fill it.
 	step := func(f func(s *server, now time.Time) (time.Time, bool, error)) error {
-		return c.call(ctx, "Import", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+		return c.call(ctx, "Import", m, func(s *server, now time.Time) (time.Time, bool, error) {
 			if s.name != name {
 				return time.Time{}, true, errors.New("another one has begun")
 			}
@@ -276,7 +287,7 @@ func (c *Cluster) Import(ctx context.Context, m replication.Member, origin repli
 			progress(replication.Progress{Done: int64(done), Total: int64(len(copied)), Unit: "rows", What: "transactions"})
 		}
 	}
-	err = c.alter(ctx, "Import", m.Addr, func(s *server, now time.Time) error {
+	err = c.alter(ctx, "Import", m, func(s *server, now time.Time) error {
 		if s.writable {
 			return fmt.Errorf("%w: it takes writes: fence it first", replication.ErrUnsafe)
 		}

@@ -101,6 +101,7 @@ type server struct {
 	hung    bool
 	stalled bool
 	denied  bool
+	token   uint64 // it has been claimed with
 	version string
 	delay   time.Duration // as a replica
 	started time.Time

@@ -35,7 +35,7 @@ func (c *Cluster) Save(ctx context.Context, m, primary replication.Member, w io.
 	}
 	var own []txn
 	var at replication.Position
-	err = c.call(ctx, "Save", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+	err = c.call(ctx, "Save", m, func(s *server, now time.Time) (time.Time, bool, error) {
 		if s.writable {
 			return time.Time{}, true, fmt.Errorf("%w: it takes writes: fence it first", replication.ErrUnsafe)
 		}
@@ -67,7 +67,7 @@ func (c *Cluster) Rewind(ctx context.Context, m, source replication.Member, at r
 	}
 	var ready time.Time
 	var name string
-	return c.call(ctx, "Rewind", m.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
+	return c.call(ctx, "Rewind", m, func(s *server, now time.Time) (time.Time, bool, error) {
 		switch {
 		case ready.IsZero() && s.writable:
 			return time.Time{}, true, fmt.Errorf("%w: it takes writes: fence it first", replication.ErrUnsafe)

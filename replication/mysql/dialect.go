@@ -15,7 +15,7 @@ type dialect interface {
 	observe(ctx context.Context) (replication.Status, error)
 	fence(ctx context.Context) error
 	drain(ctx context.Context) (replication.Position, error)
-	promote(ctx context.Context, semisync bool) error
+	promote(ctx context.Context, semisync bool, token uint64) error
 	setSemiSync(ctx context.Context, on bool) error
 	follow(ctx context.Context, primary *server, m, p replication.Member) error
 	seed(ctx context.Context, from *server, m, source replication.Member, progress func(replication.Progress)) (replication.Position, error)
@@ -51,9 +51,18 @@ func (e *Engine) dialect(ctx context.Context, m replication.Member) (dialect, er
 	return s, nil
 }
 
+// changes is dialect for a method that changes the member.
+func (e *Engine) changes(ctx context.Context, m replication.Member) (dialect, error) {
+	d, err := e.dialect(ctx, m)
+	if s, ok := d.(*server); ok && err == nil {
+		err = s.mayChange(ctx, m.Token)
+	}
+	return d, err
+}
+
 // pair gives the dialect of m, and the server of its primary or source, which must speak the same.
 func (e *Engine) pair(ctx context.Context, m replication.Member, role string, other replication.Member) (dialect, *server, error) {
-	d, err := e.dialect(ctx, m)
+	d, err := e.changes(ctx, m)
 	if err != nil {
 		return nil, nil, err
 	}

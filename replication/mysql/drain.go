@@ -20,7 +20,7 @@ const drainSlice = 200 * time.Millisecond
 // A MASTER_DELAY is taken away. The member goes on following its source by name, without receiving. If the context ends
 // first, the SQL thread goes on.
 func (e *Engine) Drain(ctx context.Context, m replication.Member) (replication.Position, error) {
-	d, err := e.dialect(ctx, m)
+	d, err := e.changes(ctx, m)
 	if err != nil {
 		return "", wrap("drain", m, err)
 	}

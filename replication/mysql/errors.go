@@ -34,6 +34,7 @@ const (
 	errUnknownVariable  = 1193
 	errUnknownTable     = 1109
 	errNoSuchTable      = 1146
+	errSeveralRows      = 1242 // of a subquery that may have one
 	errUnknownView      = 4092
 	errNoSuchRoutine    = 1305
 	errViewInvalid      = 1356 // it uses what is not there, or what its definer may not use

@@ -36,7 +36,7 @@ func (e *Engine) Import(ctx context.Context, m replication.Member, origin replic
 	if !ok {
 		return "", wrap("import to", m, fmt.Errorf("the origin's engine is %T, want %T", origin, e))
 	}
-	d, err := e.dialect(ctx, m)
+	d, err := e.changes(ctx, m)
 	if err != nil {
 		return "", wrap("import to", m, err)
 	}

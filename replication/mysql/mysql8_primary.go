@@ -33,7 +33,7 @@ func (s mysql8) releaseCommits(ctx context.Context) error {
 	return s.exec(ctx, statements...)
 }
 
-func (s mysql8) promote(ctx context.Context, semisync bool) error {
+func (s mysql8) promote(ctx context.Context, semisync bool, _ uint64) error {
 	l, err := s.look(ctx)
 	if err != nil {
 		return err

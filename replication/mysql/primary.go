@@ -37,7 +37,7 @@ var semiSyncOff = []string{"SET GLOBAL rpl_semi_sync_master_enabled = OFF"}
 // includes. If such an account had a session from another host, the member is read-only, and Fence fails with ErrUnsafe and
 // names the account: only stopping the machine holds then.
 func (e *Engine) Fence(ctx context.Context, m replication.Member) error {
-	d, err := e.dialect(ctx, m)
+	d, err := e.changes(ctx, m)
 	if err == nil {
 		err = d.fence(ctx)
 	}
@@ -160,14 +160,19 @@ func (s *server) checkFence(ctx context.Context, seen map[string]bool) error {
 // Promote stops replication, sets semi-synchronous acknowledgement, opens the member for writes, and forgets its source
 // last. ErrUnsafe if it has received transactions that it has not applied, or holds half of a copy.
 func (e *Engine) Promote(ctx context.Context, m replication.Member, semisync bool) error {
-	d, err := e.dialect(ctx, m)
+	d, err := e.changes(ctx, m)
 	if err == nil {
-		err = d.promote(ctx, semisync)
+		err = d.promote(ctx, semisync, m.Token)
 	}
 	return wrap("promote", m, err)
 }
 
-func (s *server) promote(ctx context.Context, semisync bool) error {
+func (s *server) promote(ctx context.Context, semisync bool, token uint64) error {
+	if token > 0 {
+		if err := s.claim(ctx, token); err != nil {
+			return err
+		}
+	}
 	l, err := s.status(ctx)
 	if err != nil {
 		return err
@@ -196,7 +201,7 @@ func (s *server) promote(ctx context.Context, semisync bool) error {
 	if err := s.ensureReplicationUser(ctx); err != nil {
 		return err
 	}
-	statements = nil
+	statements = guard(token)
 	for _, c := range l.channels {
 		statements = append(statements, "STOP SLAVE "+quote(c.name))
 	}
@@ -208,11 +213,15 @@ func (s *server) promote(ctx context.Context, semisync bool) error {
 	} else {
 		statements = append(statements, semiSyncOff...)
 	}
-	statements = append(statements, "SET GLOBAL read_only = OFF")
+	statements = append(append(statements, guard(token)...), "SET GLOBAL read_only = OFF")
 	for _, c := range l.channels {
 		statements = append(statements, "RESET SLAVE "+quote(c.name)+" ALL")
 	}
-	return s.exec(ctx, strings.Join(statements, "; ")) // in one round trip
+	err = s.exec(ctx, strings.Join(statements, "; ")) // in one round trip
+	if isServer(err, errSeveralRows) {
+		return errors.Join(s.mayChange(ctx, token), err)
+	}
+	return err
 }
 
 // checkDrained refuses a replica that would lose what it has received: forgetting the source deletes the relay logs.
@@ -253,7 +262,7 @@ func (s *server) ensureReplicationUser(ctx context.Context) error {
 // at the new connection for one, and a commit that waits lets no other one into the binary log that could be acknowledged
 // in its place.
 func (e *Engine) SetSemiSync(ctx context.Context, m replication.Member, on bool) error {
-	d, err := e.dialect(ctx, m)
+	d, err := e.changes(ctx, m)
 	if err == nil {
 		err = d.setSemiSync(ctx, on)
 	}

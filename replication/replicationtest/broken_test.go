@@ -431,6 +431,12 @@ var broken = []struct {
 			}
 		}
 	}},
+	{"Claim", "knows no tokens", func(e *engine) {
+		e.follow = func(ctx context.Context, m, p member) error {
+			m.Token = 0
+			return e.Cluster.Follow(ctx, m, p)
+		}
+	}},
 	{"Close", "for ever", func(e *engine) {
 		closed := false
 		e.close = func(member) error { closed = true; return nil }

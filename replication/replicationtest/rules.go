@@ -42,6 +42,7 @@ var rules = []rule{
 	{"Rewind", "what a server has and its primary lacks is saved whole, and a rewind takes just that back", rewind},
 	{"RewindRefused", "nothing is saved or taken back while a server takes writes, and only what has been saved is taken back", rewindRefused},
 	{"RewindBroken", "a rewind that breaks off leaves the server as it was, or empty, and it can be seeded", rewindBroken},
+	{"Claim", "a server that is claimed with a token is changed with a lower one no more, also when it starts again, and takes it to nobody", claim},
 	{"Close", "after Close the engine connects anew", closes},
 }
 

@@ -1,0 +1,82 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrOvertaken: the member has been claimed under a later lease.
+var ErrOvertaken = errors.New("another Manager has a later lease")
+
+// Guard is what an [Engine] may have besides. With it a [Manager] that [Manager.RunUnder] runs under a lease changes nothing
+// any more once another one has begun under a later lease, however late it notices: its process may have stood still.
+type Guard interface {
+	// Claim makes the member refuse, as ErrOvertaken, whatever is to change it with a Member.Token that is lower than this
+	// one's and not 0, for ever: the member keeps the token on its disk, and hands it on to nobody. It is ErrOvertaken if the
+	// member has been claimed with a higher token, and then changes nothing. Engine.Promote claims too.
+	Claim(ctx context.Context, m Member) error
+}
+
+// RunUnder is Run under a lease: token is its fencing token, greater than that of every earlier lease for this set, such as a
+// cronlock.Lease has. It ends with ErrOvertaken when a member has been claimed under a later one. The members are claimed
+// before any is promoted, except for those that answer and do not let themselves be claimed.
+func (m *Manager) RunUnder(ctx context.Context, token uint64) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	return m.run(ctx, token, stop)
+}
+
+// claim claims a member, again and again until it succeeds.
+func (m *Manager) claim(ctx context.Context, g Guard, member Member) {
+	for ctx.Err() == nil {
+		bounded, cancel := context.WithTimeout(ctx, 2*m.config.Timeout)
+		err := g.Claim(bounded, member)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		done := err == nil || errors.Is(err, errors.ErrUnsupported)
+		m.mu.Lock()
+		if errors.Is(err, ErrOvertaken) {
+			m.stop(fmt.Errorf("claiming %s: %w", member.ID, err))
+		}
+		if f := m.state.find(keyOf(member)); f != nil && (done || !silent(err)) {
+			f.claimed = true
+			if done {
+				f.settled = m.state.tick() // what was seen before may have been changed until now
+			}
+		}
+		m.ring()
+		m.mu.Unlock()
+		if done {
+			return
+		}
+		t := time.NewTimer(m.config.Interval)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
+	}
+}
+
+// claims reports whether a member that answers is still to be claimed.
+func (m *Manager) claims() bool {
+	if _, ok := m.config.Engine.(Guard); !ok || m.token == 0 {
+		return false
+	}
+	for _, f := range m.state.members {
+		if f.misses == 0 && !f.claimed {
+			return true
+		}
+	}
+	return false
+}
+
+// marked is the member as the Engine gets it.
+func (m *Manager) marked(member Member) Member {
+	member.Token = m.token
+	return member
+}

@@ -1,0 +1,50 @@
+package replication_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/memdb"
+)
+
+// A Manager's process stands still in the middle of a promotion. Another one, which has the lease meanwhile, promotes another
+// member. When the first one wakes it changes nothing, and ends.
+func TestOvertaken(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		c.StepTimeout = time.Hour
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			w.settled()
+			var wake func()
+			w.hook = func(ctx context.Context, c memdb.Call) error {
+				if c.Op == "Promote" && !c.Done && wake == nil {
+					wake = w.standStill()
+					<-w.running.Load().still
+				}
+				return nil
+			}
+			w.db.Crash(addr(1))
+			time.Sleep(time.Second)
+			require.NotNil(t, wake)
+			first := w.running.Load()
+
+			w.members[2].Prefer = 1
+			w.start()
+			require.Equal(t, "db-3", w.until("it recovers", time.Minute, func(t replication.Topology) bool { return t.Primary != "" }).Primary)
+			w.write("db-3", "y")
+			wake()
+			time.Sleep(5 * time.Second)
+			require.Equal(t, []string{addr(3)}, w.db.Writable())
+			first.stop()
+			require.ErrorIs(t, first.result, replication.ErrOvertaken)
+			w.db.Start(addr(1))
+			w.settled()
+		})
+	})
+}
