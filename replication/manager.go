@@ -19,6 +19,7 @@ import (
 type Manager struct {
 	config Config
 	wake   chan struct{} // has room for one: there is news for Run
+	shelve chan struct{} // has room for one: a backup has been taken
 
 	mu       sync.Mutex
 	state    *state
@@ -45,6 +46,7 @@ func New(config Config) (*Manager, error) {
 	return &Manager{
 		config:  config,
 		wake:    make(chan struct{}, 1),
+		shelve:  make(chan struct{}, 1),
 		state:   newState(),
 		changed: make(chan struct{}),
 	}, nil
@@ -89,6 +91,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.end(&tasks)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if m.config.Backups != nil {
+		tasks.Go(func() { m.keepBackups(ctx) })
+	}
 	tick := time.NewTicker(max(m.config.Interval/4, time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -320,7 +325,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s Step, d decision) {
 	k := keyOf(f.Member)
 	switch s.Kind {
-	case StepDrain, StepSeed, StepSave, StepRewind, StepImport:
+	case StepDrain, StepSeed, StepSave, StepRewind, StepImport, StepBackup:
 		ctx, m.withdraw[f] = context.WithCancel(ctx)
 	case StepStop:
 		ctx, m.withdraw[f] = context.WithTimeout(ctx, m.config.StopTimeout)
@@ -387,6 +392,8 @@ func (m *Manager) do(ctx context.Context, f *fact, s Step, member, other Member)
 		return e.(Rewinder).Rewind(ctx, member, other, at, progress)
 	case StepImport:
 		return m.imports(ctx, member, progress)
+	case StepBackup:
+		return m.backup(ctx, member, progress)
 	case StepSemiSyncOn, StepSemiSyncOff:
 		return e.SetSemiSync(ctx, member, s.Kind == StepSemiSyncOn)
 	}
@@ -402,6 +409,8 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 	f.running, f.settled, f.trouble, f.progress = nil, m.state.tick(), "", Progress{}
 	defer func() { f.withdrew = false }()
 	switch {
+	case s.Kind == StepBackup:
+		m.backedUp(f, err)
 	case err == nil && s.Kind == StepStop:
 		f.stopped = true
 	case err == nil && s.Kind == StepDrain:
@@ -439,6 +448,8 @@ func pause(kind StepKind, times int) time.Duration {
 	switch kind {
 	case StepFence, StepStop, StepDrain, StepPromote:
 		limit = time.Second // the set has no primary meanwhile, or two
+	case StepBackup:
+		limit = time.Minute
 	}
 	return min(100*time.Millisecond<<min(times-1, 10), limit)
 }

@@ -54,6 +54,7 @@ func (m *Manager) note(d decision, now time.Time) {
 	for _, x := range d.surplus {
 		m.count(d, x)
 	}
+	since(&s.shelf.bare, now, d.bare)
 }
 
 // answer ends a switchover that has come to its end.
@@ -97,6 +98,7 @@ func (m *Manager) count(d decision, x surplus) {
 func (m *Manager) publish(d decision) {
 	old, now := m.topology, time.Now()
 	t := Topology{Epoch: old.Epoch, Primary: d.primary, Held: d.held, Verdict: m.state.verdict}
+	t.Backup, _ = m.state.shelf.newest(now)
 	if m.state.shown = t.Primary != ""; m.state.shown {
 		is := keyOf(m.state.byID(t.Primary).Member)
 		if t.Primary != old.Primary || is != m.state.published {
