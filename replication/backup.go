@@ -173,7 +173,7 @@ func (d *decider) readable(p *fact) (best *fact, served bool) {
 			}
 			return 0
 		}
-		return cmp.Or(cmp.Compare(stuck(f), stuck(g)), cmp.Compare(f.status().Lag, g.status().Lag)) < 0
+		return cmp.Or(cmp.Compare(stuck(f), stuck(g)), cmp.Compare(d.stale(f).Round(time.Second), d.stale(g).Round(time.Second))) < 0
 	}
 	for _, g := range d.members {
 		st := g.status()

@@ -406,7 +406,10 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 	defer m.mu.Unlock()
 	m.withdraw[f]()
 	delete(m.withdraw, f)
-	f.running, f.settled, f.trouble, f.progress = nil, m.state.tick(), "", Progress{}
+	f.running, f.progress = nil, Progress{}
+	if s.Kind != StepBackup { // which changes nothing
+		f.settled, f.trouble = m.state.tick(), ""
+	}
 	defer func() { f.withdrew = false }()
 	switch {
 	case s.Kind == StepBackup:
