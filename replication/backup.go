@@ -3,8 +3,10 @@ package replication
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -95,6 +97,7 @@ type shelf struct {
 	err    string      // why it could not be
 	taken  []time.Time // when the complete ones were taken, the oldest first
 	filed  uint64      // counts those that this Manager has taken: a list that was read before one of them is old
+	writes string      // the name of the file that is being written
 	failed string      // why the last try failed
 	bare   time.Time   // since when one is due and no replica serves that it could be read from
 }
@@ -189,17 +192,22 @@ func (d *decider) readable(p *fact) (best *fact, served bool) {
 func (m *Manager) backup(ctx context.Context, member Member, progress func(Progress)) error {
 	var b Backup
 	began := time.Now().UTC()
-	file, err := writeWhole(filepath.Join(m.config.Backups.Dir, backupName(m.config.Name, began)), func(w io.Writer) (err error) {
+	name := backupName(m.config.Name, began)
+	m.mu.Lock()
+	m.state.shelf.writes = name
+	m.mu.Unlock()
+	file, err := writeWhole(filepath.Join(m.config.Backups.Dir, name), func(w io.Writer) (err error) {
 		b, err = writeBackup(w, Backup{Set: m.config.Name, Taken: began, Member: member.ID}, func(w io.Writer) (Position, error) {
 			return m.config.Engine.(Backuper).Backup(ctx, member, w, progress)
 		})
 		return err
 	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state.shelf.writes = ""
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.state.shelf.filed++
 	m.state.shelf.taken = append(slices.Clone(m.state.shelf.taken), began)
 	m.emit(KindBackupTaken, member.ID, fmt.Sprintf("%s is a copy of %s, %d bytes uncompressed", file, member.ID, b.Bytes), nil)
@@ -227,7 +235,7 @@ func (m *Manager) keepBackups(ctx context.Context) {
 	b := m.config.Backups
 	for ctx.Err() == nil {
 		m.mu.Lock()
-		first, filed := !m.state.shelf.seen, m.state.shelf.filed
+		filed := m.state.shelf.filed
 		m.mu.Unlock()
 		taken, parts, err := listBackups(b.Dir, m.config.Name)
 		over := b.expired(taken, time.Now())
@@ -241,14 +249,13 @@ func (m *Manager) keepBackups(ctx context.Context) {
 			}
 			m.ring()
 		}
+		parts = slices.DeleteFunc(parts, func(name string) bool { return name == s.writes+partEnding })
 		m.mu.Unlock()
 		if again {
 			continue
 		}
-		if first { // this Manager has begun none yet
-			for _, name := range parts {
-				m.removeBackup(name, "it is what is left of one that broke off")
-			}
+		for _, name := range parts {
+			m.removeBackup(name, "it is what is left of one that broke off")
 		}
 		for _, at := range slices.SortedFunc(maps.Keys(over), time.Time.Compare) {
 			m.removeBackup(backupName(m.config.Name, at), over[at])
@@ -267,6 +274,9 @@ func (m *Manager) keepBackups(ctx context.Context) {
 func (m *Manager) removeBackup(name, why string) {
 	file := filepath.Join(m.config.Backups.Dir, name)
 	err := os.Remove(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	kind := KindBackupRemoved
