@@ -24,12 +24,13 @@ import (
 // The file is two members of gzip, one after the other: what [Backuper.Backup] wrote, and one line with this, as JSON. So
 // "zcat FILE" shows all of it.
 type Backup struct {
+	File     string    `json:"-"`        // its path
 	Set      string    `json:"set"`      // Config.Name
 	Taken    time.Time `json:"taken"`    // when it was begun
 	Member   string    `json:"member"`   // the ID of the member that it was read from
 	Position Position  `json:"position"` // how far its data goes
 	Bytes    int64     `json:"bytes"`    // how much data there is, uncompressed
-	// SHA256 is that of the data and of the fields above.
+	// SHA256 is that of the data and of the fields above but File.
 	SHA256 string `json:"sha256"`
 }
 
@@ -221,6 +222,7 @@ func CheckBackup(ctx context.Context, path string) (Backup, error) {
 	if err != nil {
 		return Backup{}, fmt.Errorf("the backup %s: %w", path, err)
 	}
+	r.info.File = path
 	return r.info, nil
 }
 

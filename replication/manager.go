@@ -27,6 +27,7 @@ type Manager struct {
 	loops    map[key]*loop
 	withdraw map[*fact]context.CancelFunc // ends the step that runs on the member
 	topology Topology
+	restored *Backup
 	changed  chan struct{}
 	events   []scalr.Event // to be emitted, in order
 }

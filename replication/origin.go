@@ -107,6 +107,9 @@ func (m *Manager) Source(context.Context) (Member, error) {
 	return t.Source()
 }
 
+// Restores reports whether the set, if it is new, gets its first data from a backup: whether it has an [Origin.Backup].
+func (m *Manager) Restores() bool { return m.config.Origin != nil && m.config.Origin.Backup != nil }
+
 // imports fills a member from the origin.
 func (m *Manager) imports(ctx context.Context, member Member, progress func(Progress)) error {
 	o := m.config.Origin
@@ -146,6 +149,9 @@ func (m *Manager) restores(ctx context.Context, member Member, progress func(Pro
 	if err != nil {
 		return err
 	}
+	m.mu.Lock()
+	m.restored = &b
+	m.mu.Unlock()
 	m.imported(member, path, b.Position, fmt.Sprintf("the data of the backup of %s, taken %s,", b.Set, b.Taken.Format(time.RFC3339)))
 	return nil
 }

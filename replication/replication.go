@@ -11,9 +11,15 @@
 //
 // # Where the data comes from
 //
-// A new set begins without data, or with a copy of another set's: see [Origin]. Nobody serves before that is complete. A replica
+// A new set begins without data, or with a copy of another set's, or from a backup: see [Origin]. Nobody serves before that is complete. A replica
 // without data is seeded from a member that has it ([Engine.Seed]). One that starts on a disk with an older state of the set's, a
 // snapshot's, follows from there.
+//
+// # Backups
+//
+// A set is copied to files on a schedule, from a replica, and what is too old or too many is removed: see [Backups]. A backup
+// is proven by restoring it where it harms nobody: [RestoreBackup] into a server of its own, or farm.Drill with a database
+// whose Origin it is.
 //
 // # When a primary is lost
 //

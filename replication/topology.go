@@ -35,6 +35,8 @@ type Topology struct {
 	Verdict *Verdict `json:"verdict,omitempty"`
 	// Backup is when the newest of Config.Backups was taken; zero if there is none, or that is not known.
 	Backup time.Time `json:"backup,omitzero"`
+	// Restored is the backup that the set got its first data from, if this Manager has restored it.
+	Restored *Backup `json:"restored,omitempty"`
 }
 
 // MemberState is what is known of one member.
@@ -71,6 +73,10 @@ func (t Topology) clone() Topology {
 	if t.Verdict != nil {
 		v := *t.Verdict
 		t.Verdict = &v
+	}
+	if t.Restored != nil {
+		b := *t.Restored
+		t.Restored = &b
 	}
 	return t
 }
