@@ -417,6 +417,37 @@ func TestBackupFileIsWholeOrRefused(t *testing.T) {
 	try(nil, "it is empty")
 	require.Equal(t, before+3, refused)
 
+	// What was altered with care, so that gzip finds no fault with it.
+	r := bytes.NewReader(whole)
+	var members []string
+	zr, err := gzip.NewReader(r)
+	for err == nil {
+		zr.Multistream(false)
+		text, readErr := io.ReadAll(zr)
+		require.NoError(t, readErr)
+		members = append(members, string(text))
+		err = zr.Reset(r)
+	}
+	require.Len(t, members, 2)
+	for _, c := range []struct{ what, data, info string }{
+		{"a row has another value", strings.Replace(members[0], `"value":"row7"`, `"value":"row8"`, 1), members[1]},
+		{"it is of another position", members[0], strings.Replace(members[1], `"position":"m1:20"`, `"position":"m1:21"`, 1)},
+		{"it is of another set", members[0], strings.Replace(members[1], "shop/db", "shop/dc", 1)},
+		{"it is shorter", "", members[1]},
+	} {
+		require.NotEqual(t, members, []string{c.data, c.info}, c.what)
+		var w bytes.Buffer
+		for _, text := range []string{c.data, c.info} {
+			zw := gzip.NewWriter(&w)
+			_, err := io.WriteString(zw, text)
+			require.NoError(t, err)
+			require.NoError(t, zw.Close())
+		}
+		before := refused
+		try(w.Bytes(), c.what)
+		require.Equal(t, before+1, refused, c.what)
+	}
+
 	_, err = replication.CheckBackup(t.Context(), filepath.Join(dir, "nowhere"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 	ctx, cancel := context.WithCancel(t.Context())

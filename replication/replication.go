@@ -107,7 +107,7 @@ type Status struct {
 	Server   string        // the server's own identity (server_id or UUID), distinct for each member
 	Version  string        // of the software, as "10.11.6-MariaDB": what follows the first two numbers is not compared
 	Empty    bool          // it holds no data of users: it may be seeded, or become the primary of a fresh set
-	Imported bool          // its data came by Importer.Import, completely, and it has followed nobody since
+	Imported bool          // its data came by Importer.Import or Backuper.Restore, completely, and it has followed nobody since
 	Writable bool          // it takes writes
 	Source   string        // Addr of the member that it follows, also when drained or stopped; empty if it follows none
 	Receives bool          // it is connected to its source and hears it: a source that lets heartbeats fail is not heard

@@ -173,7 +173,7 @@ func (r *frameReader) next() (frame, error) {
 		var f frame
 		text, ok := bytes.CutPrefix(line, []byte(framePrefix))
 		if !ok || json.Unmarshal(text, &f) != nil || f.Size < 0 || f.Size > frameLimit {
-			return frame{}, fmt.Errorf("%w: where a statement is to be announced there is %.40q", errNoBackup, line)
+			return frame{}, fmt.Errorf("%w: where a statement is to be announced there is something else", errNoBackup) // perhaps data of users
 		}
 		if f.Size > 0 {
 			if f.statement, err = r.statement(f.Size); err != nil {
