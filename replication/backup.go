@@ -151,8 +151,8 @@ func (d *decider) backup(p *fact) {
 	if s.failed != "" {
 		d.hold("a backup has been due since %s: %s", due.UTC().Format(time.RFC3339), s.failed)
 	}
-	from, served := d.readable(p)
-	if from == nil && !served {
+	from := d.readable(p)
+	if from == nil {
 		d.out.bare = true
 		if d.expected == 1 || !s.bare.IsZero() && d.now.Sub(s.bare) >= d.c.Patience {
 			from = p
@@ -167,8 +167,8 @@ func (d *decider) backup(p *fact) {
 	}
 }
 
-// readable gives the replica to read a backup from, and says whether there is one that serves at all.
-func (d *decider) readable(p *fact) (best *fact, served bool) {
+// readable gives the replica to read a backup from.
+func (d *decider) readable(p *fact) (best *fact) {
 	less := func(f, g *fact) bool {
 		stuck := func(f *fact) int {
 			if d.isStuck(f, StepBackup) {
@@ -179,13 +179,11 @@ func (d *decider) readable(p *fact) (best *fact, served bool) {
 		return cmp.Or(cmp.Compare(stuck(f), stuck(g)), cmp.Compare(d.stale(f).Round(time.Second), d.stale(g).Round(time.Second))) < 0
 	}
 	for _, g := range d.members {
-		st := g.status()
-		served = served || g != p && d.counts(g) && !st.Writable && st.Source != "" && !st.Empty && d.stale(g) <= d.c.MaxLag
 		if g != p && d.healthy(p, g) && (best == nil || less(g, best)) {
 			best = g
 		}
 	}
-	return best, served
+	return best
 }
 
 // backup takes one.
