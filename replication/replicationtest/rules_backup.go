@@ -114,8 +114,11 @@ func backupConsistent(h *harness) {
 	h.has(c, "r000", "r049")
 	var last string
 	gap := ""
+	reader := h.open(c)
 	for _, key := range during {
-		switch found := h.read(c, key); {
+		_, found, err := reader.Read(h.ctx, key)
+		h.ok(err, "reading from "+c.ID)
+		switch {
 		case found && gap != "":
 			h.broken("the copy has the row %s and lacks %s, which was written before", key, gap)
 		case !found && gap == "":
