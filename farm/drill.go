@@ -18,7 +18,7 @@ const DrillPrefix = "drill-"
 // Drill proves backups: it starts a farm of its own from them, checks what it serves, and ends it.
 type Drill struct {
 	// Spec is the farm of the drill. Its name begins with "drill-", and at least one role that has machines fills its volumes from
-	// another farm, with Volume.From. Its zone, if it has one, is none that is in use.
+	// another farm, with Volume.From, or is a database that gets its data from a backup file, by the Origin of its manager. Its zone, if it has one, is none that is in use.
 	Spec Spec
 	// Config is what it is made with. The managers of its databases are its own.
 	Config Config
@@ -32,7 +32,8 @@ type Drill struct {
 // DrillReport is what a drill has found.
 type DrillReport struct {
 	Farm string `json:"farm"`
-	// Restored are the volumes that were filled from snapshots, sorted by role and index, once all roles served.
+	// Restored are the volumes that were filled from snapshots, and the databases that were filled from backup files, sorted by role
+	// and index, once all roles served.
 	Restored []Restored `json:"restored"`
 	// Serving is how long it took from the first launch until all roles served; 0 if they did not.
 	Serving time.Duration `json:"serving"`
@@ -40,12 +41,12 @@ type DrillReport struct {
 	Checked time.Duration `json:"checked"`
 }
 
-// Restored is a volume that was filled from a snapshot.
+// Restored is a volume that was filled from a snapshot, or a database that was filled from a backup file.
 type Restored struct {
 	Role     string    `json:"role"`
-	Index    int       `json:"index"`
-	Source   string    `json:"source"`   // the farm that took the snapshot
-	Snapshot string    `json:"snapshot"` // its ID
+	Index    int       `json:"index"`    // 0 for a database that was filled from a file
+	Source   string    `json:"source"`   // the farm that took the snapshot; of a file, the set that it is of ("shop/db")
+	Snapshot string    `json:"snapshot"` // its ID, or the path of the file
 	Taken    time.Time `json:"taken"`    // zero if the snapshot has gone meanwhile
 }
 
@@ -98,7 +99,7 @@ func (d Drill) Run(ctx context.Context) (report DrillReport, err error) {
 		return report, err
 	}
 	if !slices.ContainsFunc(report.Restored, func(r Restored) bool { return r.Source != d.Spec.Name }) {
-		return report, errors.New("no volume was filled from another farm's snapshot: nothing is proved")
+		return report, errors.New("nothing was filled from another farm's snapshot or from a backup file: nothing is proved")
 	}
 	began = time.Now()
 	checking, cancel := context.WithTimeout(ctx, timeout)
@@ -117,9 +118,12 @@ func (d Drill) check() error {
 		f.add("drill.Spec.Name", "%q, want a name that begins with %q: the drill ends what has that name, with its volumes", d.Spec.Name, DrillPrefix)
 	}
 	if !slices.ContainsFunc(d.Spec.Roles, func(r Role) bool {
-		return r.Min > 0 && r.Volume != nil && r.Volume.From != nil && r.Volume.From.Farm != "" && r.Volume.From.Farm != d.Spec.Name
+		m := d.Config.Databases[r.Name]
+		return r.Min > 0 && r.Volume != nil && r.Volume.From != nil && r.Volume.From.Farm != "" && r.Volume.From.Farm != d.Spec.Name ||
+			r.Serves == Database && m != nil && m.Restores()
 	}) {
-		f.add("drill.Spec.Roles", "no role with machines has a volume from another farm, want at least one: nothing would be proved")
+		f.add("drill.Spec.Roles", "no role with machines has a volume from another farm or a database from a backup, want at least one: "+
+			"nothing would be proved")
 	}
 	if d.Check == nil {
 		f.add("drill.Check", "is nil")
@@ -156,18 +160,32 @@ func (f *Farm) missing() (list []string) {
 			}
 			primary = primary || s.Primary
 		}
+		n := len(list)
 		if serving < r.Min {
 			list = append(list, fmt.Sprintf("%d of %d machines of role %s serve", serving, r.Min, r.Name))
 		} else if r.Serves == Database && !primary {
 			list = append(list, fmt.Sprintf("role %s has no primary", r.Name))
 		}
+		if len(list) == n {
+			continue
+		}
+		for _, m := range f.sets()[r.Name].Members {
+			if m.Error != "" {
+				list = append(list, m.Member.ID+": "+m.Error)
+			}
+		}
 	}
 	return list
 }
 
-// restored lists the farm's volumes that came of snapshots.
+// restored lists the farm's volumes that came of snapshots, and its databases that came of files.
 func (f *Farm) restored(ctx context.Context) ([]Restored, error) {
 	var found []Restored
+	for role, t := range f.sets() {
+		if b := t.Restored; b != nil {
+			found = append(found, Restored{Role: role, Source: b.Set, Snapshot: b.File, Taken: b.Taken})
+		}
+	}
 	clouds := f.config.clouds()
 	for i := range clouds {
 		volumes, ok := provider.As[provider.Volumes](clouds[i].provider)

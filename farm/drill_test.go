@@ -3,6 +3,7 @@ package farm
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/memcloud"
+	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/memdb"
 )
 
 // backedUp gives a cloud with a shop whose volumes have been copied, and a drill of it that wants to find what was copied.
@@ -124,4 +127,71 @@ func TestFaultsOfADrillAreNamed(t *testing.T) {
 	require.ErrorContains(t, err, "drill.Check: is nil")
 	require.ErrorContains(t, err, "drill.Timeout: -1ns is negative")
 	require.Empty(t, cloud.Calls())
+}
+
+// TestADrillProvesABackupFile has a database that is copied to files by its manager: a farm of its own is filled from the newest.
+func TestADrillProvesABackupFile(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		shop := memdb.New(memdb.Options{})
+		m := replication.Member{ID: "db-1", Addr: "shop:3306"}
+		shop.Start(m.Addr)
+		manager, err := replication.New(replication.Config{Name: "shop/db", Engine: shop,
+			Backups: &replication.Backups{Dir: dir, Every: time.Hour, Keep: 2}})
+		require.NoError(t, err)
+		manager.SetMembers([]replication.Member{m}, 1)
+		running, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- manager.Run(running) }()
+		time.Sleep(time.Minute)
+		require.NoError(t, shop.Write(t.Context(), m.Addr, "orders", "7"))
+		time.Sleep(time.Minute)
+		stop()
+		<-ended
+
+		spec := dbSpec(2)
+		spec.Name, spec.Zone = "drill-shop", ""
+		spec.Roles[0].Aliases, spec.TTL = nil, 0
+		db := memdb.New(memdb.Options{})
+		addrs := map[string]string{}
+		cloud := testCloud(memcloud.Options{BootTime: 5 * time.Second, OnState: func(in provider.Instance) {
+			if in.State == provider.Running {
+				addrs[in.ID] = in.Private.String() + ":3306"
+				db.Start(addrs[in.ID])
+			} else {
+				db.Crash(addrs[in.ID])
+			}
+		}})
+		drill := func(name string) Drill {
+			config := testConfig(cloud, nil)
+			own, err := replication.New(replication.Config{Name: "drill-shop/db", Engine: db, Origin: &replication.Origin{
+				Backup: func(context.Context) (string, error) { return replication.LatestBackup(dir, name) },
+			}})
+			require.NoError(t, err)
+			config.Databases = map[string]*replication.Manager{"db": own}
+			return Drill{Spec: spec, Config: config, Timeout: 10 * time.Minute, Check: func(ctx context.Context, f *Farm) error {
+				for _, s := range f.Servers("db") {
+					if rows, err := db.Rows(ctx, s.Private.String()+":3306"); err != nil || rows["orders"] != "7" {
+						return errors.New("orders are missing on " + s.Name)
+					}
+				}
+				return nil
+			}}
+		}
+		report, err := drill("shop/db").Run(t.Context())
+		require.NoError(t, err)
+		latest, err := replication.LatestBackup(dir, "shop/db")
+		require.NoError(t, err)
+		require.Len(t, report.Restored, 1)
+		require.Equal(t, Restored{Role: "db", Source: "shop/db", Snapshot: latest, Taken: report.Restored[0].Taken}, report.Restored[0])
+		require.WithinDuration(t, time.Now(), report.Restored[0].Taken, time.Hour)
+		require.Zero(t, cloud.World(map[string]string{TagFarm: "drill-shop"}).Len(), "nothing is left of it")
+
+		text, err := os.ReadFile(latest)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(latest, text[:len(text)-1], 0o600))
+		_, err = drill("shop/db").Run(t.Context())
+		require.ErrorContains(t, err, "the farm did not come to serve: 0 of 2 machines of role db serve, db-1: import failed: the backup "+latest+": it is no whole backup")
+		require.Zero(t, cloud.World(map[string]string{TagFarm: "drill-shop"}).Len(), "nothing is left of it")
+	})
 }

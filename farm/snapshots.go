@@ -22,6 +22,8 @@ import (
 // snapshots are of one instant. provider/local stops the machine's processes while it copies, and copies within the call:
 // Config.CallTimeout must be long enough for that.)
 //
+// Where a database has no volumes, replication.Config.Backups copies it to files.
+//
 // The tags of the snapshots are the record of what was copied when. No snapshot is touched that the schedule has not made: not one
 // that a person has taken, and none of another farm. What a role that is not in the spec any more had copied stays.
 type Snapshots struct {

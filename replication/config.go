@@ -34,6 +34,9 @@ type Config struct {
 	// primary. One that applies with a delay follows the primary always, and so does a member that is to take over.
 	Relays bool
 
+	// Backups is when the set is copied to files, and how long these are kept; nil for never. The Engine must be a Backuper.
+	Backups *Backups
+
 	// Interval is the time between two looks at a member, and between a look that failed and the next one a quarter of
 	// it, or a sixteenth if the connection was refused. The default is 200 ms.
 	Interval time.Duration
@@ -47,8 +50,8 @@ type Config struct {
 	// MaxLag is how stale a replica may be and still serve reads, become the target of a switchover, or be the source of
 	// a seed. The default is 10 s.
 	MaxLag time.Duration
-	// StepTimeout bounds a step that should be short (fence, promote, follow, semi-sync). Draining, seeding and importing
-	// take as long as they take, while the members concerned answer. The default is 10 s.
+	// StepTimeout bounds a step that should be short (fence, promote, follow, semi-sync). Draining, seeding, importing
+	// and backups take as long as they take, while the members concerned answer. The default is 10 s.
 	StepTimeout time.Duration
 	// StopTimeout bounds Member.Fence, which stops a machine. The default is 2 min.
 	StopTimeout time.Duration
@@ -94,6 +97,7 @@ func (c Config) check() (Config, error) {
 	}
 	c.Origin.check(c.Engine, fault)
 	c.checkSalvage(fault)
+	c.Backups.check(&c, fault)
 	for _, d := range []struct {
 		name     string
 		value    *time.Duration

@@ -21,6 +21,7 @@ type decision struct {
 	answer  error             // ends the switchover that is asked for, with answered
 	done    bool              // the switchover has come to its end
 	soon    bool              // writers wait for what the next looks will show
+	bare    bool              // a backup is due, and no replica serves that it could be read from
 }
 
 // surplus is transactions that a member has and the primary lacks.
@@ -316,6 +317,8 @@ func (d *decider) sensible(f *fact, r Step) bool {
 		return !f.answers() || f.status().Writable && d.out.leader != f
 	case StepDrain:
 		return d.out.leader == nil
+	case StepBackup:
+		return d.out.primary != "" && d.request == nil
 	case StepFence:
 		return d.out.leader != f
 	case StepPromote:

@@ -3,7 +3,9 @@ package replication_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
+	"time"
 
 	"github.com/scalr-go/scalr/cronlock"
 	"github.com/scalr-go/scalr/replication"
@@ -111,6 +113,58 @@ func ExampleOrigin() {
 	// <nil>
 	// [shop-1:3306] map[customer-1:Ada Lovelace]
 	// [dev-1:3306] map[customer-1:N. N.]
+}
+
+// A set is copied to files; all of its servers are lost; a new set gets the newest of the files. A test of backups is the same,
+// as farm.Drill does it, or RestoreBackup, into a server that is there for nothing else.
+func ExampleBackups() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "backups")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	until := func(m *replication.Manager, cond func(replication.Topology) bool) {
+		running, stop := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = m.Run(running) }()
+		for {
+			t, changed := m.Topology()
+			if cond(t) {
+				break
+			}
+			<-changed
+		}
+		stop()
+		<-ended
+	}
+
+	lost := memdb.New(memdb.Options{})
+	lost.Start("db-1:3306")
+	member := replication.Member{ID: "db-1", Addr: "db-1:3306"}
+	fmt.Println(lost.Promote(ctx, member, false), lost.Write(ctx, member.Addr, "order", "7"))
+	manager, err := replication.New(replication.Config{Name: "shop/db", Engine: lost,
+		Backups: &replication.Backups{Dir: dir, Every: 24 * time.Hour, Keep: 7, MaxAge: 30 * 24 * time.Hour}})
+	if err != nil {
+		panic(err)
+	}
+	manager.SetMembers([]replication.Member{member}, 1)
+	until(manager, func(t replication.Topology) bool { return !t.Backup.IsZero() })
+
+	found := memdb.New(memdb.Options{})
+	found.Start("db-1:3306")
+	manager, err = replication.New(replication.Config{Name: "shop/db", Engine: found, Origin: &replication.Origin{
+		Backup: func(context.Context) (string, error) { return replication.LatestBackup(dir, "shop/db") },
+	}})
+	if err != nil {
+		panic(err)
+	}
+	manager.SetMembers([]replication.Member{member}, 1)
+	until(manager, func(t replication.Topology) bool { return t.Primary != "" })
+	fmt.Println(found.Rows(ctx, member.Addr))
+	// Output:
+	// <nil> <nil>
+	// map[order:7] <nil>
 }
 
 // Two host programs have a Manager for one set, and each runs it under the same lease: one works at a time. When it loses the

@@ -17,6 +17,7 @@ func (d *decider) maintain(p *fact) {
 	}
 	d.semisync(p)
 	d.switchover(p)
+	d.backup(p)
 }
 
 // wantsSemiSync reports whether the set's writes are to wait for a replica: a set that is meant to be a single server has

@@ -19,6 +19,7 @@ import (
 type Manager struct {
 	config Config
 	wake   chan struct{} // has room for one: there is news for Run
+	shelve chan struct{} // has room for one: a backup has been taken
 
 	mu       sync.Mutex
 	state    *state
@@ -28,6 +29,7 @@ type Manager struct {
 	loops    map[key]*loop
 	withdraw map[*fact]context.CancelFunc // ends the step that runs on the member
 	topology Topology
+	restored *Backup
 	changed  chan struct{}
 	events   []scalr.Event // to be emitted, in order
 }
@@ -47,6 +49,7 @@ func New(config Config) (*Manager, error) {
 	return &Manager{
 		config:  config,
 		wake:    make(chan struct{}, 1),
+		shelve:  make(chan struct{}, 1),
 		state:   newState(),
 		changed: make(chan struct{}),
 	}, nil
@@ -93,6 +96,9 @@ func (m *Manager) run(ctx context.Context, token uint64, stop context.CancelCaus
 	var tasks sync.WaitGroup
 	defer m.end(&tasks)
 	defer stop(nil)
+	if m.config.Backups != nil {
+		tasks.Go(func() { m.keepBackups(ctx) })
+	}
 	tick := time.NewTicker(max(m.config.Interval/4, time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -327,7 +333,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s Step, d decision) {
 	k := keyOf(f.Member)
 	switch s.Kind {
-	case StepDrain, StepSeed, StepSave, StepRewind, StepImport:
+	case StepDrain, StepSeed, StepSave, StepRewind, StepImport, StepBackup:
 		ctx, m.withdraw[f] = context.WithCancel(ctx)
 	case StepStop:
 		ctx, m.withdraw[f] = context.WithTimeout(ctx, m.config.StopTimeout)
@@ -394,6 +400,8 @@ func (m *Manager) do(ctx context.Context, f *fact, s Step, member, other Member)
 		return e.(Rewinder).Rewind(ctx, member, other, at, progress)
 	case StepImport:
 		return m.imports(ctx, member, progress)
+	case StepBackup:
+		return m.backup(ctx, member, progress)
 	case StepSemiSyncOn, StepSemiSyncOff:
 		return e.SetSemiSync(ctx, member, s.Kind == StepSemiSyncOn)
 	}
@@ -406,12 +414,17 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 	defer m.mu.Unlock()
 	m.withdraw[f]()
 	delete(m.withdraw, f)
-	f.running, f.settled, f.trouble, f.progress = nil, m.state.tick(), "", Progress{}
+	f.running, f.progress = nil, Progress{}
+	if s.Kind != StepBackup { // which changes nothing
+		f.settled, f.trouble = m.state.tick(), ""
+	}
 	defer func() { f.withdrew = false }()
 	if errors.Is(err, ErrOvertaken) {
 		m.stop(fmt.Errorf("%s: %w", s, err))
 	}
 	switch {
+	case s.Kind == StepBackup:
+		m.backedUp(f, err)
 	case err == nil && s.Kind == StepStop:
 		f.stopped = true
 	case err == nil && s.Kind == StepDrain:
@@ -449,6 +462,8 @@ func pause(kind StepKind, times int) time.Duration {
 	switch kind {
 	case StepFence, StepStop, StepDrain, StepPromote:
 		limit = time.Second // the set has no primary meanwhile, or two
+	case StepBackup:
+		limit = time.Minute
 	}
 	return min(100*time.Millisecond<<min(times-1, 10), limit)
 }

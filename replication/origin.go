@@ -4,15 +4,17 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/scalr-go/scalr"
 )
 
-// KindImported is an event: a new set has its first data. Subject is the member, Attrs have the "source" (its address) and
-// the "position" of the copy, in the other set's notation.
+// KindImported is an event: a new set has its first data. Subject is the member, Attrs have the "source" (its address, or the
+// backup's path) and the "position" of the copy, in the other set's notation.
 const KindImported scalr.Kind = "data-imported"
 
-// Origin is where a new set gets its first data from, when that is another set: a twin for development gets production's.
+// Origin is where a new set gets its first data from: another set, so that a twin for development gets production's, or a
+// backup of one, or of its own when all of its servers were lost.
 //
 // When all members of the set are there and empty, one of them receives a consistent copy, is scrubbed, and becomes the
 // primary; the others are seeded from it. Nothing of the set serves before, and nobody is told of a primary. What breaks
@@ -24,11 +26,14 @@ const KindImported scalr.Kind = "data-imported"
 // on the primary.
 type Origin struct {
 	// Engine speaks to the source, with credentials that are valid there. It is used for reading only, and must not be the
-	// set's own Engine, whose credentials are to be the set's alone. Required.
+	// set's own Engine, whose credentials are to be the set's alone. Required, unless there is a Backup.
 	Engine Engine
 	// Source says which server to copy from. It is asked before each try, within Config.StepTimeout. [Manager.Source] of
-	// the other set's Manager names a replica, so that the primary feels nothing. Required.
+	// the other set's Manager names a replica, so that the primary feels nothing. Required, unless there is a Backup.
 	Source func(context.Context) (Member, error)
+	// Backup gives the path of the backup file to restore, instead of Engine and Source: as [LatestBackup] does, say. It is
+	// asked before each try, within Config.StepTimeout. A file that is torn or was altered is refused before anything is done.
+	Backup func(context.Context) (string, error)
 	// Scrub changes the copy before anybody else may see it: it takes out what must not leave production, and opens the
 	// accounts of applications. The member refuses the writes of everybody but administrators then. If it fails, the copy
 	// is thrown away, and made again later. It is bounded by its context, which ends when the member or the source no longer answers.
@@ -36,7 +41,7 @@ type Origin struct {
 	Scrub func(context.Context, Member) error
 }
 
-// Importer is what an [Engine] may have besides. A set with an [Origin] needs it.
+// Importer is what an [Engine] may have besides. A set with an [Origin] that is another set needs it.
 type Importer interface {
 	// Import replaces the data of the member by a consistent copy of the data of a server in another set, which origin
 	// speaks to, and calls scrub, unless it is nil, when the copy is complete. It returns the position of the copy at the
@@ -52,6 +57,15 @@ type Importer interface {
 // check adds the faults of the origin.
 func (o *Origin) check(set Engine, fault func(format string, args ...any)) {
 	if o == nil {
+		return
+	}
+	if o.Backup != nil {
+		if _, ok := set.(Backuper); !ok && set != nil {
+			fault("Origin.Backup is set, but the Engine (%T) restores no backups", set)
+		}
+		if o.Engine != nil || o.Source != nil {
+			fault("Origin has a Backup and an Engine or a Source, want one or the other")
+		}
 		return
 	}
 	if _, ok := set.(Importer); !ok && set != nil {
@@ -93,9 +107,15 @@ func (m *Manager) Source(context.Context) (Member, error) {
 	return t.Source()
 }
 
+// Restores reports whether the set, if it is new, gets its first data from a backup: whether it has an [Origin.Backup].
+func (m *Manager) Restores() bool { return m.config.Origin != nil && m.config.Origin.Backup != nil }
+
 // imports fills a member from the origin.
 func (m *Manager) imports(ctx context.Context, member Member, progress func(Progress)) error {
 	o := m.config.Origin
+	if o.Backup != nil {
+		return m.restores(ctx, member, progress)
+	}
 	bounded, cancel := context.WithTimeout(ctx, m.config.StepTimeout)
 	source, err := o.Source(bounded)
 	cancel()
@@ -112,11 +132,36 @@ func (m *Manager) imports(ctx context.Context, member Member, progress func(Prog
 	if err != nil {
 		return err
 	}
+	m.imported(member, source.Addr, at, "the data of "+source.ID)
+	return nil
+}
+
+// restores fills a member from a backup.
+func (m *Manager) restores(ctx context.Context, member Member, progress func(Progress)) error {
+	o := m.config.Origin
+	bounded, cancel := context.WithTimeout(ctx, m.config.StepTimeout)
+	path, err := o.Backup(bounded)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("finding a backup to restore: %w", err)
+	}
+	b, err := RestoreBackup(ctx, m.config.Engine.(Backuper), member, path, o.Scrub, progress)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.restored = &b
+	m.mu.Unlock()
+	m.imported(member, path, b.Position, fmt.Sprintf("the data of the backup of %s, taken %s,", b.Set, b.Taken.Format(time.RFC3339)))
+	return nil
+}
+
+// imported tells that a new set has its first data.
+func (m *Manager) imported(member Member, source string, at Position, what string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.emit(KindImported, member.ID, fmt.Sprintf("%s has the data of %s as of %s", member.ID, source.ID, at), nil)
-	m.events[len(m.events)-1].Attrs = map[string]string{"source": source.Addr, "position": string(at)}
-	return nil
+	m.emit(KindImported, member.ID, fmt.Sprintf("%s has %s as of %s", member.ID, what, at), nil)
+	m.events[len(m.events)-1].Attrs = map[string]string{"source": source, "position": string(at)}
 }
 
 // importing picks the member that the data is for: the one that is being filled, or the preferred one.

@@ -90,6 +90,8 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 		f.diverged = false
 	case StepImport:
 		st.Empty, st.Imported = false, true
+	case StepBackup:
+		s.shelf.taken = append(slices.Clone(s.shelf.taken), now)
 	case StepSemiSyncOn, StepSemiSyncOff:
 		st.SemiSync = step.Kind == StepSemiSyncOn
 		st.Unacked, f.waits = 0, time.Time{}

@@ -115,9 +115,12 @@ func (m *Manager) save(ctx context.Context, f *fact, member, primary Member) err
 	return nil
 }
 
+// partEnding is what the name of a file ends with that is not complete.
+const partEnding = ".part"
+
 // writeWhole makes a new file that only its owner may read, and that is there only when it is complete and on disk.
 func writeWhole(path string, write func(io.Writer) error) (string, error) {
-	f, err := os.OpenFile(path+".part", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path+partEnding, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return "", err
 	}

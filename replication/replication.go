@@ -12,9 +12,15 @@
 //
 // # Where the data comes from
 //
-// A new set begins without data, or with a copy of another set's: see [Origin]. Nobody serves before that is complete. A replica
+// A new set begins without data, or with a copy of another set's, or from a backup: see [Origin]. Nobody serves before that is complete. A replica
 // without data is seeded from a member that has it ([Engine.Seed]). One that starts on a disk with an older state of the set's, a
 // snapshot's, follows from there.
+//
+// # Backups
+//
+// A set is copied to files on a schedule, from a replica, and what is too old or too many is removed: see [Backups]. A backup
+// is proven by restoring it where it harms nobody: [RestoreBackup] into a server of its own, or farm.Drill with a database
+// whose Origin it is.
 //
 // # When a primary is lost
 //
@@ -104,7 +110,7 @@ type Status struct {
 	Server   string        // the server's own identity (server_id or UUID), distinct for each member
 	Version  string        // of the software, as "10.11.6-MariaDB": what follows the first two numbers is not compared
 	Empty    bool          // it holds no data of users: it may be seeded, or become the primary of a fresh set
-	Imported bool          // its data came by Importer.Import, completely, and it has followed nobody since
+	Imported bool          // its data came by Importer.Import or Backuper.Restore, completely, and it has followed nobody since
 	Writable bool          // it takes writes
 	Source   string        // Addr of the member that it follows, also when drained or stopped; empty if it follows none
 	Receives bool          // it is connected to its source and hears it: a source that lets heartbeats fail is not heard

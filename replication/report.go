@@ -54,6 +54,7 @@ func (m *Manager) note(d decision, now time.Time) {
 	for _, x := range d.surplus {
 		m.count(d, x)
 	}
+	since(&s.shelf.bare, now, d.bare)
 }
 
 // answer ends a switchover that has come to its end.
@@ -96,7 +97,8 @@ func (m *Manager) count(d decision, x surplus) {
 // publish makes the topology say what is so.
 func (m *Manager) publish(d decision) {
 	old, now := m.topology, time.Now()
-	t := Topology{Epoch: old.Epoch, Primary: d.primary, Held: d.held, Verdict: m.state.verdict}
+	t := Topology{Epoch: old.Epoch, Primary: d.primary, Held: d.held, Verdict: m.state.verdict, Restored: m.restored}
+	t.Backup, _ = m.state.shelf.newest(now)
 	if m.state.shown = t.Primary != ""; m.state.shown {
 		is := keyOf(m.state.byID(t.Primary).Member)
 		if t.Primary != old.Primary || is != m.state.published {

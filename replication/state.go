@@ -102,6 +102,7 @@ type state struct {
 	recoveries []time.Time  // the latest unplanned promotions
 	tries      map[try]tried
 	request    *request
+	shelf      shelf
 	relieved   time.Time // when the Manager last began a switchover by itself
 	verdict    *Verdict
 }

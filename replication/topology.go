@@ -33,6 +33,10 @@ type Topology struct {
 	Held []string `json:"held,omitempty"`
 	// Verdict is about the last recovery, nil if there was none.
 	Verdict *Verdict `json:"verdict,omitempty"`
+	// Backup is when the newest of Config.Backups was taken; zero if there is none, or that is not known.
+	Backup time.Time `json:"backup,omitzero"`
+	// Restored is the backup that the set got its first data from, if this Manager has restored it.
+	Restored *Backup `json:"restored,omitempty"`
 }
 
 // MemberState is what is known of one member.
@@ -42,7 +46,7 @@ type MemberState struct {
 	Serves   bool          `json:"serves"` // it may serve reads: the primary, or a replica within Config.MaxLag
 	Lag      time.Duration `json:"lag"`    // how far a replica is behind, at the last look
 	Position Position      `json:"position,omitempty"`
-	Progress Progress      `json:"progress,omitzero"` // of the seed or import that is under way
+	Progress Progress      `json:"progress,omitzero"` // of the seed, import or backup that is under way
 	Error    string        `json:"error,omitempty"`   // why it is not what it should be
 }
 
@@ -69,6 +73,10 @@ func (t Topology) clone() Topology {
 	if t.Verdict != nil {
 		v := *t.Verdict
 		t.Verdict = &v
+	}
+	if t.Restored != nil {
+		b := *t.Restored
+		t.Restored = &b
 	}
 	return t
 }

@@ -13,7 +13,7 @@ import (
 func (c *Cluster) call(ctx context.Context, op string, m replication.Member, work func(s *server, now time.Time) (time.Time, bool, error)) error {
 	f := func(s *server, now time.Time) (time.Time, bool, error) {
 		switch {
-		case op != "Observe" && m.Token != 0 && m.Token < s.token:
+		case op != "Observe" && op != "Backup" && m.Token != 0 && m.Token < s.token:
 			return time.Time{}, true, replication.ErrOvertaken
 		case s.stalled && op == "Observe" && s.writable:
 			return time.Time{}, true, replication.ErrStalled
@@ -264,30 +264,32 @@ func (c *Cluster) Import(ctx context.Context, m replication.Member, origin repli
 	if !ok {
 		return "", fmt.Errorf("the origin's engine is %T, want a *memdb.Cluster", origin)
 	}
+	copied, err := from.cluster().other(ctx, source)
+	if err != nil {
+		return "", fmt.Errorf("the source %s: %w", source.ID, err)
+	}
+	return position(copied), c.fill(ctx, "Import", m, copied, scrub, progress)
+}
+
+// fill makes a server one with what another one had.
+func (c *Cluster) fill(ctx context.Context, op string, m replication.Member, copied []txn,
+	scrub func(context.Context, replication.Member) error, progress func(replication.Progress)) error {
 	var name string
 	// step does f on the server, unless another one has begun to fill it.
 	step := func(f func(s *server, now time.Time) (time.Time, bool, error)) error {
-		return c.call(ctx, "Import", m, func(s *server, now time.Time) (time.Time, bool, error) {
+		return c.call(ctx, op, m, func(s *server, now time.Time) (time.Time, bool, error) {
 			if s.name != name {
 				return time.Time{}, true, errors.New("another one has begun")
 			}
 			return f(s, now)
 		})
 	}
-	var copied []txn
-	err := from.cluster().enter(ctx, Manager, source.Addr, func(s *server, now time.Time) (time.Time, bool, error) {
-		copied = append(copied, s.log[:s.applied]...)
-		return time.Time{}, true, nil
-	})
-	if err != nil {
-		return "", fmt.Errorf("the source %s: %w", source.ID, err)
-	}
 	report := func(done int) {
 		if progress != nil {
 			progress(replication.Progress{Done: int64(done), Total: int64(len(copied)), Unit: "rows", What: "transactions"})
 		}
 	}
-	err = c.alter(ctx, "Import", m, func(s *server, now time.Time) error {
+	err := c.alter(ctx, op, m, func(s *server, now time.Time) error {
 		if s.writable {
 			return fmt.Errorf("%w: it takes writes: fence it first", replication.ErrUnsafe)
 		}
@@ -297,7 +299,7 @@ func (c *Cluster) Import(ctx context.Context, m replication.Member, origin repli
 		return nil
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
 	report(0)
 	var ready time.Time
@@ -315,23 +317,19 @@ func (c *Cluster) Import(ctx context.Context, m replication.Member, origin repli
 		return time.Time{}, true, nil
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
 	report(len(copied))
 	if scrub != nil {
 		if err := scrub(ctx, m); err != nil {
-			return "", fmt.Errorf("scrubbing the copy: %w", err)
+			return fmt.Errorf("scrubbing the copy: %w", err)
 		}
 	}
-	err = step(func(s *server, now time.Time) (time.Time, bool, error) {
+	return step(func(s *server, now time.Time) (time.Time, bool, error) {
 		s.filling, s.imported = false, true
 		c.touch(now)
 		return time.Time{}, true, nil
 	})
-	if err != nil {
-		return "", err
-	}
-	return position(copied), nil
 }
 
 func (c *Cluster) cluster() *Cluster { return c }

@@ -46,7 +46,7 @@ type Options struct {
 	Apply time.Duration
 	// Heartbeat is how long a replica waits for a silent source before it does not count as heard. The default is 1 s.
 	Heartbeat time.Duration
-	// Copy is the time that a seed or an import takes.
+	// Copy is the time that a seed, an import, a backup or a restore takes.
 	Copy time.Duration
 	// RelayLogsLost makes a restart, and following another source, drop what was received and not applied, as MariaDB
 	// does with GTIDs.
@@ -58,7 +58,7 @@ type Options struct {
 
 // Call is a call of an Engine method, for Options.Hook.
 type Call struct {
-	Op   string // "Observe", "Fence", "Drain", "Promote", "SetSemiSync", "Follow", "Seed", "Save", "Rewind", "Import"
+	Op   string // "Observe", "Fence", "Drain", "Promote", "SetSemiSync", "Follow", "Seed", "Save", "Rewind", "Import", "Backup", "Restore"
 	Addr string // the member that it acts on
 	Done bool   // false before the call, true after it
 }
@@ -78,6 +78,7 @@ var (
 	_ replication.Engine   = (*Cluster)(nil)
 	_ replication.Importer = (*Cluster)(nil)
 	_ replication.Rewinder = (*Cluster)(nil)
+	_ replication.Backuper = (*Cluster)(nil)
 )
 
 // New makes a cluster without servers.

@@ -1,6 +1,7 @@
 package mysql_test
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/mysql"
 )
 
 func BenchmarkObserve(b *testing.B) {
@@ -49,19 +51,45 @@ func BenchmarkSteps(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-func BenchmarkSeed(b *testing.B) {
-	e, source, target := pair(b)
+// bulk gives a primary with 400,000 rows and their size, and its replica.
+func bulk(b *testing.B) (e *mysql.Engine, source, target *node, size int64) {
+	b.Helper()
+	e, source, target = pair(b)
 	db := source.admin(b)
 	exec(b, db, "CREATE TABLE app.s (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, c DATETIME, d TEXT, KEY (b))")
 	for range 40 {
 		exec(b, db, "INSERT INTO app.s (a, b, c, d) SELECT MD5(seq), seq, NOW(), REPEAT(MD5(seq), 8) FROM app.seq_1_to_10000")
 	}
-	var size float64
-	_, err := fmt.Sscan(one(b, db, "SELECT SUM(LENGTH(a)+LENGTH(d)+17) FROM app.s"), &size)
+	_, err := fmt.Sscan(one(b, db, "SELECT CAST(SUM(LENGTH(a)+LENGTH(d)+17) AS SIGNED) FROM app.s"), &size)
 	require.NoError(b, err)
-	b.SetBytes(int64(size))
+	return e, source, target, size
+}
+
+func BenchmarkSeed(b *testing.B) {
+	e, source, target, size := bulk(b)
+	b.SetBytes(size)
 	for b.Loop() {
 		_, err := e.Seed(b.Context(), target.Member, source.Member, func(replication.Progress) {})
 		require.NoError(b, err)
 	}
+}
+
+func BenchmarkBackup(b *testing.B) {
+	e, source, target, size := bulk(b)
+	var w bytes.Buffer
+	b.Run("backup", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			w.Reset()
+			_, err := e.Backup(b.Context(), source.Member, &w, nil)
+			require.NoError(b, err)
+		}
+	})
+	b.Run("restore", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			_, err := e.Restore(b.Context(), target.Member, bytes.NewReader(w.Bytes()), nil, nil)
+			require.NoError(b, err)
+		}
+	})
 }

@@ -54,6 +54,7 @@ var (
 	_ replication.Importer = (*Engine)(nil)
 	_ replication.Rewinder = (*Engine)(nil)
 	_ replication.Guard    = (*Engine)(nil)
+	_ replication.Backuper = (*Engine)(nil)
 )
 
 // New makes an Engine. It reports every fault of the config at once, by field, and makes no calls.

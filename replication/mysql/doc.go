@@ -42,6 +42,14 @@
 // [Engine.Import] fills a member of a new set from a server of another one. The histories of the two have no transaction in
 // common: the copy begins one of its own, "0-7-1" for server 7, whatever the source's was.
 //
+// # Backups
+//
+// [Engine.Backup] is a text of SQL statements that this package writes, and not mariadb-dump's, for what is compared: it carries
+// each table's checksum and number of rows out of the snapshot that the rows are read in, so that [Engine.Restore] can tell that
+// what it has restored is what was there. It is the reading half of Seed, which copies what mariadb-dump 10.11 changes (a FLOAT of
+// 16777216 becomes 16777200, a DOUBLE of -0 becomes 0, what is no member of an ENUM becomes its empty member), and the accounts
+// without their passwords; and it needs no program on the Manager's host. The client mariadb can load it.
+//
 // # Limits
 //
 // Replication is of GTIDs and over the default, unnamed connection; members with further named connections are drained and
@@ -73,7 +81,7 @@
 //   - The passwords of caching_sha2_password go over TLS if Config.TLS is set, otherwise encrypted by the server's public key,
 //     which nobody checks.
 //
-// What MariaDB has and MySQL has not, here: Import (errors.ErrUnsupported); ErrStalled, so that a primary whose disk is full
+// What MariaDB has and MySQL has not, here: Import, Backup and Restore (errors.ErrUnsupported); ErrStalled, so that a primary whose disk is full
 // or stuck is hung at best; Status.Acked, of which MySQL's replicas say nothing, so that under Durability a Manager that has
 // not seen the lost primary itself promotes only when all other members answer; [CloudInit].
 package mysql

@@ -55,15 +55,20 @@ func (e *Engine) Import(ctx context.Context, m replication.Member, origin replic
 		if err := c.snap.exec(ctx, "ROLLBACK"); err != nil { // the source need not keep old versions any more
 			return err
 		}
-		if scrub != nil {
-			c.report("scrubbing")
-			if err := scrub(ctx, m); err != nil {
-				return fmt.Errorf("scrubbing the copy: %w", err)
-			}
-		}
-		return c.settle(ctx, at)
+		return c.scrubbed(ctx, m, scrub, at)
 	})
 	return at.public(), wrap("import to", m, err)
+}
+
+// scrubbed lets a copy that is complete be scrubbed, and ends it.
+func (c *copying) scrubbed(ctx context.Context, m replication.Member, scrub func(context.Context, replication.Member) error, at position) error {
+	if scrub != nil {
+		c.report("scrubbing")
+		if err := scrub(ctx, m); err != nil {
+			return fmt.Errorf("scrubbing the copy: %w", err)
+		}
+	}
+	return c.settle(ctx, at)
 }
 
 // settle gives the target a history of its own: one transaction, which stands for the copy. It is in no binary log, so that

@@ -213,19 +213,11 @@ func (c *copying) undo(ctx context.Context, text io.Reader) error {
 
 // equal brings the target to a snapshot of the source, and fails unless it is equal to it then.
 func (c *copying) equal(ctx context.Context, source replication.Member) (err error) {
-	db, err := c.source.engine.open(c.source.addr, nil)
+	leave, err := c.openSource(ctx)
+	defer leave()
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	if c.defs, err = newSession(ctx, c.source, db); err != nil {
-		return err
-	}
-	defer c.defs.close()
-	if c.snap, err = newSession(ctx, c.source, db); err != nil {
-		return err
-	}
-	defer c.snap.close()
 	all, err := readCatalog(ctx, c.defs, c.target.engine.config)
 	if err != nil {
 		return fmt.Errorf("the source %s: %w", source.ID, err)

@@ -14,20 +14,7 @@ const batchBytes = 1 << 20
 
 // copyAll makes everything of the catalog on the target. Rows come before triggers, and grants last.
 func (c *copying) copyAll(ctx context.Context, all *catalog) error {
-	var views []object
-	for _, o := range all.objects {
-		switch o.kind {
-		case "VIEW":
-			views = append(views, o)
-			continue
-		case "TRIGGER", "EVENT":
-			continue
-		}
-		if err := c.create(ctx, o, all); err != nil {
-			return fmt.Errorf("creating %s: %w", o, err)
-		}
-	}
-	if err := c.createViews(ctx, views, all); err != nil {
+	if err := c.createFirst(ctx, all); err != nil {
 		return err
 	}
 	for _, t := range all.tables {
@@ -38,8 +25,38 @@ func (c *copying) copyAll(ctx context.Context, all *catalog) error {
 			return fmt.Errorf("table %s: %w", t, err)
 		}
 	}
+	return c.createLast(ctx, all)
+}
+
+// late reports whether the object is made when the rows are there.
+func (o object) late() bool { return o.kind == "VIEW" || o.kind == "TRIGGER" || o.kind == "EVENT" }
+
+// createFirst makes what the rows need.
+func (c *copying) createFirst(ctx context.Context, all *catalog) error {
 	for _, o := range all.objects {
-		if o.kind == "TRIGGER" || o.kind == "EVENT" {
+		if o.late() {
+			continue
+		}
+		if err := c.create(ctx, o, all); err != nil {
+			return fmt.Errorf("creating %s: %w", o, err)
+		}
+	}
+	return nil
+}
+
+// createLast makes the rest.
+func (c *copying) createLast(ctx context.Context, all *catalog) error {
+	var views []object
+	for _, o := range all.objects {
+		if o.kind == "VIEW" {
+			views = append(views, o)
+		}
+	}
+	if err := c.createViews(ctx, views, all); err != nil {
+		return err
+	}
+	for _, o := range all.objects {
+		if o.late() && o.kind != "VIEW" {
 			if err := c.create(ctx, o, all); err != nil {
 				return fmt.Errorf("creating %s: %w", o, err)
 			}
@@ -50,10 +67,23 @@ func (c *copying) copyAll(ctx context.Context, all *catalog) error {
 
 // create makes one object under the settings that it was made with.
 func (c *copying) create(ctx context.Context, o object, all *catalog) (err error) {
-	if o.kind == "SCHEMA" {
-		return c.to.exec(ctx, o.create)
+	before, after := o.settings(all)
+	if err = c.to.exec(ctx, before...); err == nil {
+		err = c.to.exec(ctx, o.create)
 	}
-	var before, after []string
+	for _, statement := range after {
+		if restore := c.to.exec(ctx, statement); err == nil {
+			err = restore
+		}
+	}
+	return err
+}
+
+// settings gives what makes a session create the object as it was created, and what undoes that.
+func (o object) settings(all *catalog) (before, after []string) {
+	if o.kind == "SCHEMA" {
+		return nil, nil
+	}
 	if o.kind != "VIEW" {
 		before = append(before, "USE "+name(o.schema)) // a view's definition names its schemas
 	}
@@ -76,15 +106,8 @@ func (c *copying) create(ctx context.Context, o object, all *catalog) (err error
 		before = append(before, "SET character_set_client = "+o.client, "SET collation_connection = "+o.collation)
 		after = append(after, "SET NAMES utf8mb4")
 	}
-	if err = c.to.exec(ctx, before...); err == nil {
-		err = c.to.exec(ctx, o.create)
-	}
-	for i := len(after) - 1; i >= 0; i-- {
-		if restore := c.to.exec(ctx, after[i]); err == nil {
-			err = restore
-		}
-	}
-	return err
+	slices.Reverse(after)
+	return before, after
 }
 
 // createViews makes views in an order that is found by trying, since views may use views.
@@ -122,14 +145,13 @@ func (c *copying) copyTable(ctx context.Context, t *table) error {
 	if err := c.snap.exec(ctx, "SAVEPOINT seed", "SET NAMES binary"); err != nil {
 		return fmt.Errorf("on the source: %w", err)
 	}
-	if err := c.to.exec(ctx, "SET NAMES binary"); err != nil {
-		return err
-	}
-	read, err := c.copyRows(ctx, t)
+	read, err := c.insertRows(ctx, t, func(ctx context.Context, emit func(statement string, rows int64) bool) error {
+		if err := c.readRows(ctx, t, emit); err != nil {
+			return fmt.Errorf("on the source: %w", err)
+		}
+		return nil
+	})
 	if err != nil {
-		return err
-	}
-	if err := c.to.exec(ctx, "SET NAMES utf8mb4"); err != nil {
 		return err
 	}
 	if err := c.compare(ctx, t, read); err != nil {
@@ -141,9 +163,13 @@ func (c *copying) copyTable(ctx context.Context, t *table) error {
 	return nil
 }
 
-// copyRows streams the rows from the snapshot into the target: while one batch is written the next one is read.
-func (c *copying) copyRows(ctx context.Context, t *table) (read int64, err error) {
-	ctx, cancel := context.WithCancel(ctx)
+// insertRows streams rows into the target's table: while one batch is written the next one is read.
+func (c *copying) insertRows(ctx context.Context, t *table,
+	reads func(ctx context.Context, emit func(statement string, rows int64) bool) error) (read int64, err error) {
+	if err := c.to.exec(ctx, "SET NAMES binary"); err != nil {
+		return 0, err
+	}
+	reading, cancel := context.WithCancel(ctx)
 	type batch struct {
 		statement string
 		rows      int64
@@ -152,17 +178,17 @@ func (c *copying) copyRows(ctx context.Context, t *table) (read int64, err error
 	result := make(chan error, 1)
 	go func() {
 		defer close(batches)
-		result <- c.readRows(ctx, t, func(statement string, rows int64) bool {
+		result <- reads(reading, func(statement string, rows int64) bool {
 			select {
 			case batches <- batch{statement, rows}:
 				return true
-			case <-ctx.Done():
+			case <-reading.Done():
 				return false
 			}
 		})
 	}()
 	if t.versioned {
-		err = c.to.exec(ctx, "SET system_versioning_insert_history = ON")
+		err = c.to.exec(ctx, keepHistory)
 	}
 	for b := range batches {
 		if err != nil {
@@ -178,11 +204,17 @@ func (c *copying) copyRows(ctx context.Context, t *table) (read int64, err error
 		c.report(t.String())
 	}
 	cancel()
-	if readErr := <-result; err == nil && readErr != nil {
-		err = fmt.Errorf("on the source: %w", readErr)
+	if readErr := <-result; err == nil {
+		err = readErr
 	}
-	return read, err
+	if err != nil {
+		return read, err
+	}
+	return read, c.to.exec(ctx, "SET NAMES utf8mb4")
 }
+
+// keepHistory lets the rows of the past be inserted into a table with system versioning.
+const keepHistory = "SET system_versioning_insert_history = ON"
 
 // readRows reads the table and gives INSERT statements.
 func (c *copying) readRows(ctx context.Context, t *table, emit func(statement string, rows int64) bool) error {
@@ -299,7 +331,7 @@ func (c *copying) compare(ctx context.Context, t *table, read int64) error {
 	}
 	there := make(chan sums, 1)
 	go func() {
-		checksum, err := checksum(ctx, c.snap, t)
+		checksum, err := c.checksumSource(ctx, t)
 		there <- sums{checksum, err}
 	}()
 	here, err := checksum(ctx, c.to, t)
@@ -308,21 +340,35 @@ func (c *copying) compare(ctx context.Context, t *table, read int64) error {
 		return err
 	}
 	if source.err != nil {
-		return fmt.Errorf("on the source: %w", source.err)
+		return source.err
 	}
-	if t.checksum != "" && t.checksum != source.checksum {
-		return fmt.Errorf("it has been written to during the copy, and its engine %s has no transactions: seed again when it is not, "+
+	return c.compareWith(ctx, t, here, read, source.checksum)
+}
+
+// checksumSource gives the checksum of the snapshot's table, and fails if that is no snapshot.
+func (c *copying) checksumSource(ctx context.Context, t *table) (string, error) {
+	sum, err := checksum(ctx, c.snap, t)
+	if err != nil {
+		return "", fmt.Errorf("on the source: %w", err)
+	}
+	if t.checksum != "" && t.checksum != sum {
+		return "", fmt.Errorf("it has been written to during the copy, and its engine %s has no transactions: seed again when it is not, "+
 			"or convert it to InnoDB", t.engine)
 	}
-	rows, err := c.to.rows(ctx, "SELECT COUNT(*) AS n FROM "+t.ident()+t.allRows())
+	return sum, nil
+}
+
+// compareWith fails unless the target's table, with the checksum here, has the rows and the checksum of the source's.
+func (c *copying) compareWith(ctx context.Context, t *table, here string, rows int64, source string) error {
+	found, err := c.to.rows(ctx, "SELECT COUNT(*) AS n FROM "+t.ident()+t.allRows())
 	if err != nil {
 		return err
 	}
-	if n := number(rows[0]["n"]); n != read {
-		return fmt.Errorf("the copy has %d rows, the source %d", n, read)
+	if n := number(found[0]["n"]); n != rows {
+		return fmt.Errorf("the copy has %d rows, the source %d", n, rows)
 	}
-	if here != source.checksum {
-		return fmt.Errorf("the copy has the checksum %s, the source %s", here, source.checksum)
+	if here != source {
+		return fmt.Errorf("the copy has the checksum %s, the source %s", here, source)
 	}
 	return nil
 }
@@ -352,17 +398,30 @@ func (all *catalog) checksumUnsafe(ctx context.Context, t *session) (err error) 
 	return nil
 }
 
-// verify compares the definitions of the source with what they were, and the target's with them. The latter only if both
-// run the same version, since versions write the same definition in different ways.
+// verify compares the definitions of the source with what they were, and the target's with them.
 func (c *copying) verify(ctx context.Context, before *catalog) error {
 	c.report("comparing")
-	after, err := readCatalog(ctx, c.defs, c.target.engine.config)
+	if err := c.unchanged(ctx, before, c.target.engine.config); err != nil {
+		return err
+	}
+	return c.equalDefinitions(ctx, before)
+}
+
+// unchanged fails if the definitions of the source are not what they were.
+func (c *copying) unchanged(ctx context.Context, before *catalog, but Config) error {
+	after, err := readCatalog(ctx, c.defs, but)
 	if err != nil {
 		return err
 	}
 	if diff := before.differs(after); diff != "" {
 		return fmt.Errorf("%w: %s", errChanged, diff)
 	}
+	return nil
+}
+
+// equalDefinitions fails unless the target's definitions are the source's. They are compared only if both run the same
+// version, since versions write the same definition in different ways.
+func (c *copying) equalDefinitions(ctx context.Context, before *catalog) error {
 	if c.sourceVersion != c.targetVersion {
 		return nil
 	}

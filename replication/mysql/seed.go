@@ -42,7 +42,7 @@ func (s *server) seed(ctx context.Context, from *server, m, source replication.M
 	return at.public(), err
 }
 
-// copying is one Seed.
+// copying is one Seed, Import, Rewind, Backup (which has no target) or Restore (which has no source).
 type copying struct {
 	target, source *server
 	apart          bool          // the source is of another set
@@ -66,19 +66,11 @@ func (c *copying) run(ctx context.Context, m, source replication.Member, finish 
 	ctx, stop := watch(ctx, c.target, c.source)
 	defer stop()
 
-	db, err := c.source.engine.open(c.source.addr, map[string]string{"net_write_timeout": "3600"})
+	leave, err := c.openSource(ctx)
+	defer leave()
 	if err != nil {
-		return nil, err
-	}
-	defer db.Close()
-	if c.defs, err = newSession(ctx, c.source, db); err != nil {
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
 	}
-	defer c.defs.close()
-	if c.snap, err = newSession(ctx, c.source, db); err != nil {
-		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
-	}
-	defer c.snap.close()
 	before, err := readCatalog(ctx, c.defs, c.target.engine.config)
 	if err != nil {
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
@@ -111,6 +103,23 @@ func (c *copying) run(ctx context.Context, m, source replication.Member, finish 
 		return nil, err
 	}
 	return at, finish(ctx, at)
+}
+
+// openSource takes the sessions that the source is read with.
+func (c *copying) openSource(ctx context.Context) (leave func(), err error) {
+	db, err := c.source.engine.open(c.source.addr, map[string]string{"net_write_timeout": "3600"})
+	if err != nil {
+		return func() {}, err
+	}
+	leave = func() { db.Close() }
+	for _, session := range []**session{&c.defs, &c.snap} {
+		if *session, err = newSession(ctx, c.source, db); err != nil {
+			return leave, err
+		}
+		before, opened := leave, *session
+		leave = func() { opened.close(); before() }
+	}
+	return leave, nil
 }
 
 // check refuses what must not be, before anything is touched.
@@ -166,6 +175,12 @@ func (c *copying) prepare(ctx context.Context) (release func(), err error) {
 	return release, c.target.endSessions(ctx, "", map[string]bool{})
 }
 
+// takesAnything is the settings of a session that inserts what another server has.
+var takesAnything = map[string]string{
+	"sql_mode": "'NO_AUTO_VALUE_ON_ZERO'", "foreign_key_checks": "0", "unique_checks": "0",
+	"check_constraint_checks": "0", "innodb_strict_mode": "0", "net_read_timeout": "3600",
+}
+
 // claim ends what the target does, marks it, and takes the session that changes it.
 func (c *copying) claim(ctx context.Context) (release func(), err error) {
 	release = func() {}
@@ -198,10 +213,7 @@ func (c *copying) claim(ctx context.Context) (release func(), err error) {
 		defer cancel()
 		_ = t.exec(ctx, "SET GLOBAL max_allowed_packet = "+rows[0]["packet"]) // only a limit stays larger
 	}
-	db, err := t.engine.open(t.addr, map[string]string{
-		"sql_mode": "'NO_AUTO_VALUE_ON_ZERO'", "foreign_key_checks": "0", "unique_checks": "0",
-		"check_constraint_checks": "0", "innodb_strict_mode": "0", "net_read_timeout": "3600",
-	})
+	db, err := t.engine.open(t.addr, takesAnything)
 	if err != nil {
 		return restore, err
 	}

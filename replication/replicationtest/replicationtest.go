@@ -31,7 +31,7 @@ type Fixture struct {
 	// Denied is an engine like Engine whose credentials the servers do not accept. Nil leaves its rule out.
 	Denied replication.Engine
 	// Scrub changes a copy as an Origin.Scrub does, as an administrator: the row "secret" gets the value "scrubbed", and
-	// Open works on the server from then on. Nil leaves the rules of an Importer out.
+	// Open works on the server from then on. Required for an Importer or a Backuper.
 	Scrub func(ctx context.Context, m replication.Member) error
 	// AckedUnknown leaves out that a replica says so when it has acknowledged: its software does not tell, and Status.Acked is
 	// always false. A Manager that has not seen the lost primary itself then proves less.

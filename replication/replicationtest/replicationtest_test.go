@@ -37,9 +37,11 @@ type engine struct {
 	seed    func(ctx context.Context, m, source member, f func(replication.Progress)) (pos, error)
 	imports func(ctx context.Context, m member, origin replication.Engine, source member, scrub func(context.Context, member) error,
 		f func(replication.Progress)) (pos, error)
-	save   func(ctx context.Context, m, primary member, w io.Writer) (pos, error)
-	rewind func(ctx context.Context, m, source member, at pos, f func(replication.Progress)) error
-	close  func(m member) error
+	save    func(ctx context.Context, m, primary member, w io.Writer) (pos, error)
+	rewind  func(ctx context.Context, m, source member, at pos, f func(replication.Progress)) error
+	backup  func(ctx context.Context, m member, w io.Writer, f func(replication.Progress)) (pos, error)
+	restore func(ctx context.Context, m member, r io.Reader, scrub func(context.Context, member) error, f func(replication.Progress)) (pos, error)
+	close   func(m member) error
 
 	restarted func(addr string)
 	session   func(s Session, open func() (Session, error)) Session
@@ -129,6 +131,21 @@ func (e *engine) Import(ctx context.Context, m member, origin replication.Engine
 		return e.imports(ctx, m, origin, source, scrub, f)
 	}
 	return e.Cluster.Import(ctx, m, origin, source, scrub, f)
+}
+
+func (e *engine) Backup(ctx context.Context, m member, w io.Writer, f func(replication.Progress)) (pos, error) {
+	if e.backup != nil {
+		return e.backup(ctx, m, w, f)
+	}
+	return e.Cluster.Backup(ctx, m, w, f)
+}
+
+func (e *engine) Restore(ctx context.Context, m member, r io.Reader, scrub func(context.Context, member) error,
+	f func(replication.Progress)) (pos, error) {
+	if e.restore != nil {
+		return e.restore(ctx, m, r, scrub, f)
+	}
+	return e.Cluster.Restore(ctx, m, r, scrub, f)
 }
 
 func (e *engine) Close(m member) error {
