@@ -170,6 +170,9 @@ func (e *Engine) Restore(ctx context.Context, m replication.Member, r io.Reader,
 		progress = func(replication.Progress) {}
 	}
 	s, err := e.backedUp(ctx, m)
+	if err == nil {
+		err = s.mayChange(ctx, m.Token)
+	}
 	if err != nil {
 		return "", wrap("restore to", m, err)
 	}
