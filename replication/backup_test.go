@@ -63,7 +63,7 @@ func TestBackups(t *testing.T) {
 	for _, path := range []string{part, other} {
 		require.NoError(t, os.WriteFile(path, nil, 0o600))
 	}
-	config := replication.Config{Interval: 2 * time.Second, Backups: &replication.Backups{Dir: dir, Every: time.Hour, Keep: 3, MaxAge: 10 * time.Hour}}
+	config := replication.Config{Interval: 5 * time.Second, Backups: &replication.Backups{Dir: dir, Every: time.Hour, Keep: 3, MaxAge: 10 * time.Hour}}
 	bubble(t, 3, config, func(t *testing.T, w *world) {
 		w.start()
 		w.whole()
@@ -97,7 +97,7 @@ func TestBackups(t *testing.T) {
 		require.Equal(t, time.Hour, infos[1].Taken.Sub(infos[0].Taken).Round(time.Second))
 		top, _ := w.manager().Topology()
 		require.Equal(t, infos[1].Taken, top.Backup)
-		time.Sleep(6 * time.Hour)
+		time.Sleep(4 * time.Hour)
 		files, _ = backups(t, dir)
 		require.Len(t, files, 3)
 		removed := w.seen(replication.KindBackupRemoved)
@@ -250,7 +250,7 @@ func backupsChaos(t *rapid.T) {
 	options := slow
 	options.Copy = time.Duration(rapid.SampledFrom([]int{0, 200, 3000}).Draw(t, "copy")) * time.Millisecond
 	n := rapid.IntRange(1, 3).Draw(t, "members")
-	w := newWorld(t, n, options, replication.Config{Policy: replication.Durability, Backups: b})
+	w := newWorld(t, n, options, replication.Config{Policy: replication.Durability, Interval: time.Second, Backups: b})
 	var calls, killAt, fail, crash atomic.Int64
 	w.hook = func(_ context.Context, c memdb.Call) error {
 		if c.Op != "Backup" {
