@@ -45,7 +45,8 @@ type Backuper interface {
 // A backup is read from the replica that is least behind, and from the primary only where no replica has served for
 // Config.Patience, or the set is meant to be one server. None is taken during a recovery or a switchover; one that is under
 // way then is broken off, and made again. The files are the only record of what was taken when: a Manager that starts anew
-// goes on by their names, and their time is that of their host's clock.
+// goes on by their names, and their time is that of their host's clock. One on another host knows the files only if both hosts
+// have the directory. KindBackupTaken names each file, so that it can be copied to where a fire does not reach it.
 //
 // A file bears the set's name and the time when it was begun, has a checksum, may be read by its owner only, and appears
 // when it is complete and on disk. It holds data of users. To restore one, see [Origin] and [RestoreBackup].

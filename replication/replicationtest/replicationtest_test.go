@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -243,7 +244,7 @@ func (r refusing) Seed(context.Context, member, member, func(replication.Progres
 // Each broken engine is caught by the rule that it breaks, and a correct one is not.
 func TestSuiteCatches(t *testing.T) {
 	tried := map[string]bool{}
-	for _, b := range broken {
+	for _, b := range slices.Concat(broken, brokenBackups) {
 		t.Run(b.rule+"/"+strings.ReplaceAll(b.what, " ", "_"), func(t *testing.T) {
 			for _, r := range rules {
 				if r.name == b.rule {
