@@ -19,15 +19,6 @@ type Guard interface {
 	Claim(ctx context.Context, m Member) error
 }
 
-// RunUnder is Run under a lease: token is its fencing token, greater than that of every earlier lease for this set, such as a
-// cronlock.Lease has. It ends with ErrOvertaken when a member has been claimed under a later one. The members are claimed
-// before any is promoted, except for those that answer and do not let themselves be claimed.
-func (m *Manager) RunUnder(ctx context.Context, token uint64) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	return m.run(ctx, token, stop)
-}
-
 // claim claims a member, again and again until it succeeds.
 func (m *Manager) claim(ctx context.Context, g Guard, member Member) {
 	for ctx.Err() == nil {
