@@ -265,3 +265,39 @@ func TestDatabaseIsClaimedUnderTheLease(t *testing.T) {
 		}
 	})
 }
+
+func TestNewWarnsOfDataAtRisk(t *testing.T) {
+	for _, c := range []struct {
+		min     int
+		backups *replication.Backups
+		volume  *Volume
+		want    string
+	}{
+		{min: 1, want: "its data is on its machines' own disks, which go with them: it wants a replica (Min is 1) and backups (replication.Config.Backups), or a Volume"},
+		{min: 2, want: "its data is on its machines' own disks, which go with them: it wants backups (replication.Config.Backups), or a Volume"},
+		{min: 1, backups: &replication.Backups{Dir: "/backups", Every: time.Hour, Keep: 7}, want: "its data is on its machines' own disks, which go with them: it wants a replica (Min is 1), or a Volume"},
+		{min: 2, backups: &replication.Backups{Dir: "/backups", Every: time.Hour, Keep: 7}},
+		{min: 1, volume: &Volume{SizeGB: 10}},
+	} {
+		var events recorder
+		config := testConfig(testCloud(memcloud.Options{}), testZone())
+		config.Events = events.event
+		manager, err := replication.New(replication.Config{Name: "shop/db", Engine: memdb.New(memdb.Options{}), Backups: c.backups})
+		require.NoError(t, err)
+		config.Databases = map[string]*replication.Manager{"db": manager}
+		spec := dbSpec(c.min)
+		spec.Roles[0].Volume = c.volume
+		_, err = New(spec, config)
+		require.NoError(t, err)
+		var told []string
+		for _, e := range events.events {
+			require.Equal(t, DataAtRisk, e.Kind)
+			told = append(told, e.Message)
+		}
+		if c.want == "" {
+			require.Empty(t, told)
+		} else {
+			require.Equal(t, []string{c.want}, told)
+		}
+	}
+}

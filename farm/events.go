@@ -22,6 +22,7 @@ const (
 	ViewTrusted    scalr.Kind = "view-trusted"    // they are back, or have been gone for long enough
 	SnapshotDone   scalr.Kind = "snapshot-done"   // a snapshot of a volume is complete
 	SnapshotFailed scalr.Kind = "snapshot-failed" // the cloud gave up on a snapshot; it is deleted, and taken again
+	DataAtRisk     scalr.Kind = "data-at-risk"    // told by New: a database is kept where it goes with its machines
 	StepFailed     scalr.Kind = "step-failed"
 	PassFailed     scalr.Kind = "pass-failed"     // facts of a pass could not be had
 	LeaseHeld      scalr.Kind = "lease-held"      // this program runs the farm now

@@ -50,6 +50,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,7 +83,8 @@ type Farm struct {
 	telling sync.Mutex // makes events come one after another
 }
 
-// New checks the spec and the config and makes a Farm. It makes no calls. The error lists every fault of both, each with
+// New checks the spec and the config and makes a Farm. It makes no calls. What is allowed and unsafe is told as an event: see
+// [DataAtRisk]. The error lists every fault of both, each with
 // its field, its value and the rule.
 func New(spec Spec, config Config) (*Farm, error) {
 	if err := check(spec, config); err != nil {
@@ -95,7 +97,29 @@ func New(spec Spec, config Config) (*Farm, error) {
 		f.hours = &h
 	}
 	f.forget()
+	f.warn()
 	return f, nil
+}
+
+// warn tells of databases on their machines' own disks that lack what makes that safe: replicas against the loss of a machine,
+// backups against that of all of them.
+func (f *Farm) warn() {
+	for _, r := range f.spec.Roles {
+		if r.Serves != Database || r.Volume != nil {
+			continue
+		}
+		var wants []string
+		if r.Min < 2 {
+			wants = append(wants, fmt.Sprintf("a replica (Min is %d)", r.Min))
+		}
+		if m := f.config.Databases[r.Name]; m == nil || !m.BacksUp() {
+			wants = append(wants, "backups (replication.Config.Backups)")
+		}
+		if len(wants) > 0 {
+			f.emit(scalr.Event{Time: time.Now(), Kind: DataAtRisk, Farm: f.spec.Name, Role: r.Name,
+				Message: "its data is on its machines' own disks, which go with them: it wants " + strings.Join(wants, " and ") + ", or a Volume"})
+		}
+	}
 }
 
 // forget makes the next pass begin like the first one.

@@ -33,7 +33,7 @@ func (m *Manager) claim(ctx context.Context, g Guard, member Member) {
 		if errors.Is(err, ErrOvertaken) {
 			m.stop(fmt.Errorf("claiming %s: %w", member.ID, err))
 		}
-		if f := m.state.find(keyOf(member)); f != nil && (done || !silent(err)) {
+		if f := m.state.find(keyOf(member)); f != nil && !errors.Is(err, ErrUnreachable) {
 			f.claimed = true
 			if done {
 				f.settled = m.state.tick() // what was seen before may have been changed until now

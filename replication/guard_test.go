@@ -48,3 +48,25 @@ func TestOvertaken(t *testing.T) {
 		})
 	})
 }
+
+// A replica whose disk is full lets itself not be claimed, and delays the others for a moment only.
+func TestUnclaimed(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			w.settled()
+			w.stop()
+			w.db.Stall(addr(3))
+			w.start()
+			w.until("db-1 is known", time.Minute, func(t replication.Topology) bool { return t.Primary == "db-1" })
+			time.Sleep(time.Second)
+			w.db.Crash(addr(1))
+			require.Equal(t, "db-2", w.primary("db-1").Primary)
+			w.db.Start(addr(1))
+			w.db.Resume(addr(3))
+			w.settled()
+		})
+	})
+}

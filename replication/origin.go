@@ -110,6 +110,9 @@ func (m *Manager) Source(context.Context) (Member, error) {
 // Restores reports whether the set, if it is new, gets its first data from a backup: whether it has an [Origin.Backup].
 func (m *Manager) Restores() bool { return m.config.Origin != nil && m.config.Origin.Backup != nil }
 
+// BacksUp reports whether the set is copied to files on a schedule: whether there are [Config.Backups].
+func (m *Manager) BacksUp() bool { return m.config.Backups != nil }
+
 // imports fills a member from the origin.
 func (m *Manager) imports(ctx context.Context, member Member, progress func(Progress)) error {
 	o := m.config.Origin
