@@ -2,6 +2,7 @@ package replication_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,21 +18,22 @@ func TestOvertaken(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {
 		c.StepTimeout = time.Hour
 		bubble(t, 3, c, func(t *testing.T, w *world) {
-			w.start()
-			w.whole()
-			w.write("db-1", "x")
-			w.settled()
-			var wake func()
+			var armed atomic.Bool
+			woken := make(chan func(), 1)
 			w.hook = func(ctx context.Context, c memdb.Call) error {
-				if c.Op == "Promote" && !c.Done && wake == nil {
-					wake = w.standStill()
+				if c.Op == "Promote" && !c.Done && armed.CompareAndSwap(true, false) {
+					woken <- w.standStill()
 					<-w.running.Load().still
 				}
 				return nil
 			}
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			w.settled()
+			armed.Store(true)
 			w.db.Crash(addr(1))
-			time.Sleep(time.Second)
-			require.NotNil(t, wake)
+			wake := <-woken
 			first := w.running.Load()
 
 			w.members[2].Prefer = 1
