@@ -15,9 +15,10 @@ test: servers
 	go test -race -shuffle=on -p 1 -timeout 15m ./...
 
 # test-openstack runs the tests that need an OpenStack, against a real one: as root on Debian 12 it installs the packages (once,
-# some minutes), starts them on 127.0.0.1, runs examples/hybrid over it and EC2 too, and stops what it has started.
+# some minutes), starts them on 127.0.0.1, runs farms there and examples/hybrid over it and EC2 too, and stops what it has started.
 test-openstack:
 	internal/testenv/openstack/openstack.sh run sh -c 'go test -race -shuffle=on -p 1 -timeout 60m ./provider/openstack ./dnsreg/designate && \
+		go test -race -shuffle=on -timeout 20m -run OpenStack ./internal/clouds && \
 		OS_CLOUD=scalr go run ./examples/hybrid -json'
 
 servers:

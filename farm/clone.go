@@ -48,8 +48,12 @@ type CloneRole struct {
 // Everything that a farm has at a provider and in a zone bears its name, so that the twin has its own machines, volumes,
 // addresses, balancers and records, and can neither see nor touch the parent's. The twin's Config is made by the caller,
 // with credentials, caches and managers of its own; a database is filled by its manager (replication.Config.Origin), for
-// which its role's LaunchTimeout must leave time. Volume.From is not the twin's: whoever wants its volumes filled from
-// snapshots, unscrubbed as they are, sets it in the result.
+// which its role's LaunchTimeout must leave time.
+//
+// That is a copy over SQL, of a replica at one moment, also where the provider has snapshots of volumes. On a machine whose volume is
+// a snapshot of the parent's, the parent's accounts, data not yet scrubbed and replication settings are there from its first
+// boot, before any program can have changed them; of a copy nobody can see anything before it is scrubbed. Volume.From is not
+// the twin's therefore: whoever wants its volumes filled from snapshots, as they are, sets it in the result.
 //
 // What would lead the twin to its parent is a fault: a name or zone of the parent's, and user data that names the parent's
 // zone. The error lists every fault by its field. The warnings say what will probably not work; they are sorted by role.

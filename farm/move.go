@@ -202,6 +202,13 @@ func (d *decision) takeOver(r *Role, mv *moving) {
 		Reason: fmt.Sprintf("the role moves to pool %s, where all members serve", strings.Join(r.Pools, ", "))})
 }
 
+// unsure reports whether an earlier run may have taken the machine out of its names and its balancer, because its role moves. It is not
+// put back before this run knows how far the move is.
+func (d *decision) unsure(r *Role, m *machine) bool {
+	mv := d.moves[r.Name]
+	return mv != nil && d.now.Before(d.unresolved(d.h.started, d.config.ListLag)) && slices.Contains(mv.here, m)
+}
+
 // balanced reports whether the machine's balancer sends clients to it.
 func (d *decision) balanced(r *Role, m *machine) bool {
 	b := d.balancerOf(r.Name, m.pool)

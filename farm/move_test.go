@@ -74,6 +74,46 @@ func changing(c memcloud.Call) bool {
 	return !slices.Contains([]string{"Instances", "Volumes", "Addresses", "Balancers", "Snapshots"}, c.Method)
 }
 
+// TestMoveByHostsThatDieAtEachStep lets each program that moves web servers make one change and die after its effect: none takes back
+// what another has done, so that the move comes to its end. (A change of primary is several, and is begun again.)
+func TestMoveByHostsThatDieAtEachStep(t *testing.T) {
+	for _, kind := range []string{"plain", "address", "balancer"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newTwoClouds(t, memcloud.Options{BootTime: 3 * time.Second, ReadyTime: time.Second, TerminateTime: time.Second})
+				spec := movingSpec()
+				spec.Roles = spec.Roles[1:]
+				spec.Roles[0].After, spec.Roles[0].Address, spec.Roles[0].Main = nil, kind == "address", kind != "balancer"
+				if kind == "balancer" {
+					spec.Roles[0].Balancer = &Balancer{Protocol: "tcp", Port: 80}
+				}
+				w.run(t, spec, &host{})
+				w.settle(t, spec, "a", time.Minute)
+				moved, err := spec.Move(MoveOptions{Pools: []string{"b"}})
+				require.NoError(t, err)
+				ctx, cancel := context.WithCancel(t.Context())
+				wait := w.use(ctx, spec)
+				kills := 0
+				for alive := false; !alive && kills < 80; {
+					select {
+					case <-w.run(t, moved, &host{kill: 1, after: true, steps: true}).Done():
+						kills++
+					case <-time.After(5 * time.Minute):
+						alive = true
+					}
+				}
+				cancel()
+				wait()
+				require.True(t, w.atHome(moved, "b"), "%d hosts were killed: %s", kills, w.events.text())
+				w.check(t, "b")
+				w.stop()
+				t.Logf("killed %d hosts", kills)
+				require.GreaterOrEqual(t, kills, 6)
+			})
+		})
+	}
+}
+
 // TestMoveIsKilledAtEveryStep kills the host program at each call in turn that changes something: a cloud, the zone, the database;
 // before its effect and after. Then the move is resumed by another program, or taken back: nothing is lost, doubled or left over,
 // and every name leads to what serves at every instant.

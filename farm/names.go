@@ -121,7 +121,7 @@ func (d *decision) names() []dnsreg.RRset {
 			continue // a list that failed moves no name
 		}
 		for _, m := range d.byRole[r.Name] {
-			if m.at.holder != m || !inService(m) || !m.private.IsValid() && !m.public.IsValid() {
+			if m.at.holder != m || !inService(m) || !m.private.IsValid() && !m.public.IsValid() || d.unsure(r, m) && !d.inZone(m) {
 				continue
 			}
 			inside, outside := publicOf(m.public, m.private), publicOf(m.private, m.public)

@@ -280,7 +280,7 @@ func (d *decision) register(r *Role, m *machine) {
 		return
 	}
 	b := d.balancerOf(r.Name, m.pool)
-	if b == nil || !b.Ready || d.belongings.targets[[2]string{b.ID, m.id}] {
+	if b == nil || !b.Ready || d.belongings.targets[[2]string{b.ID, m.id}] || d.unsure(r, m) {
 		return
 	}
 	d.step(Step{Action: RegisterTarget, Role: r.Name, Index: m.slot.index, Pool: m.pool, Subject: b.ID, Instance: m.id, Reason: "it serves"})

@@ -8,7 +8,11 @@
 //	/tmp/deploytool roll -role www web-1.1
 //	/tmp/deploytool move -role www other   to the other pool: launched there, then ended here; to go back, move it to local
 //	/tmp/deploytool clone twin         a twin with machines of its own, from a copy of the file: twin.yaml
+//	/tmp/deploytool -spec twin.yaml -role www -speed 60 replay trace.csv   an hour of recorded load in a minute, or an access.log
 //	/tmp/deploytool terminate          end the farm; -delete-volumes deletes its data too
+//
+// A farm whose spec has hours is put away into snapshots by an apply outside of them, and opened by one within them: a cron job
+// that applies it each quarter of an hour keeps them.
 //
 // Each command is a program of its own that finds by their tags what earlier ones have launched. Between two of them nobody
 // watches: what dies is replaced by the next apply. That is also why a spec has no zone here. A name server would live no
@@ -51,6 +55,7 @@ type tool struct {
 	yes           bool
 	role          string
 	deleteVolumes bool
+	speed         float64
 
 	in  io.Reader
 	out *progress
@@ -67,6 +72,7 @@ var commands = map[string]struct {
 	"roll":      {"IMAGE", roll},
 	"move":      {"POOL", move},
 	"clone":     {"NAME", clone},
+	"replay":    {"FILE", replayLoad},
 	"terminate": {"", terminate},
 }
 
@@ -76,12 +82,13 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	flags.StringVar(&t.state, "state", ".deploytool", "the directory that keeps the machines and the journal")
 	flags.StringVar(&t.spec, "spec", "shop.yaml", "the file that says what the farm is")
 	flags.BoolVar(&t.yes, "yes", false, "do not ask before something is done")
-	flags.StringVar(&t.role, "role", "", "roll, move: which role; move takes all without it")
+	flags.StringVar(&t.role, "role", "", "roll, move, replay: which role; move takes all without it")
 	flags.BoolVar(&t.deleteVolumes, "delete-volumes", false, "terminate: delete the volumes, and the data with them")
+	flags.Float64Var(&t.speed, "speed", 1, "replay: how many times faster than it was the load comes")
 	asJSON := flags.Bool("json", false, "print a JSON object a line, the last of them a summary")
 	timeout := flags.Duration("timeout", 5*time.Minute, "how long a command may take")
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "deploytool [flags] plan | apply | status | roll IMAGE | move POOL | clone NAME | terminate")
+		fmt.Fprintln(flags.Output(), "deploytool [flags] plan | apply | status | roll IMAGE | move POOL | clone NAME | replay FILE | terminate")
 		flags.PrintDefaults()
 	}
 	// Flags may stand before the command, behind it and behind its argument.
@@ -97,11 +104,11 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	}
 	if len(words) == 0 {
 		flags.Usage()
-		return errors.New("there is no command, want plan, apply, status, roll, move, clone or terminate")
+		return errors.New("there is no command, want plan, apply, status, roll, move, clone, replay or terminate")
 	}
 	command, ok := commands[words[0]]
 	if !ok {
-		return fmt.Errorf("%q is no command, want plan, apply, status, roll, move, clone or terminate", words[0])
+		return fmt.Errorf("%q is no command, want plan, apply, status, roll, move, clone, replay or terminate", words[0])
 	}
 	argument := ""
 	if command.argument != "" && len(words) == 2 {
@@ -109,7 +116,7 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	} else if command.argument != "" || len(words) != 1 {
 		return fmt.Errorf("%s: the arguments are %q, want: %[1]s %[3]s", words[0], words[1:], command.argument)
 	}
-	if *asJSON && !t.yes && words[0] != "plan" && words[0] != "status" {
+	if *asJSON && !t.yes && words[0] != "plan" && words[0] != "status" && words[0] != "replay" {
 		return fmt.Errorf("-json: %s cannot ask then, want -yes too", words[0])
 	}
 	t.out = newProgress(out, *asJSON)

@@ -219,6 +219,58 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// Recorded load is sent to the machines of a role, and they take it.
+func TestReplay(t *testing.T) {
+	p := newPlace(t)
+	_, err := p.do("apply")
+	require.NoError(t, err)
+	trace, log := filepath.Join(t.TempDir(), "trace.csv"), filepath.Join(t.TempDir(), "access.log")
+	require.NoError(t, os.WriteFile(trace, []byte("t_s,requests\n0,600\n60,1200\n"), 0o600))
+	entry := `192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] "GET / HTTP/1.1" 200 1` + "\n"
+	require.NoError(t, os.WriteFile(log, []byte(strings.Repeat(entry, 30)), 0o600))
+	for _, args := range [][]string{{trace, "-speed", "60"}, {log}} {
+		var out strings.Builder
+		require.NoError(t, run(t.Context(), append([]string{"-state", p.dir, "-spec", p.spec, "-role", "www", "replay"}, args...), strings.NewReader(""), &out))
+		require.Contains(t, out.String(), "30 requests in ")
+		require.Contains(t, out.String(), " a second: 0 failed\n")
+		require.Contains(t, out.String(), "by status 200: 30\n")
+	}
+	_, err = p.do("replay", log)
+	require.ErrorContains(t, err, `-role is "", want a role of which machines run`)
+	_, err = p.do("replay", p.spec)
+	require.ErrorContains(t, err, "shop.yaml: replay: line 1 is no entry of an access log")
+	_, err = p.do("terminate", "-delete-volumes")
+	require.NoError(t, err)
+}
+
+// Outside of the spec's hours an apply puts the farm away, and within them the next one brings it back.
+func TestHours(t *testing.T) {
+	p := newPlace(t)
+	const always, never = "'* * * * *'", "'0 0 29 2 *'" // the one that came last counts
+	for _, c := range []struct {
+		open, close       string
+		machines, volumes int
+	}{{always, never, 3, 1}, {never, always, 0, 0}, {never, always, 0, 0}, {always, never, 3, 1}} {
+		require.NoError(t, os.WriteFile(p.spec, []byte(two+"hours: {open: "+c.open+", close: "+c.close+"}\n"), 0o600))
+		_, err := p.do("plan")
+		require.NoError(t, err)
+		sum, err := p.do("apply")
+		require.NoError(t, err)
+		require.Equal(t, c.machines, sum.Running)
+		require.Equal(t, c.machines, sum.Machines)
+		require.Len(t, sum.Volumes, c.volumes)
+		_, err = p.do("status")
+		require.NoError(t, err)
+	}
+	snapshots, err := p.cloud().Snapshots(t.Context(), map[string]string{farm.TagFarm: "shop"})
+	require.NoError(t, err)
+	require.Len(t, snapshots, 1)
+	volumes, err := p.cloud().Volumes(t.Context(), map[string]string{farm.TagFarm: "shop"})
+	require.NoError(t, err)
+	require.Len(t, volumes, 1)
+	require.Equal(t, snapshots[0].ID, volumes[0].Tags[farm.TagSnapshot], "it has its data back")
+}
+
 // A person is shown the plan and asked; the answer counts.
 func TestAsked(t *testing.T) {
 	p := newPlace(t)

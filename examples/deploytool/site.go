@@ -34,9 +34,10 @@ type site struct {
 	farm    *farm.Farm
 	journal *journal.File
 	out     *progress
-	givenUp bool // an update was
-	toEnd   int  // the machines that the farm's end is to end
-	ended   int  // and those that it has ended
+	givenUp bool   // an update was
+	closed  func() // is called when the farm has been put away
+	toEnd   int    // the machines that the farm's end is to end
+	ended   int    // and those that it has ended
 
 	close func() error
 }
@@ -91,9 +92,6 @@ func (d *document) check(images map[string]local.Image) error {
 	if d.spec.End != nil {
 		faults = append(faults, d.fault(d.at["end"], "spec.end: is set, but no program runs all the while to end the farm: leave it out"))
 	}
-	if d.spec.Hours != nil {
-		faults = append(faults, d.fault(d.at["hours"], "spec.hours: is set, but no program runs all the while to close and open the farm: leave it out"))
-	}
 	for i, r := range d.spec.Roles {
 		if _, ok := images[r.Image]; !ok && r.Image != "" {
 			faults = append(faults, d.fault(d.at[fmt.Sprintf("roles[%d].image", i)], "spec.roles[%d] (%s).image: there is no %q, want one of %q",
@@ -108,6 +106,8 @@ func (s *site) note(e scalr.Event) {
 	switch {
 	case e.Kind == farm.UpdateFailed:
 		s.givenUp = true
+	case e.Kind == farm.Closed && s.closed != nil:
+		s.closed()
 	case e.Kind == scalr.Kind(farm.TerminateInstance) && s.toEnd > 0:
 		s.ended++
 		s.out.draw([]bar{{"ended", s.ended, s.toEnd, e.Message}})
@@ -147,6 +147,9 @@ func (s *site) settle(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		p, err := s.farm.Reconcile(ctx) // what fails is told as an event and tried again
+		if errors.Is(err, farm.ErrClosed) {
+			return s.putAway(ctx)
+		}
 		if errors.Is(err, farm.ErrEnded) {
 			return err
 		}
@@ -166,6 +169,17 @@ func (s *site) settle(ctx context.Context) error {
 			return fmt.Errorf("%w; the next apply goes on from here:\n%s", context.Cause(ctx), strings.TrimRight(p.String(), "\n"))
 		}
 	}
+}
+
+// putAway lets the farm close: it is outside of the spec's hours. Whoever applies the spec within them opens it again.
+func (s *site) putAway(ctx context.Context) error {
+	running, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s.closed = func() { stop(farm.ErrClosed) }
+	if err := s.farm.Run(running); !errors.Is(err, farm.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // bars counts the machines of each role that serve and have the role's image, and reports whether all that should serve do.

@@ -54,6 +54,7 @@ func TestFaults(t *testing.T) {
 		"of a second": {head + "- {name: www, image: web-1.0, min: 1, max: 1}\n", []string{`shop.yaml:8:10: spec.roles[1] (www).name: "www" is also the name of spec.roles[0], want each once`}},
 
 		// And these by the tool.
+		"hours": {head + "hours:\n  open: 0 9 * * mon-fri\n  close: 25 o'clock\n", []string{"shop.yaml:10:10: spec.hours.close: \"25 o'clock\": schedule \"25 o'clock\": 2 fields: want 5 (minute, hour, day of month, month, day of week), or 6 with the second in front"}},
 		"image": {strings.Replace(head, "web-1.0", "web-9", 1), []string{`shop.yaml:4:10: spec.roles[0] (www).image: there is no "web-9", want one of ["web-1.0" "web-1.1" "web-broken"]`}},
 		"zone":  {head + "zone: shop.example.\n", []string{`shop.yaml:8:7: spec.zone: is "shop.example.", but names need a name server that outlives a command: leave it out`, `config.DNS: is nil, but spec.zone is "shop.example."`}},
 		"end":   {head + "end: {at: 2026-12-01T08:00:00Z}\n", []string{"shop.yaml:8:6: spec.end: is set, but no program runs all the while to end the farm: leave it out"}},

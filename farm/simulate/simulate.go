@@ -142,7 +142,7 @@ func (s Scenario) check(t Trace) error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	errs = append(errs, t.check())
+	errs = append(errs, t.Check())
 	add(s.Policy == nil, "scenario: policy is nil")
 	add(!(s.PerInstance > 0) || math.IsInf(s.PerInstance, 0), "scenario: per_instance is %v, want more than 0", s.PerInstance)
 	add(s.Min < 0 || s.Max < 0 || s.Max > 0 && s.Min > s.Max, "scenario: min is %d and max is %d, want 0 ≤ min ≤ max", s.Min, s.Max)

@@ -34,8 +34,8 @@ func (t Trace) Peak() float64 {
 	return peak
 }
 
-// check reports what makes a trace useless.
-func (t Trace) check() error {
+// Check reports what makes a trace useless: no steps, or figures that are none.
+func (t Trace) Check() error {
 	if t.Step <= 0 {
 		return fmt.Errorf("trace: step is %v, want more than 0", t.Step)
 	}

@@ -41,61 +41,67 @@ func some(name string, roles int) farm.Spec {
 	return spec
 }
 
+// changed are changes of farms, by name.
+var changed = map[string]struct {
+	roles int                // of the shop's
+	over  func(holding) bool // what is here
+	to    func(*testing.T, farm.Spec) farm.Spec
+	check func(t *testing.T, before, here, there holding)
+}{"rolled": {2, func(holding) bool { return true }, update, updated}, "moved": {1, holding.empty, move, moved}}
+
+func update(_ *testing.T, spec farm.Spec) farm.Spec {
+	for i := range spec.Roles {
+		spec.Roles[i].Version, spec.Roles[i].Update = "2", &farm.Update{}
+	}
+	return spec
+}
+
+func updated(t *testing.T, before, here, there holding) {
+	require.Equal(t, before.Volumes, here.Volumes, "the volume follows its index")
+	require.Equal(t, before.Addresses, here.Addresses, "and the address")
+	require.Equal(t, before.Balancers, here.Balancers)
+	require.Len(t, here.Instances, len(before.Instances))
+	for slot, ids := range before.Instances {
+		require.Len(t, here.Instances[slot], 1)
+		require.NotEqual(t, ids, here.Instances[slot])
+	}
+	for _, kind := range []map[string][]string{here.Volumes, here.Addresses} {
+		for slot, ids := range kind {
+			require.Equal(t, here.Instances[slot], []string{here.holders[ids[0]]})
+		}
+	}
+	require.True(t, there.empty(), "%+v", there)
+}
+
+func move(t *testing.T, spec farm.Spec) farm.Spec {
+	spec, err := spec.Move(farm.MoveOptions{Pools: []string{"there"}})
+	require.NoError(t, err)
+	return spec
+}
+
+func moved(t *testing.T, _, here, there holding) {
+	require.True(t, here.empty(), "%+v", here)
+	require.Len(t, there.Instances, 1)
+	require.Len(t, there.Addresses, 1)
+	require.Equal(t, 1, there.Balancers)
+	require.Empty(t, there.ended, "an instance too many was launched")
+	for slot, ids := range there.Addresses {
+		require.Len(t, ids, 1)
+		require.Equal(t, there.Instances[slot], []string{there.holders[ids[0]]})
+	}
+}
+
 // TestHostKilledWhileAFarmChangesOnEC2 kills the program that changes a farm at a request to the cloud, after its effect, with
 // every fifth reply to a change lost besides, and starts it again: nothing is leaked, nothing doubled. With CLOUD_LONG set, it tries each
 // request from that number on, before and after its effect.
 func TestHostKilledWhileAFarmChangesOnEC2(t *testing.T) {
-	update := func(t *testing.T, spec farm.Spec) farm.Spec {
-		for i := range spec.Roles {
-			spec.Roles[i].Version, spec.Roles[i].Update = "2", &farm.Update{}
-		}
-		return spec
-	}
-	updated := func(t *testing.T, before, here, there holding) {
-		require.Equal(t, before.Volumes, here.Volumes, "the volume follows its index")
-		require.Equal(t, before.Addresses, here.Addresses, "and the address")
-		require.Equal(t, before.Balancers, here.Balancers)
-		require.Len(t, here.Instances, len(before.Instances))
-		for slot, ids := range before.Instances {
-			require.Len(t, here.Instances[slot], 1)
-			require.NotEqual(t, ids, here.Instances[slot])
-			require.Equal(t, 1, here.ended[slot], "of slot %s one machine has ended, the old one", slot)
-		}
-		for _, kind := range []map[string][]string{here.Volumes, here.Addresses} {
-			for slot, ids := range kind {
-				require.Equal(t, here.Instances[slot], []string{here.holders[ids[0]]})
-			}
-		}
-		require.True(t, there.empty(), "%+v", there)
-	}
-	move := func(t *testing.T, spec farm.Spec) farm.Spec {
-		spec, err := spec.Move(farm.MoveOptions{Pools: []string{"there"}})
-		require.NoError(t, err)
-		return spec
-	}
-	moved := func(t *testing.T, _, here, there holding) {
-		require.True(t, here.empty(), "%+v", here)
-		require.Len(t, there.Instances, 1)
-		require.Len(t, there.Addresses, 1)
-		require.Equal(t, 1, there.Balancers)
-		require.Empty(t, there.ended, "an instance too many was launched")
-		for slot, ids := range there.Addresses {
-			require.Len(t, ids, 1)
-			require.Equal(t, there.Instances[slot], []string{there.holders[ids[0]]})
-		}
-	}
-	for name, change := range map[string]struct {
-		roles int                // of the shop's
-		over  func(holding) bool // what is here
-		to    func(*testing.T, farm.Spec) farm.Spec
-		check func(t *testing.T, before, here, there holding)
-	}{"rolled": {2, func(holding) bool { return true }, update, updated}, "moved": {1, holding.empty, move, moved}} {
+	for name, change := range changed {
 		t.Run(name, func(t *testing.T) {
 			a := testenv.Moto(t, testenv.MotoOptions{})
 			// try changes a farm under a host that is killed, and another one.
-			try := func(kill int, after bool) (requests int, died bool) {
+			try := func(kill int, effect bool) (requests int, died bool) {
 				t.Helper()
-				who := fmt.Sprintf("%s%d%t", name, kill, after)
+				who := fmt.Sprintf("%s%d%t", name, kill, effect)
 				spec := some(who, change.roles)
 				config, here, there := inTwoRegions(t, a)
 				zone := config.DNS
@@ -106,7 +112,7 @@ func TestHostKilledWhileAFarmChangesOnEC2(t *testing.T) {
 				spec = change.to(t, spec)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				for _, h := range []*host{{kill: kill, after: after, lose: 5, killed: cancel}, {lose: 5}} {
+				for _, h := range []*host{{kill: kill, after: effect, lose: 5, killed: cancel}, {lose: 5}} {
 					config, here, there = inTwoRegions(t, a)
 					config.DNS = zone
 					f, err = farm.New(spec, config)
@@ -124,7 +130,11 @@ func TestHostKilledWhileAFarmChangesOnEC2(t *testing.T) {
 					require.NoError(t, rest(t.Context(), f))
 				}
 				a.Proxy.SetFault(nil)
-				change.check(t, before, look(t, here, who), look(t, there, who))
+				after := look(t, here, who)
+				change.check(t, before, after, look(t, there, who))
+				for slot := range before.Instances {
+					require.Equal(t, 1, after.ended[slot], "of slot %s one machine has ended, the old one", slot)
+				}
 				end, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				require.NoError(t, f.Terminate(end, farm.TerminateOptions{DeleteVolumes: true}))

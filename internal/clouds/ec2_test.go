@@ -108,13 +108,13 @@ func TestIndexKeepsItsThingsOnEC2(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, rest(t.Context(), f))
 	before := look(t, cloud, "shop")
-	require.NoError(t, before.settled())
+	require.NoError(t, before.settled(shop("shop")))
 	for _, slot := range []string{"app-1", "www-1"} {
 		require.NoError(t, cloud.Terminate(t.Context(), before.Instances[slot][0]))
 	}
 	require.NoError(t, rest(t.Context(), f))
 	after := look(t, cloud, "shop")
-	require.NoError(t, after.settled())
+	require.NoError(t, after.settled(shop("shop")))
 	require.NotEqual(t, before.Instances["app-1"], after.Instances["app-1"])
 	require.NotEqual(t, before.Instances["www-1"], after.Instances["www-1"])
 	require.Equal(t, before.Instances["app-2"], after.Instances["app-2"])

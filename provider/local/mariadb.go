@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -94,6 +95,8 @@ func (r MariaDB) prepare(ctx context.Context, m Machine, server, install string)
 		}
 	} else if err != nil {
 		return err
+	} else if err := askBinlog(data); err != nil {
+		return err
 	}
 	if err := os.Mkdir(filepath.Join(m.Dir, "tmp"), 0o700); err != nil {
 		return err
@@ -102,6 +105,53 @@ func (r MariaDB) prepare(ctx context.Context, m Machine, server, install string)
 		return err
 	}
 	return writeFile(filepath.Join(m.Dir, "my.cnf"), []byte(r.config(m, data)))
+}
+
+// askBinlog marks a binary log that was closed as one that was not, so that the server asks it what became of transactions that are
+// prepared in InnoDB. A MariaDB 10.11 that is shut down while it replicates may leave one that the log has; it then finds the log
+// closed, does not look there, and does not start. The mark is what a running server sets, and no checksum has it.
+func askBinlog(data string) error {
+	files, err := os.ReadDir(data)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		base, ok := strings.CutSuffix(file.Name(), ".state") // a log that was closed has one
+		if !ok {
+			continue
+		}
+		index, err := os.ReadFile(filepath.Join(data, base+".index"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		names := strings.Split(strings.TrimSpace(string(index)), "\n")
+		if err := markInUse(filepath.Join(data, filepath.Base(names[len(names)-1]))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// markInUse sets LOG_EVENT_BINLOG_IN_USE_F in the first event of a binary log, if that describes the format.
+func markInUse(path string) (err error) {
+	const kind, flags, describes, inUse = 4 + 4, 4 + 17, 15, 1
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the server says what is missing
+	} else if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	head := make([]byte, flags+1)
+	if _, err := f.ReadAt(head, 0); errors.Is(err, io.EOF) || err == nil && (string(head[:4]) != "\xfebin" || head[kind] != describes) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte{head[flags] | inUse}, flags)
+	return err
 }
 
 // copyWhole copies a directory so that to exists only once it is complete.

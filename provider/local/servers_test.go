@@ -93,6 +93,53 @@ func TestMariaDBKeepsWhatItAcknowledged(t *testing.T) {
 	assert.Equal(t, n, rows(t, open(t, s, net.JoinHostPort(next.Private.String(), "3306"))))
 }
 
+// A server that was shut down while it replicated may have closed its binary log over a transaction that InnoDB has only prepared. Such
+// a data directory is made of one whose server was killed while it waited for a replica: the row is in the binary log, and stays.
+func TestMariaDBStartsWithAPreparedTransaction(t *testing.T) {
+	s := testenv.MariaDB(t, 1)[0]
+	db := open(t, s, s.Addr)
+	createTable(t, db)
+	position := func() (pos string) {
+		require.NoError(t, db.QueryRowContext(t.Context(), "SELECT @@gtid_binlog_pos").Scan(&pos))
+		return pos
+	}
+	for _, q := range []string{"INSERT INTO d.t VALUES (1, 'x')", "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
+		"SET GLOBAL rpl_semi_sync_master_timeout = 600000", "SET GLOBAL rpl_semi_sync_master_enabled = ON"} {
+		_, err := db.ExecContext(t.Context(), q)
+		require.NoError(t, err)
+	}
+	before, ended := position(), make(chan error, 1)
+	go func() {
+		_, err := db.ExecContext(t.Context(), "INSERT INTO d.t VALUES (2, 'x')")
+		ended <- err
+	}()
+	until(t, "the row is in the binary log", func() bool { return position() != before })
+	after := position()
+	var base string
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT @@log_bin_basename").Scan(&base))
+	require.NoError(t, s.Kill(t.Context()))
+	require.Error(t, <-ended)
+
+	require.NoError(t, os.WriteFile(base+".state", []byte(after+"\n"), 0o600))
+	f, err := os.OpenFile(base+".000001", os.O_RDWR, 0)
+	require.NoError(t, err)
+	flags := []byte{0}
+	_, err = f.ReadAt(flags, 21)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, flags[0], "in use")
+	_, err = f.WriteAt([]byte{0}, 21)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+
+	require.NoError(t, s.Cloud.Terminate(t.Context(), s.ID))
+	next, err := s.Cloud.Launch(t.Context(), provider.Launch{Token: "next", Image: "server", Volumes: []string{s.Volume}})
+	require.NoError(t, err)
+	untilState(t, s.Cloud, next.ID, provider.Running)
+	db = open(t, s, net.JoinHostPort(next.Private.String(), "3306"))
+	require.EqualValues(t, 2, rows(t, db))
+	require.Equal(t, after, position())
+}
+
 func TestSnapshotOfABusyMariaDB(t *testing.T) {
 	s := testenv.MariaDB(t, 1)[0]
 	db := open(t, s, s.Addr)

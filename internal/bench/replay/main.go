@@ -206,7 +206,7 @@ func play(ctx context.Context, o options, out *json.Encoder) (s summary, err err
 	ended := make(chan error, 1)
 	go func() { ended <- f.Run(running) }()
 	s.Summary = true
-	err = replay(ctx, cloud, day[o.From:o.From+o.Minutes], o, &s, out)
+	err = send(ctx, cloud, day[o.From:o.From+o.Minutes], o, &s, out)
 	stop()
 	<-ended
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
