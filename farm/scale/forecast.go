@@ -16,7 +16,7 @@ import (
 // which the budget would have been kept over the last week or so. The forecast decides that would have been the cheapest over the
 // last day or two, an instance-minute counted at that share and one that was lacking at 1.
 //
-// An instance goes if no forecast of the last five minutes wanted it and it would be used for less than that share, or than a
+// An instance goes if no decision of the last three minutes wanted it and it would be used for less than that share, or than a
 // twentieth, of the next quarter of an hour. A role that has to grow within a quarter of an hour after it shrank leaves a little
 // more when it shrinks again. This is forgiven once a day, or where launches are slow once a day for every two minutes beyond the
 // first: the longer a launch, the less well what follows is foretold, and never to undo anything would keep too much.
@@ -24,7 +24,7 @@ import (
 // A jump that nobody could foretell may take the budget of days: it makes the policy careful for as long.
 //
 // What it has learned it keeps in memory for two weeks. It begins anew after a restart, with the trend and a wide margin: with the
-// default Budget more than twice the load at first, and hardly any of it after some hours.
+// default Budget more than twice the load at first, nearly twice an hour later and hardly any of it after some hours.
 type Forecast struct {
 	// Metric is the name of a sensor in the farm's Config.
 	Metric string `json:"metric"`
@@ -42,7 +42,7 @@ type Forecast struct {
 }
 
 const (
-	forecastWindow  = 5 * time.Minute  // a lull must last so long
+	forecastWindow  = 3 * time.Minute  // a lull must last so long
 	forecastHold    = 15 * time.Minute // and what was launched is kept so long,
 	forecastDrop    = 5 * time.Minute  // or so long if the load has fallen below
 	forecastLow     = 0.6              // this share of the role
@@ -88,7 +88,7 @@ func (f Forecast) Desired(in Input) Decision {
 	boot := min(defaultTo(in.Boot, defaultTo(f.Boot, 3*time.Minute)), 6*time.Hour)
 	m := remembered(in.Memory).learn(in, load, int(math.Ceil(boot.Minutes()))+1, defaultTo(f.Budget, 0.001))
 
-	up, by := m.best(in, grow)
+	up, by := m.best(in, grow, 0)
 	d := Decision{Desired: in.Count, Raw: up, Memory: m}
 	why := fmt.Sprintf("%s is worth %.1f instances; over the %v of a launch, judged by %v,", f.Metric, load, boot.Round(time.Second), by)
 	if up > in.Count {
@@ -98,8 +98,9 @@ func (f Forecast) Desired(in Input) Decision {
 		d.Desired, d.Reason = up, fmt.Sprintf("%s %d would be used: grow from %d", why, up, in.Count)
 		return d
 	}
-	rest, _ := m.best(in, stay)
-	d.Raw = max(up, rest)
+	soon, _ := m.best(in, grow, m.regret)
+	rest, _ := m.best(in, stay, m.regret)
+	d.Raw = max(soon, rest)
 	needed := max(in.highest(forecastWindow, d.Raw), in.Min)
 	hold := forecastHold
 	if float64(needed) < forecastLow*float64(in.Count) {

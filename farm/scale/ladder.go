@@ -59,7 +59,7 @@ func (m *memory) wished(in Input) (n [steps]uint16) {
 	at := *m
 	for i := range n {
 		at.use = share(i)
-		want, _ := at.best(in, grow)
+		want, _ := at.best(in, grow, 0)
 		n[i] = uint16(min(want, math.MaxUint16))
 	}
 	return n

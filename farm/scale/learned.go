@@ -137,7 +137,7 @@ func (m *memory) learn(in Input, load float64, ahead int, budget float64) *memor
 func (m *memory) close(in Input) {
 	for e := range experts {
 		m.now.wants[e] = 0
-		if n, ok := m.wanted(e, grow, in); ok {
+		if n, ok := m.wanted(e, grow, 0, in); ok {
 			m.now.wants[e] = uint16(min(n+1, math.MaxUint16))
 		}
 	}
@@ -280,21 +280,22 @@ func (m *memory) around(i int) float64 {
 	return sum / (2*around + 1)
 }
 
-// best is how many instances are wanted by the expert that is chosen, or by the trend where that one cannot tell.
-func (m *memory) best(in Input, purpose int) (n int, by expert) {
-	if n, ok := m.wanted(m.chosen, purpose, in); ok {
+// best is how many instances are wanted by the expert that is chosen, or by the trend where that one cannot tell, with so much to
+// spare in the logarithm of the load.
+func (m *memory) best(in Input, purpose int, spare float64) (n int, by expert) {
+	if n, ok := m.wanted(m.chosen, purpose, spare, in); ok {
 		return n, m.chosen
 	}
-	n, _ = m.wanted(trend, purpose, in)
+	n, _ = m.wanted(trend, purpose, spare, in)
 	return n, trend
 }
 
 // wanted is the most instances of which the last would be used for the share of the time that makes it worth its price; not ok if
 // the expert cannot tell.
-func (m *memory) wanted(e expert, purpose int, in Input) (n int, ok bool) {
-	lags, spare, use := []int{m.ahead}, 0.0, m.use
+func (m *memory) wanted(e expert, purpose int, spare float64, in Input) (n int, ok bool) {
+	lags, use := []int{m.ahead}, m.use
 	if purpose == stay {
-		lags, spare, use = []int{m.lag(1), m.lag(2), m.lag(3), m.lag(4)}, m.regret, max(m.use, forecastKeep)
+		lags, use = []int{m.lag(1), m.lag(2), m.lag(3), m.lag(4)}, max(m.use, forecastKeep)
 	}
 	var room [forecastDays * forecastLags]float64
 	days := room[:0] // what came after this time of each of the last days

@@ -14,9 +14,9 @@
 // and a part to judge, and on other series: NASA's web server of 1995, tweets a second, CPU series and New York's taxis of the
 // Numenta Anomaly Benchmark. The figures of the rests were seen meanwhile. They were the reason to let the past say which share
 // of use the budget asks for, instead of tuning it, and to look for rules by which fewer shrinkings are undone. Of what was tried on
-// the first parts, how long a lull must last, for how much use an instance is kept and for how long one counts as kept were close,
-// and were chosen knowing the rests of several of the settings. That another forecast must be a hundredth cheaper to be chosen was
-// not tried on the first parts.
+// the first parts, how long a lull must last, for how much use an instance is kept, for how long one counts as kept and what is left
+// after an undone shrinking were close, and were chosen knowing the rests of several of the settings. That another forecast must be
+// a hundredth cheaper to be chosen was not tried on the first parts.
 //
 // The last line is a summary: for each boot and budget what the default costs over the cheapest of the others. A baseline
 // counts if it kept the budget when it was tuned and in the rest, or exceeds it there by no more than the default does. The static
