@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"strings"
 	"time"
@@ -63,8 +62,8 @@ func run(w io.Writer, path string, per, budget float64, cloud simulate.Cloud, pi
 		{Name: "threshold", Low: 10, High: 100, Policy: func(k float64) scale.Policy {
 			return scale.Threshold{Metric: "cpu", Low: 0.4 * k, High: k}
 		}},
-		{Name: "forecast", Low: -7, High: 0, Policy: func(k float64) scale.Policy {
-			return scale.Forecast{Metric: "cpu", Value: 100, Use: math.Exp(k)}
+		{Name: "forecast", Low: budget, High: budget, Policy: func(k float64) scale.Policy {
+			return scale.Forecast{Metric: "cpu", Value: 100, Budget: k}
 		}},
 	} {
 		knob, r, err := simulate.Tune(trace, s, f, budget)
@@ -75,7 +74,7 @@ func run(w io.Writer, path string, per, budget float64, cloud simulate.Cloud, pi
 			}
 			note = "  no setting keeps the budget"
 		}
-		fmt.Fprintf(w, "%-12s %8.2f %15.1f %9.2f %10.3f%% %10d %10d%s\n", f.Name, knob, r.Paid, r.CostRatio, 100*r.Excess, r.Launches, r.Reversals, note)
+		fmt.Fprintf(w, "%-12s %8.4g %15.1f %9.2f %10.3f%% %10d %10d%s\n", f.Name, knob, r.Paid, r.CostRatio, 100*r.Excess, r.Launches, r.Reversals, note)
 		if f.Name == "forecast" && picture != "" {
 			s.Policy, s.Series = f.Policy(knob), true
 			if r, err = simulate.Run(trace, s); err != nil {

@@ -7,21 +7,24 @@ import (
 	"time"
 )
 
-// Forecast provides for the load of the moment when an instance that is launched now will serve. It makes five simple forecasts
-// of it: from the last three minutes and their trend, from the mean of the last minutes, from that of the last hours, from what
-// the load did at this minute of the last hours, and at this time of day on each of the last days. Of each it knows how far the
-// load has been from it of late, and so how much of the time each instance would have been used: an instance is wanted if it would
-// be for at least the share Use, which is the least cost for a given number of requests that meet too little capacity. The
-// forecast decides that would have been the cheapest over the last day or two, an instance-minute counted at Use and one that was
-// lacking at 1.
+// Forecast provides for the load of the moment when an instance that is launched now will serve, such that not more than the share
+// Budget of the load meets too little capacity. It makes five simple forecasts of that load: from the last three minutes and their
+// trend, from the mean of the last minutes, from that of the last hours, from what the load did at this minute of the last hours,
+// and at this time of day on each of the last days. Of each it knows how far the load has been from it of late, and so how much of
+// the time each instance would be used: one is wanted if it would be for at least a certain share, the same at every time of day,
+// which is the least cost for a given load that meets too little. What that share has to be the past says: it is the highest at
+// which the budget would have been kept over the last week or so. The forecast decides that would have been the cheapest over the
+// last day or two, an instance-minute counted at that share and one that was lacking at 1.
 //
-// An instance goes if it would be used for less than Use in the next quarter of an hour too. A role that has to grow within a
-// quarter of an hour after it shrank leaves a little more when it shrinks again. This is forgiven once a day, or where launches
-// are slow once a day for every two minutes beyond the first: the longer a launch, the less well what follows is foretold, and
-// never to undo anything would keep too much.
+// An instance goes if no decision of the last three minutes wanted it and it would be used for less than that share, or than a
+// twentieth, of the next quarter of an hour. A role that has to grow within a quarter of an hour after it shrank leaves a little
+// more when it shrinks again. This is forgiven once a day, or where launches are slow once a day for every two minutes beyond the
+// first: the longer a launch, the less well what follows is foretold, and never to undo anything would keep too much.
+//
+// A jump that nobody could foretell may take the budget of days: it makes the policy careful for as long.
 //
 // What it has learned it keeps in memory for two weeks. It begins anew after a restart, with the trend and a wide margin: with the
-// default Use, nearly three times the load at first, twice an hour later and hardly any of it after some hours.
+// default Budget more than twice the load at first, nearly twice an hour later and hardly any of it after some hours.
 type Forecast struct {
 	// Metric is the name of a sensor in the farm's Config.
 	Metric string `json:"metric"`
@@ -30,9 +33,10 @@ type Forecast struct {
 	Value float64 `json:"value"`
 	// Total says that a sample is of the role as a whole: it is divided by the instances that serve.
 	Total bool `json:"total,omitempty"`
-	// Use is how much of the time an instance must be expected to be used to be worth its price: less is dearer and safer.
-	// More than 0, at most 1; default 0.03.
-	Use float64 `json:"use,omitempty"`
+	// Budget is the share of the load that may meet too little capacity: less is dearer. More than 0, less than 1; default
+	// 0.001. What is lacked is seen only if the metric goes beyond Value then: a CPU's utilisation ends at 100, and wants a
+	// lower Value.
+	Budget float64 `json:"budget,omitempty"`
 	// Boot is how long an instance takes from its launch until it serves, while it has not been measured; default 3 minutes.
 	Boot time.Duration `json:"boot,omitempty"`
 }
@@ -57,8 +61,8 @@ func (f Forecast) Check() error {
 	if !(f.Value > 0) || math.IsInf(f.Value, 0) {
 		errs = append(errs, fmt.Errorf("value is %v, want more than 0", f.Value))
 	}
-	if !(f.Use >= 0 && f.Use <= 1) {
-		errs = append(errs, fmt.Errorf("use is %v, want more than 0 and at most 1", f.Use))
+	if !(f.Budget >= 0 && f.Budget < 1) {
+		errs = append(errs, fmt.Errorf("budget is %v, want more than 0 and less than 1", f.Budget))
 	}
 	if f.Boot < 0 || f.Boot > 6*time.Hour {
 		errs = append(errs, fmt.Errorf("boot is %v, want 0 to 6h", f.Boot))
@@ -82,9 +86,9 @@ func (f Forecast) Desired(in Input) Decision {
 	}
 	load := max(min(mean/f.Value, 1e6), 0)
 	boot := min(defaultTo(in.Boot, defaultTo(f.Boot, 3*time.Minute)), 6*time.Hour)
-	m := remembered(in.Memory).learn(in, load, int(math.Ceil(boot.Minutes()))+1, defaultTo(f.Use, 0.03))
+	m := remembered(in.Memory).learn(in, load, int(math.Ceil(boot.Minutes()))+1, defaultTo(f.Budget, 0.001))
 
-	up, by := m.best(in, grow)
+	up, by := m.best(in, grow, 0)
 	d := Decision{Desired: in.Count, Raw: up, Memory: m}
 	why := fmt.Sprintf("%s is worth %.1f instances; over the %v of a launch, judged by %v,", f.Metric, load, boot.Round(time.Second), by)
 	if up > in.Count {
@@ -94,8 +98,9 @@ func (f Forecast) Desired(in Input) Decision {
 		d.Desired, d.Reason = up, fmt.Sprintf("%s %d would be used: grow from %d", why, up, in.Count)
 		return d
 	}
-	rest, _ := m.best(in, stay)
-	d.Raw = max(up, rest)
+	soon, _ := m.best(in, grow, m.regret)
+	rest, _ := m.best(in, stay, m.regret)
+	d.Raw = max(soon, rest)
 	needed := max(in.highest(forecastWindow, d.Raw), in.Min)
 	hold := forecastHold
 	if float64(needed) < forecastLow*float64(in.Count) {

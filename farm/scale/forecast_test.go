@@ -44,7 +44,7 @@ func TestForecastKnowsTheDay(t *testing.T) {
 		return 8
 	}
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	d, _ := play(Forecast{Metric: "m", Value: 100}, start, 5*1440, 10*time.Minute, load, nil)
+	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.02}, start, 5*1440, 10*time.Minute, load, nil)
 	require.Less(t, d[715].Desired, 15, "the first day")
 	require.GreaterOrEqual(t, d[4*1440+713].Desired, 20, "before noon of the fifth: %s", d[4*1440+713].Reason)
 	require.Less(t, d[4*1440+600].Desired, 15, "two hours before: %s", d[4*1440+600].Reason)
@@ -60,7 +60,7 @@ func TestForecastKnowsTheHour(t *testing.T) {
 		return 8
 	}
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	d, _ := play(Forecast{Metric: "m", Value: 100, Use: 0.1}, start, 12*60, 10*time.Minute, load, nil)
+	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, start, 12*60, 10*time.Minute, load, nil)
 	require.Less(t, d[18].Desired, 18, "the first hour")
 	require.GreaterOrEqual(t, d[11*60+18].Desired, 20, "before it comes: %s", d[11*60+18].Reason)
 	require.Less(t, d[11*60+55].Desired, 15, "and after it: %s", d[11*60+55].Reason)
@@ -75,17 +75,43 @@ func TestForecastKnowsNoise(t *testing.T) {
 	for i := range loads {
 		loads[i] = 10 * random.Float64()
 	}
-	d, _ := play(Forecast{Metric: "m", Value: 100}, noon, 3*1440, time.Minute, func(i int) float64 { return loads[i/5] }, nil)
+	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, 3*1440, time.Minute, func(i int) float64 { return loads[i/5] }, nil)
 	for i := 1440; i < len(d); i++ {
 		require.InDelta(t, 10, d[i].Desired, 2, "minute %d: %s", i, d[i].Reason)
 	}
+}
+
+// TestForecastKeepsItsBudget has a load that is as hard to foretell on one day as on another: what is lacking stays within the
+// budget, whichever it is, without anybody having tuned anything, and a smaller one is dearer.
+func TestForecastKeepsItsBudget(t *testing.T) {
+	const days = 6
+	random := rand.New(rand.NewPCG(1, 2))
+	loads, at := make([]float64, days*1440), 0.0
+	for i := range loads {
+		at = 0.95*at + 0.05*random.NormFloat64()
+		loads[i] = 40 * math.Exp(at+0.5*math.Sin(2*math.Pi*float64(i)/1440))
+	}
+	paid := map[float64]int{}
+	for _, budget := range []float64{0.001, 0.01, 0.05} {
+		d, _ := play(Forecast{Metric: "m", Value: 100, Budget: budget}, noon, len(loads), time.Minute, func(i int) float64 { return loads[i] }, nil)
+		lacked, carried := 0.0, 0.0
+		for i := 3 * 1440; i < len(d); i++ {
+			carried += loads[i]
+			lacked += max(0, loads[i]-float64(d[i-1].Desired))
+			paid[budget] += d[i].Desired
+		}
+		require.Less(t, lacked/carried, 1.2*budget)
+		require.Positive(t, lacked)
+	}
+	require.Greater(t, paid[0.001], paid[0.01])
+	require.Greater(t, paid[0.01], paid[0.05])
 }
 
 // TestForecastRegrets has a load that wanders, so that every shrinking is undone soon: it learns to leave more.
 func TestForecastRegrets(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	at := 0.0
-	d, _ := play(Forecast{Metric: "m", Value: 100, Use: 0.3}, noon, 4*1440, time.Minute, func(int) float64 {
+	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, 4*1440, time.Minute, func(int) float64 {
 		at = 0.9*at + random.NormFloat64()
 		return max(30+at, 0)
 	}, nil)
@@ -109,7 +135,7 @@ func TestForecastRegrets(t *testing.T) {
 // a small fall does not hurry anybody.
 func TestForecastLetsGoOfAPeak(t *testing.T) {
 	peak := func(after float64) []Decision {
-		d, _ := play(Forecast{Metric: "m", Value: 100, Use: 0.5}, noon, 400, time.Minute, func(i int) float64 {
+		d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, 400, time.Minute, func(i int) float64 {
 			switch {
 			case i < 360:
 				return 10
@@ -185,8 +211,8 @@ func TestForecastBearsGaps(t *testing.T) {
 
 func TestForecastChecks(t *testing.T) {
 	require.NoError(t, Forecast{Metric: "m", Value: 1}.Check())
-	err := Forecast{Value: math.Inf(1), Use: 2, Boot: -1}.Check()
-	for _, want := range []string{"metric is empty", "value is +Inf", "use is 2", "boot is -1ns"} {
+	err := Forecast{Value: math.Inf(1), Budget: 2, Boot: -1}.Check()
+	for _, want := range []string{"metric is empty", "value is +Inf", "budget is 2", "boot is -1ns"} {
 		require.ErrorContains(t, err, want)
 	}
 }

@@ -37,6 +37,10 @@ const (
 	forecastAhead = 5  // minutes beyond a launch, whichever is more: the time to stay
 	forecastLags  = 4  // moments of it that are foretold
 
+	// forecastKeep is the share of that time for which an instance must be expected to be used to be kept, if nothing else asks for it.
+	// It may be more than what growing asks for: what goes can be launched again before it is lacking.
+	forecastKeep = 0.05
+
 	perDay         = 1. / 1440   // what is learned of a minute fades like this: of trends and of what forecasts cost,
 	perWeek        = perDay / 7  // and of how far they were off
 	forecastBetter = 0.99        // share of the cost of the one that is chosen to which another must come to be chosen instead
@@ -48,10 +52,11 @@ var smoothing = [...]float64{short: 20, long: 240}
 
 // minute is what is kept of one.
 type minute struct {
-	load  float32         // the logarithm of the load in instances, plus a floor
-	bases [hourly]float32 // what is foretold from
-	slope float32         // growth of the logarithm over a launch
-	wants [experts]uint16 // one more than each expert wanted, for a launch later; 0 if it could not tell
+	load   float32         // the logarithm of the load in instances, plus a floor
+	bases  [hourly]float32 // what is foretold from
+	slope  float32         // growth of the logarithm over a launch
+	wants  [experts]uint16 // one more than each expert wanted, for a launch later; 0 if it could not tell
+	wished [steps]uint16   // what would have been wanted at each step of the ladder
 }
 
 const chunkSize = 32
@@ -67,8 +72,9 @@ type memory struct {
 	passes int
 	last   time.Time
 
-	ahead   int // minutes of a launch
-	use     float64
+	ahead   int     // minutes of a launch
+	use     float64 // the share of the time for which an instance that is wanted is used
+	ladder  ladder
 	noise   float64
 	gain    [2]float64 // of trends: their product with what came, and with themselves
 	spreads [daily][purposes]spread
@@ -95,13 +101,13 @@ func (m *memory) minute(i int) *minute {
 }
 
 // learn gives the memory after one more sample.
-func (m *memory) learn(in Input, load float64, ahead int, use float64) *memory {
+func (m *memory) learn(in Input, load float64, ahead int, budget float64) *memory {
 	at := in.Now.Unix() / 60
 	if m.passes > 0 && (at < m.at || at-m.at > forecastDays*1440) {
 		m = remembered(nil) // the clock has gone back, or what is known is too old
 	}
 	next := *m
-	next.ahead, next.use = ahead, use
+	next.ahead, next.use = ahead, m.ladder.highest(budget)
 	if next.passes == 0 {
 		next.at = at
 	}
@@ -131,10 +137,11 @@ func (m *memory) learn(in Input, load float64, ahead int, use float64) *memory {
 func (m *memory) close(in Input) {
 	for e := range experts {
 		m.now.wants[e] = 0
-		if n, ok := m.wanted(e, grow, in); ok {
+		if n, ok := m.wanted(e, grow, 0, in); ok {
 			m.now.wants[e] = uint16(min(n+1, math.MaxUint16))
 		}
 	}
+	m.now.wished = m.wished(in)
 	fresh := m.count%chunkSize == 0
 	if fresh {
 		m.chunks = append(slices.Clone(m.chunks), new([chunkSize]minute))
@@ -188,6 +195,7 @@ func (m *memory) judge() {
 	m.gain[1] += perDay * (slope*slope - m.gain[1])
 
 	load := math.Exp(l) - forecastFloor
+	m.ladder.count(load, m.had(before))
 	for e := range experts {
 		if was.wants[e] > 0 {
 			n := float64(was.wants[e] - 1)
@@ -272,21 +280,22 @@ func (m *memory) around(i int) float64 {
 	return sum / (2*around + 1)
 }
 
-// best is how many instances are wanted by the expert that is chosen, or by the trend where that one cannot tell.
-func (m *memory) best(in Input, purpose int) (n int, by expert) {
-	if n, ok := m.wanted(m.chosen, purpose, in); ok {
+// best is how many instances are wanted by the expert that is chosen, or by the trend where that one cannot tell, with so much to
+// spare in the logarithm of the load.
+func (m *memory) best(in Input, purpose int, spare float64) (n int, by expert) {
+	if n, ok := m.wanted(m.chosen, purpose, spare, in); ok {
 		return n, m.chosen
 	}
-	n, _ = m.wanted(trend, purpose, in)
+	n, _ = m.wanted(trend, purpose, spare, in)
 	return n, trend
 }
 
 // wanted is the most instances of which the last would be used for the share of the time that makes it worth its price; not ok if
 // the expert cannot tell.
-func (m *memory) wanted(e expert, purpose int, in Input) (n int, ok bool) {
-	lags, spare := []int{m.ahead}, 0.0
+func (m *memory) wanted(e expert, purpose int, spare float64, in Input) (n int, ok bool) {
+	lags, use := []int{m.ahead}, m.use
 	if purpose == stay {
-		lags, spare = []int{m.lag(1), m.lag(2), m.lag(3), m.lag(4)}, m.regret
+		lags, use = []int{m.lag(1), m.lag(2), m.lag(3), m.lag(4)}, max(m.use, forecastKeep)
 	}
 	var room [forecastDays * forecastLags]float64
 	days := room[:0] // what came after this time of each of the last days
@@ -332,7 +341,7 @@ func (m *memory) wanted(e expert, purpose int, in Input) (n int, ok bool) {
 		for _, load := range days {
 			seen += max(0, min(1, load-a))
 		}
-		if used/float64(len(levels))+seen/float64(len(lags)) >= m.use*(1+weight) {
+		if used/float64(len(levels))+seen/float64(len(lags)) >= use*(1+weight) {
 			low = n
 		} else {
 			high = n - 1

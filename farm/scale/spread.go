@@ -41,7 +41,7 @@ func (s *spread) forget(share float32) {
 
 const (
 	spreadUnseen = 30.0 // minutes: a spread is as sure of what it has seen as if it had not seen this much of it,
-	spreadTail   = 0.3  // in which the logarithm of the load is beyond the forecast by an exponential of this mean
+	spreadTail   = 0.2  // in which the logarithm of the load is beyond the forecast by an exponential of this mean
 )
 
 // used is the share of the time in which the load is expected to use the instance that takes it from a to a+1, where the load

@@ -13,7 +13,7 @@ import (
 type Family struct {
 	Name   string
 	Policy func(knob float64) scale.Policy
-	// Low and High bound the knob.
+	// Low and High bound the knob. Where they are the same there is nothing to tune.
 	Low, High float64
 }
 
@@ -24,8 +24,8 @@ var ErrBudget = errors.New("no setting of the knob keeps within the budget")
 // capacity is at most the budget, in the part of the trace that the scenario judges. It tries steps of the whole range, and
 // then finer ones around the best. If no setting keeps the budget, it gives the one that comes nearest, and ErrBudget.
 func Tune(t Trace, s Scenario, f Family, budget float64) (knob float64, r Result, err error) {
-	if !(f.Low < f.High) || f.Policy == nil {
-		return 0, Result{}, fmt.Errorf("family %q: low is %v and high is %v, want low less than high and a policy", f.Name, f.Low, f.High)
+	if !(f.Low <= f.High) || f.Policy == nil {
+		return 0, Result{}, fmt.Errorf("family %q: low is %v and high is %v, want low not more than high and a policy", f.Name, f.Low, f.High)
 	}
 	found, kept := false, false
 	try := func(k float64) error {
@@ -44,7 +44,10 @@ func Tune(t Trace, s Scenario, f Family, budget float64) (knob float64, r Result
 	}
 	const steps = 16
 	width := (f.High - f.Low) / steps
-	for i := range steps + 1 {
+	if err := try(f.Low); err != nil {
+		return 0, Result{}, err
+	}
+	for i := 1; i <= steps && width > 0; i++ {
 		if err := try(f.Low + float64(i)*width); err != nil {
 			return 0, Result{}, err
 		}
