@@ -131,9 +131,10 @@ func (w *world) start() {
 	r := &run{Manager: m}
 	ctx, cancel := context.WithCancel(context.WithValue(w.ctx, runKey{}, r))
 	done := make(chan struct{})
-	go func() { defer close(done); r.result = m.RunUnder(ctx, w.token) }()
 	r.stop = func() { cancel(); <-done }
-	w.running.Store(r)
+	w.running.Store(r) // before its first call, at which a test may end it
+	token := w.token
+	go func() { defer close(done); r.result = m.RunUnder(ctx, token) }()
 }
 
 // until waits for a topology.
