@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
 	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr/farm"
@@ -24,8 +25,11 @@ func onOpenStack(t *testing.T, h *hosts) func() provider.Provider {
 	p := faultproxy.New(t, faultproxy.Options{Targets: testenv.OpenStackServices(), Rewrite: true,
 		Layers: []faultproxy.Layer{h.layer, signedIn(), healthy}})
 	p.SetFault(h.fault)
+	auth, _, _, err := clouds.Parse(clouds.WithCloudName("scalr"))
+	require.NoError(t, err)
+	auth.IdentityEndpoint = p.URL("identity") + "/v3"
 	return func() provider.Provider {
-		c, err := openstack.New(t.Context(), openstack.Options{Auth: testenv.OpenStackBehind(t, p), Network: "private"})
+		c, err := openstack.New(t.Context(), openstack.Options{Auth: &auth, Network: "private"})
 		require.NoError(t, err)
 		return c
 	}

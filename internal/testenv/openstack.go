@@ -3,12 +3,6 @@ package testenv
 import (
 	"os"
 	"testing"
-
-	"github.com/gophercloud/gophercloud/v2"
-	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
-	"github.com/stretchr/testify/require"
-
-	"github.com/scalr-go/scalr/internal/faultproxy"
 )
 
 // OpenStack gives the address of the name server of the OpenStack that `make test-openstack` runs; without that the test is
@@ -32,13 +26,4 @@ func OpenStackServices() map[string]string {
 		"image": "http://127.0.0.1:25292", "volume": "http://127.0.0.1:25776", "balancer": "http://127.0.0.1:25876",
 		"dns": "http://127.0.0.1:25901",
 	}
-}
-
-// OpenStackBehind is how one signs in to the project "scalr" through a proxy in front of these services, which rewrites.
-func OpenStackBehind(t testing.TB, p *faultproxy.Proxy) *gophercloud.AuthOptions {
-	t.Helper()
-	auth, _, _, err := clouds.Parse(clouds.WithCloudName("scalr"))
-	require.NoError(t, err)
-	auth.IdentityEndpoint = p.URL("identity") + "/v3"
-	return &auth
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
 	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr/internal/faultproxy"
@@ -27,7 +28,10 @@ func open(t testing.TB, cloud string) *openstack.Cloud {
 // behind signs in through a proxy.
 func behind(t testing.TB, p *faultproxy.Proxy) *openstack.Cloud {
 	t.Helper()
-	c, err := openstack.New(t.Context(), openstack.Options{Auth: testenv.OpenStackBehind(t, p), Network: "private"})
+	auth, _, _, err := clouds.Parse(clouds.WithCloudName("scalr"))
+	require.NoError(t, err)
+	auth.IdentityEndpoint = p.URL("identity") + "/v3"
+	c, err := openstack.New(t.Context(), openstack.Options{Auth: &auth, Network: "private"})
 	require.NoError(t, err)
 	return c
 }
