@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/scalr-go/scalr/replication"
 )
@@ -81,29 +80,11 @@ func backupConsistent(h *harness) {
 	a, c := h.Start(), h.Start()
 	h.promote(a, false)
 	h.rows(a, "r", 50)
-	session := h.open(a)
-	var wg sync.WaitGroup
-	stop := make(chan struct{})
-	var during []string
-	var failed error
-	wg.Go(func() { // an application writes meanwhile
-		for i := 0; failed == nil; i++ {
-			key := fmt.Sprintf("d%04d", i)
-			if failed = session.Write(h.ctx, key, key); failed == nil {
-				during = append(during, key)
-			}
-			select {
-			case <-stop:
-				return
-			default:
-			}
-		}
-	})
+	stop := h.application(a)
 	start := h.observe(a).Applied
 	data, at := h.backedUp(backuper, a)
 	end := h.observe(a)
-	close(stop)
-	wg.Wait()
+	during, failed := stop()
 	h.ok(failed, "a write to the server during the backup")
 	h.want(end.Writable && end.Source == "", "the server says %+v", end)
 	early, late := h.Engine.Compare(at, start), h.Engine.Compare(at, end.Applied)

@@ -71,33 +71,43 @@ func surplus(h *harness) {
 	h.lacks(a, "surplus")
 }
 
-func seed(h *harness) {
-	a, c := h.Start(), h.Start()
-	h.promote(a, false)
-	keys := h.rows(a, "r", 50)
-	session := h.open(a)
+// application writes rows to the server, one after the other, until the function is called. That gives the keys that were
+// acknowledged, and why it ended before, if it did.
+func (h *harness) application(s Server) (stop func() (keys []string, err error)) {
+	session := h.open(s)
 	var wg sync.WaitGroup
-	stop := make(chan struct{})
-	var during []string
+	ended := make(chan struct{})
+	var keys []string
 	var failed error
-	wg.Go(func() { // an application writes meanwhile
+	wg.Go(func() {
 		for i := 0; failed == nil; i++ {
 			key := fmt.Sprintf("d%04d", i)
 			if failed = session.Write(h.ctx, key, key); failed == nil {
-				during = append(during, key)
+				keys = append(keys, key)
 			}
 			select {
-			case <-stop:
+			case <-ended:
 				return
 			default:
 			}
 		}
 	})
+	return func() ([]string, error) {
+		close(ended)
+		wg.Wait()
+		return keys, failed
+	}
+}
+
+func seed(h *harness) {
+	a, c := h.Start(), h.Start()
+	h.promote(a, false)
+	keys := h.rows(a, "r", 50)
+	stop := h.application(a)
 	start := h.observe(a).Applied
 	p, err := h.Engine.Seed(h.ctx, c.Member, a.Member, nil)
 	end := h.observe(a)
-	close(stop)
-	wg.Wait()
+	during, failed := stop()
 	h.ok(err, "Seed")
 	h.ok(failed, "a write to the source during the seed")
 	h.want(end.Writable && end.Source == "", "the source says %+v", end)
