@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// Forecast provides for the load of the moment when an instance that is launched now will serve, such that not more than the share
-// Budget of the load meets too little capacity. It makes five simple forecasts of that load: from the last three minutes and their
-// trend, from the mean of the last minutes, from that of the last hours, from what the load did at this minute of the last hours,
-// and at this time of day on each of the last days. Of each it knows how far the load has been from it of late, and so how much of
-// the time each instance would be used: one is wanted if it would be for at least a certain share, the same at every time of day,
-// which is the least cost for a given load that meets too little. What that share has to be the past says: it is the highest at
-// which the budget would have been kept over the last week or so. The forecast decides that would have been the cheapest over the
-// last day or two, an instance-minute counted at that share and one that was lacking at 1.
+// Forecast provides for the load of the moment when an instance that is launched now will serve, and aims at no more than the
+// share Budget of the load meeting too little capacity; where a load is harder to foretell than it was in the last week, more
+// does. It makes five simple forecasts of that load: from the last three minutes and their trend, from the mean of the last
+// minutes, from that of the last hours, from what the load did at this minute of the last hours, and at this time of day on each
+// of the last days. Of each it knows how far the load has been from it of late, and so how much of the time each instance would be
+// used: one is wanted if it would be for at least a certain share, the same at every time of day, which is the least cost for a
+// given load that meets too little. What that share has to be the past says: it is the highest at which the budget would have been
+// kept over the last week or so. The forecast decides that would have been the cheapest over the last day or two, an
+// instance-minute counted at that share and one that was lacking at 1.
 //
 // An instance goes if no decision of the last three minutes wanted it and it would be used for less than that share, or than a
 // twentieth, of the next quarter of an hour. A role that has to grow within a quarter of an hour after it shrank leaves a little
@@ -33,8 +34,8 @@ type Forecast struct {
 	Value float64 `json:"value"`
 	// Total says that a sample is of the role as a whole: it is divided by the instances that serve.
 	Total bool `json:"total,omitempty"`
-	// Budget is the share of the load that may meet too little capacity: less is dearer. More than 0, less than 1; default
-	// 0.001. What is lacked is seen only if the metric goes beyond Value then: a CPU's utilisation ends at 100, and wants a
+	// Budget is the share of the load that may meet too little capacity, an aim and no bound: less is dearer. More
+	// than 0, less than 1; default 0.001. What is lacked is seen only if the metric goes beyond Value then: a CPU's utilisation ends at 100, and wants a
 	// lower Value.
 	Budget float64 `json:"budget,omitempty"`
 	// Boot is how long an instance takes from its launch until it serves, while it has not been measured; default 3 minutes.
