@@ -105,7 +105,7 @@ const opened = "SELECT GROUP_CONCAT(user ORDER BY user) FROM mysql.global_priv W
 	"AND JSON_VALUE(priv,'$.account_locked') IS NULL AND JSON_VALUE(priv,'$.is_role') IS NULL"
 
 // besiege tries them all, all the time, until it is told to stop, and says how many times each was refused. None may get in.
-func besiege(t *testing.T, n *node) (stop func()) {
+func besiege(t *testing.T, n *node) (stop func(refusals bool)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	refused := make([]atomic.Int64, len(logins))
 	var all sync.WaitGroup
@@ -129,10 +129,10 @@ func besiege(t *testing.T, n *node) (stop func()) {
 			}
 		})
 	}
-	return func() {
+	return func(refusals bool) {
 		within(t, "all have been refused", func() bool {
 			for i := range refused {
-				if refused[i].Load() == 0 {
+				if refusals && refused[i].Load() == 0 {
 					return false
 				}
 			}
@@ -233,11 +233,123 @@ func TestAdoptASnapshotOfAWorkingServer(t *testing.T) {
 	exec(t, twin, "INSERT INTO app.nothing VALUES (8)")
 	caughtUp(t, e2, second, first)
 	require.Equal(t, checksumsAs(t, first, twinConfig), checksumsAs(t, second, twinConfig))
-	stop1()
-	stop2()
+	stop1(true)
+	stop2(true)
 
 	_, err = e2.Adopt(t.Context(), first.Member, nil, nil)
 	require.ErrorContains(t, err, "does not start on another set's data")
-	// A third set's servers on a copy of the twin's.
-	require.Equal(t, "dev/db", one(t, twin, "SELECT name FROM mysql.scalr_set"))
+	require.False(t, observe(t, e, parent).Foreign)
+}
+
+// small gives a parent with a row, and a snapshot of it.
+func (s *shelf) small(more ...string) (at replication.Position, snapshot string) {
+	p := s.launch("parent", "")
+	e := engine(s.t, config, p)
+	within(s.t, "the parent answers", func() bool { _, err := e.Observe(s.t.Context(), p.Member); return err == nil })
+	require.NoError(s.t, e.Promote(s.t.Context(), p.Member, false))
+	exec(s.t, p.admin(s.t), append([]string{"CREATE SCHEMA app", "CREATE TABLE app.people (id INT PRIMARY KEY, email VARCHAR(100))", "INSERT INTO app.people VALUES (1, 'a@b')"}, more...)...)
+	return observe(s.t, e, p).Applied, s.snapshot(p)
+}
+
+// Wherever it breaks off, the member is empty for everybody and locked, or has all of it, scrubbed; and the next one goes on.
+func TestAdoptThatBreaksOff(t *testing.T) {
+	s := newShelf(t)
+	was, snapshot := s.small()
+	n := s.launch("twin", snapshot)
+	e := engine(t, namedTwin(), n)
+	stop := besiege(t, n)
+	within(t, "the twin answers", func() bool { _, err := e.Observe(t.Context(), n.Member); return err == nil })
+	scrubs, done := 0, false
+	scrub := func(context.Context, replication.Member) error {
+		scrubs++
+		exec(t, n.db(t, twinConfig.User, twinConfig.Password, ""), "UPDATE app.people SET email = ''")
+		return nil
+	}
+	for budget := int64(1); !done; budget++ {
+		c := namedTwin()
+		var left atomic.Int64
+		left.Store(budget)
+		c.DialContext = limited(&left)
+		broken := engine(t, c, n)
+		at, err := broken.Adopt(t.Context(), n.Member, scrub, nil)
+		require.NoError(t, broken.Close(n.Member))
+		st := observe(t, e, n)
+		if done = err == nil; done {
+			require.Equal(t, was, at)
+			break
+		}
+		require.True(t, st.Empty && st.Foreign && !st.Imported && !st.Writable && st.Applied == "", "after %d statements: %+v (%v)", budget, st, err)
+		require.ErrorIs(t, e.Promote(t.Context(), n.Member, false), replication.ErrUnsafe)
+		if budget%7 == 0 {
+			require.NoError(t, e.Close(n.Member))
+			require.NoError(t, n.Kill(t.Context()))
+			require.NoError(t, n.Start(t.Context()))
+			require.True(t, observe(t, e, n).Foreign)
+		}
+		db := n.db(t, twinConfig.User, twinConfig.Password, "")
+		if one(t, db, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'scalr_imported'") == "1" {
+			// Its end has two parts that may not both happen.
+			exec(t, db, "SET sql_log_bin = 0; DROP TABLE IF EXISTS scalr_seeding.scalr_foreign")
+			require.True(t, observe(t, e, n).Foreign)
+		}
+		require.NoError(t, db.Close())
+	}
+	require.Greater(t, scrubs, 3)
+	stop(true)
+	st := observe(t, e, n)
+	require.True(t, st.Imported && !st.Empty && !st.Foreign, "%+v", st)
+	require.NoError(t, e.Promote(t.Context(), n.Member, false))
+	db := n.db(t, twinConfig.User, twinConfig.Password, "")
+	require.Equal(t, "1", one(t, db, "SELECT COUNT(*) FROM app.people WHERE email = ''"))
+	require.Equal(t, "0", one(t, db, "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'scalr_seeding'"))
+}
+
+// A first boot that is cut short is a first boot again.
+func TestLockThatIsCutShort(t *testing.T) {
+	s := newShelf(t)
+	_, snapshot := s.small()
+	for i := range 6 {
+		n := s.launch("twin", snapshot)
+		stop := besiege(t, n)
+		time.Sleep(time.Duration(i) * 40 * time.Millisecond) // any moment will do
+		if err := n.Kill(t.Context()); err != nil {
+			t.Log(err) // nothing has run yet
+		}
+		require.NoError(t, n.Start(t.Context()))
+		e := engine(t, namedTwin(), n)
+		require.True(t, observe(t, e, n).Foreign)
+		stop(true)
+		require.NoError(t, e.Close(n.Member))
+		require.NoError(t, n.Stop(t.Context()))
+	}
+}
+
+// What cannot be locked does not run; and half a copy is nobody's data.
+func TestLockOfWhatIsNotWhole(t *testing.T) {
+	s := newShelf(t)
+	_, snapshot := s.small("SET sql_log_bin = 0; CREATE TABLE mysql.scalr_set (other INT)")
+	n := s.launch("twin", snapshot)
+	stop := besiege(t, n)
+	within(t, "the server has ended", func() bool {
+		all, err := s.cloud.Instances(t.Context(), nil)
+		require.NoError(t, err)
+		for _, in := range all {
+			if in.ID == n.ID {
+				return in.State == provider.Failed
+			}
+		}
+		return false
+	})
+	stop(false)
+
+	_, snapshot = s.small("SET sql_log_bin = 0; CREATE SCHEMA scalr_seeding")
+	n = s.launch("twin", snapshot)
+	stop = besiege(t, n)
+	e := engine(t, namedTwin(), n)
+	within(t, "the twin answers", func() bool { _, err := e.Observe(t.Context(), n.Member); return err == nil })
+	st := observe(t, e, n)
+	require.True(t, st.Empty && !st.Foreign, "%+v", st)
+	_, err := e.Adopt(t.Context(), n.Member, nil, nil)
+	require.Error(t, err)
+	stop(true)
 }
