@@ -63,6 +63,9 @@ type Importer interface {
 
 // Adopter is what an [Engine] may have besides. A set with [Origin.Volumes] needs it.
 type Adopter interface {
+	// Adopts says why the engine could not tell another set's data from the set's own, or nil if it can. It makes no calls.
+	Adopts() error
+
 	// Adopt makes the data of a member that is Status.Foreign the set's: it calls scrub, unless it is nil, and gives the data a history
 	// of its own, as Import does. It returns the position at the source that the data is of. Until it has ended, and after it
 	// has broken off, the member is Empty and Foreign, as it was before, and what scrub has changed may stay changed.
@@ -87,8 +90,10 @@ func (o *Origin) check(set Engine, fault func(format string, args ...any)) {
 		return
 	}
 	if o.Volumes {
-		if _, ok := set.(Adopter); !ok && set != nil {
+		if a, ok := set.(Adopter); !ok && set != nil {
 			fault("Origin.Volumes is set, but the Engine (%T) cannot adopt", set)
+		} else if ok && a.Adopts() != nil {
+			fault("Origin.Volumes is set, but the Engine cannot adopt: %w", a.Adopts())
 		}
 		if o.Engine == nil && o.Source == nil {
 			return

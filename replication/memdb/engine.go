@@ -333,6 +333,9 @@ func (c *Cluster) fill(ctx context.Context, op string, m replication.Member, cop
 	})
 }
 
+// Adopts implements replication.Adopter.
+func (c *Cluster) Adopts() error { return nil }
+
 // Adopt implements replication.Adopter. The scrub hook changes the data by Inject.
 func (c *Cluster) Adopt(ctx context.Context, m replication.Member, scrub func(context.Context, replication.Member) error,
 	progress func(replication.Progress)) (at replication.Position, err error) {

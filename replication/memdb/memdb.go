@@ -77,6 +77,7 @@ type Cluster struct {
 var (
 	_ replication.Engine   = (*Cluster)(nil)
 	_ replication.Importer = (*Cluster)(nil)
+	_ replication.Adopter  = (*Cluster)(nil)
 	_ replication.Rewinder = (*Cluster)(nil)
 	_ replication.Backuper = (*Cluster)(nil)
 )

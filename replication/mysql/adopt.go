@@ -9,10 +9,13 @@ import (
 )
 
 // Adopt makes a copy of another set's volume, which [Config.Set] has locked, the data of the member. What it leaves is what
-// Import leaves: accounts that are locked and have no passwords, but for the engine's own; events that are disabled, also if
-// scrub has enabled some, until the scheduler is on, which is off until the server starts again; a history that begins anew;
-// and a table mysql.scalr_imported with the position of the copy. Nothing is copied or compared: the data is what InnoDB
+// Import leaves: accounts that are locked and have no passwords, but for the engine's own; events that are disabled; a history that begins
+// anew; and a table mysql.scalr_imported with the position of the copy. Nothing is copied or compared: the data is what InnoDB
 // recovers of a volume as after a loss of power. Tables of engines without transactions are as such a loss leaves them.
+//
+// The event scheduler is off until the server starts again, and must not be switched on before: it still knows the events as they
+// were. With event_scheduler = ON in the my.cnf of a server, an event of a primary's volume could begin in the moment before it is
+// locked; a replica's events are disabled.
 //
 // Refused before anything is touched: tables of engines whose data is elsewhere (FEDERATED, CONNECT, SPIDER).
 //
@@ -36,6 +39,14 @@ func (e *Engine) Adopt(ctx context.Context, m replication.Member, scrub func(con
 	c := &copying{target: s, progress: progress}
 	at, err := c.adopt(ctx, m, scrub)
 	return at, wrap("adopt", m, err)
+}
+
+// Adopts implements replication.Adopter: it takes a Config.Set.
+func (e *Engine) Adopts() error {
+	if e.config.Set == "" {
+		return errors.New("mysql: Config.Set is empty, want a name, which BootstrapSQL locks other sets' data by")
+	}
+	return nil
 }
 
 func (c *copying) adopt(ctx context.Context, m replication.Member, scrub func(context.Context, replication.Member) error) (replication.Position, error) {

@@ -327,7 +327,7 @@ func TestLockThatIsCutShort(t *testing.T) {
 // What cannot be locked does not run; and half a copy is nobody's data.
 func TestLockOfWhatIsNotWhole(t *testing.T) {
 	s := newShelf(t)
-	_, snapshot := s.small("SET sql_log_bin = 0; CREATE TABLE mysql.scalr_set (other INT)")
+	_, snapshot := s.small("SET sql_log_bin = 0; DROP TABLE mysql.servers")
 	n := s.launch("twin", snapshot)
 	stop := besiege(t, n)
 	within(t, "the server has ended", func() bool {
@@ -342,14 +342,23 @@ func TestLockOfWhatIsNotWhole(t *testing.T) {
 	})
 	stop(false)
 
+	// One whose init_file does not lock is not used.
+	n = s.launch("parent", "")
+	e := engine(t, config, n)
+	within(t, "the server answers", func() bool { _, err := e.Observe(t.Context(), n.Member); return err == nil })
+	named := config
+	named.Set = "shop/db"
+	_, err := engine(t, named, n).Observe(t.Context(), n.Member)
+	require.ErrorContains(t, err, `its data bears the name "" of a set, want "shop/db"`)
+
 	_, snapshot = s.small("SET sql_log_bin = 0; CREATE SCHEMA scalr_seeding")
 	n = s.launch("twin", snapshot)
 	stop = besiege(t, n)
-	e := engine(t, namedTwin(), n)
+	e = engine(t, namedTwin(), n)
 	within(t, "the twin answers", func() bool { _, err := e.Observe(t.Context(), n.Member); return err == nil })
 	st := observe(t, e, n)
 	require.True(t, st.Empty && !st.Foreign, "%+v", st)
-	_, err := e.Adopt(t.Context(), n.Member, nil, nil)
+	_, err = e.Adopt(t.Context(), n.Member, nil, nil)
 	require.Error(t, err)
 	stop(true)
 }

@@ -3,7 +3,8 @@ package mysql
 import "strings"
 
 const (
-	// setName is the table that says which set's the data of a member is. It is in no binary log: replicas have their own.
+	// setName is the table whose comment says which set's the data of a member is. (A comment can be asked for with the status,
+	// also where there is no such table.) It is in no binary log: replicas have their own.
 	setName = "scalr_set"
 	// foreign is the table, of the schema marker, that says that the data is another set's, whole and as it was found but for
 	// the accounts. Adopt keeps the data's position in it. In the schema mysql it is a lock that is not complete.
@@ -24,8 +25,8 @@ func lockSQL(c Config) []string {
 	}
 	seeding := "EXISTS (SELECT 1 FROM information_schema.schemata WHERE schema_name = " + quote(marker) + ")"
 	return []string{"BEGIN NOT ATOMIC DECLARE EXIT HANDLER FOR SQLEXCEPTION SHUTDOWN; " +
-		"CREATE TABLE IF NOT EXISTS " + set + " (name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PRIMARY KEY) ENGINE=InnoDB; " +
-		"IF NOT EXISTS (SELECT 1 FROM " + set + " WHERE name = " + quote(c.Set) + ") THEN " +
+		"IF NOT EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = " + quote(setName) +
+		" AND BINARY table_comment = " + quote(c.Set) + ") THEN " +
 		strings.Join(lockAccounts(c), "; ") + "; " +
 		"CREATE OR REPLACE USER " + account(c.User, "%") + " IDENTIFIED BY " + quote(c.Password) + "; " +
 		"CREATE OR REPLACE USER " + account(c.ReplicationUser, "%") + " IDENTIFIED BY " + quote(c.ReplicationPassword) + "; " +
@@ -38,7 +39,7 @@ func lockSQL(c Config) []string {
 		" OR @@global.gtid_binlog_state <> '' OR @@global.gtid_slave_pos <> '') THEN " +
 		"CREATE TABLE IF NOT EXISTS " + held + " (position TEXT CHARACTER SET ascii NOT NULL) ENGINE=InnoDB; END IF; " +
 		"IF " + has(held) + " THEN CREATE SCHEMA IF NOT EXISTS " + name(marker) + "; RENAME TABLE " + held + " TO " + part + "; END IF; " +
-		"DELETE FROM " + set + "; INSERT INTO " + set + " VALUES (" + quote(c.Set) + "); " +
+		"CREATE TABLE IF NOT EXISTS " + set + " (one TINYINT) ENGINE=InnoDB; ALTER TABLE " + set + " COMMENT = " + quote(c.Set) + "; " +
 		"END IF; END"}
 }
 

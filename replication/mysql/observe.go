@@ -35,7 +35,8 @@ const statusQuery = "SHOW ALL SLAVES STATUS; " +
 	@@global.rpl_semi_sync_slave_enabled AS slave_enabled,
 	(SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '` + marker + `') AS seeding,
 	(SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = '` + imported + `') AS imported,
-	(SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '` + marker + `' AND table_name = '` + foreign + `') AS foreign_data`
+	(SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '` + marker + `' AND table_name = '` + foreign + `') AS foreign_data,
+	(SELECT MAX(table_comment) FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = '` + setName + `') AS set_name`
 
 // emptyQuery asks whether there is any table or view of users; it is asked only of a server without positions.
 const emptyQuery = "SELECT COUNT(*) AS tables FROM information_schema.tables WHERE table_schema NOT IN " + systemSchemas
@@ -202,6 +203,10 @@ func (s *server) observe(ctx context.Context) (replication.Status, error) {
 	l, err := s.statusOrStall(ctx)
 	if err != nil {
 		return replication.Status{}, err
+	}
+	if set := s.engine.config.Set; set != "" && l.vars["set_name"] != set {
+		return replication.Status{}, fmt.Errorf("its data bears the name %q of a set, want %q: its init_file must be BootstrapSQL's, for that Config.Set",
+			l.vars["set_name"], set)
 	}
 	st := replication.Status{
 		Server:   l.vars["server_id"],
