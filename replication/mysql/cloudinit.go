@@ -15,12 +15,15 @@ const (
 // its first boot: cloud-init installs the distribution's mariadb-server and starts it with [ServerConf] and [BootstrapSQL]. It
 // holds the passwords: the farm's Config.UserData is where it belongs, not the spec.
 //
+// With Config.Set the machine's data may be on a volume that was filled from a snapshot, if that is mounted before packages are
+// installed: the server is masked until it has its configuration, with which it locks what is not the set's.
+//
 // A machine's address is not known before it boots: without s.Bind the server listens on every address, and s.ID must be set,
 // to a number that no other server of the set has or ever had. Paths are the distribution's own; those that s has must exist.
 // The sizes of buffers are for the caller to choose (Server.BufferPool, Server.More), as are certificates (Server.More:
 // ssl_cert, ssl_key).
 //
-// See https://cloudinit.readthedocs.io/en/latest/reference/modules.html (write_files, packages, runcmd).
+// See https://cloudinit.readthedocs.io/en/latest/reference/modules.html (bootcmd, write_files, packages, runcmd).
 func CloudInit(s Server, c Config) ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -42,16 +45,23 @@ func CloudInit(s Server, c Config) ([]byte, error) {
 		Content     string `json:"content"`
 		Defer       bool   `json:"defer"` // until the packages are installed, and with them the owner
 	}
+	run := [][]string{{"systemctl", "enable", "mariadb"}, {"systemctl", "restart", "mariadb"}}
+	var boot [][]string
+	if c.Set != "" { // the package would start it without its init_file
+		boot = [][]string{{"cloud-init-per", "once", "scalr-mask", "systemctl", "mask", "mariadb"}}
+		run = append([][]string{{"systemctl", "unmask", "mariadb"}}, run...)
+	}
 	// JSON is YAML, and needs no care with quotes.
 	text, err := json.MarshalIndent(struct {
+		Boot     [][]string `json:"bootcmd,omitempty"`
 		Update   bool       `json:"package_update"`
 		Packages []string   `json:"packages"`
 		Files    []file     `json:"write_files"`
 		Run      [][]string `json:"runcmd"`
-	}{true, []string{"mariadb-server"}, []file{
+	}{boot, true, []string{"mariadb-server"}, []file{
 		{cloudConf, "root:root", "0644", ServerConf(s), true},
 		{cloudSQL, "mysql:mysql", "0600", BootstrapSQL(c), true},
-	}, [][]string{{"systemctl", "enable", "mariadb"}, {"systemctl", "restart", "mariadb"}}}, "", " ")
+	}, run}, "", " ")
 	if err != nil {
 		return nil, err
 	}

@@ -22,12 +22,18 @@ type written struct {
 		Path, Owner, Permissions, Content string
 		Defer                             bool
 	} `json:"write_files"`
-	Run [][]string `json:"runcmd"`
+	Boot [][]string `json:"bootcmd"`
+	Run  [][]string `json:"runcmd"`
 }
 
 func cloudInit(t *testing.T, s mysql.Server) (w written) {
 	t.Helper()
-	data, err := mysql.CloudInit(s, config)
+	return cloudInitOf(t, s, config)
+}
+
+func cloudInitOf(t *testing.T, s mysql.Server, c mysql.Config) (w written) {
+	t.Helper()
+	data, err := mysql.CloudInit(s, c)
 	require.NoError(t, err)
 	text, ok := strings.CutPrefix(string(data), "#cloud-config\n")
 	require.True(t, ok)
@@ -48,6 +54,14 @@ func TestCloudInit(t *testing.T) {
 	require.Equal(t, "mysql:mysql 0600", sql.Owner+" "+sql.Permissions)
 	require.True(t, conf.Defer && sql.Defer)
 	require.NotContains(t, cloudInit(t, mysql.Server{Bind: "10.1.2.3"}).Files[0].Content, "*")
+
+	require.Empty(t, w.Boot)
+	named := config
+	named.Set = "shop/db"
+	w = cloudInitOf(t, mysql.Server{ID: 77}, named)
+	require.Contains(t, w.Boot[0], "mask")
+	require.Equal(t, [][]string{{"systemctl", "unmask", "mariadb"}, {"systemctl", "enable", "mariadb"}, {"systemctl", "restart", "mariadb"}}, w.Run)
+	require.Contains(t, w.Files[1].Content, "'shop/db'")
 
 	for want, bad := range map[string]mysql.Server{
 		`Server.ID is 0 and Server.Bind is ""`: {},
