@@ -54,12 +54,17 @@ type CloneRole struct {
 // which its role's LaunchTimeout must leave time.
 //
 // That is a copy over SQL, of a replica at one moment: of it nobody can see anything before it is scrubbed. With Snapshots, where the
-// providers have snapshots of volumes, nothing is copied, however much it is: the twin's members start on what the parent's
-// newest snapshot held. It is of one instant of a replica, if one served, so that whoever writes to the parent's primary notices nothing. The
-// parent's accounts, data and replication settings are on such a volume from the first boot. So the twin's servers must lock
-// what is not theirs before they take a connection, by mysql.Config.Set, which their image or user data and the
-// Manager's Engine have; and the Manager's Origin, with Volumes, scrubs it and makes it the twin's. A Manager whose Engine
-// could not tell the difference is refused. Volumes of other roles, which nobody would scrub, begin empty.
+// providers have snapshots of volumes, the parent's servers are not read at all:
+//
+//	twin, _, err := shop.Clone("dev", farm.CloneOptions{Zone: "dev.example.", Snapshots: true})
+//	origin := &replication.Origin{Volumes: true, Scrub: scrub} // of a Manager whose mysql.Config has a Set
+//
+// The twin's members start on what the newest snapshot of the parent's role held, which is of one instant of a replica, if one
+// served; one of them becomes the primary, however much data it is, and the others are seeded from it. The parent's accounts,
+// data not yet scrubbed and replication settings are on such a volume from the first boot. So the twin's servers must lock what is not
+// theirs before they take a connection, by the mysql.Config.Set that their image or user data and the Manager's Engine have; a
+// Manager whose Engine could not tell the difference is refused. Volumes of other roles, which nobody would scrub, begin
+// empty.
 //
 // What would lead the twin to its parent is a fault: a name or zone of the parent's, and user data that names the parent's
 // zone. The error lists every fault by its field. The warnings say what will probably not work; they are sorted by role.
