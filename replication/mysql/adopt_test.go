@@ -236,6 +236,16 @@ func TestAdoptASnapshotOfAWorkingServer(t *testing.T) {
 	stop1(true)
 	stop2(true)
 
+	// A snapshot of the set's own is not locked: what starts on it follows from there.
+	third := s.launch("twin", s.snapshot(first))
+	e3 := engine(t, namedTwin(), third)
+	within(t, "the third answers", func() bool { _, err := e3.Observe(t.Context(), third.Member); return err == nil })
+	require.False(t, observe(t, e3, third).Empty)
+	require.NoError(t, e3.Follow(t.Context(), third.Member, first.Member))
+	require.NoError(t, e3.Close(first.Member))
+	exec(t, twin, "INSERT INTO app.nothing VALUES (9)")
+	within(t, "the third has it", func() bool { return observe(t, e3, third).Applied == observe(t, e2, first).Applied })
+
 	_, err = e2.Adopt(t.Context(), first.Member, nil, nil)
 	require.ErrorContains(t, err, "does not start on another set's data")
 	require.False(t, observe(t, e, parent).Foreign)
