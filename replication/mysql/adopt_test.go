@@ -40,7 +40,7 @@ func newShelf(t *testing.T) *shelf {
 		image, err := local.MariaDB{User: c.User, Password: c.Password,
 			SQL: append(strings.Split(strings.TrimRight(mysql.BootstrapSQL(c), ";\n"), ";\n"), more...),
 			Config: func(m local.Machine) string {
-				return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), More: []string{line}})
+				return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), More: []string{"sync_binlog = 0", "innodb_flush_log_at_trx_commit = 2", line}})
 			}}.Image()
 		require.NoError(t, err)
 		return image
@@ -318,7 +318,7 @@ func TestAdoptThatBreaksOff(t *testing.T) {
 func TestLockThatIsCutShort(t *testing.T) {
 	s := newShelf(t)
 	_, snapshot := s.small()
-	for i := range 6 {
+	for i := range 5 {
 		n := s.launch("twin", snapshot)
 		stop := besiege(t, n)
 		time.Sleep(time.Duration(i) * 40 * time.Millisecond) // any moment will do
