@@ -23,6 +23,9 @@ type CloneOptions struct {
 	End *End
 	// Hours are when the twin runs; nil means always, whatever the parent has.
 	Hours *Hours
+	// Snapshots fills the volumes of the twin's databases from the newest snapshots of the parent's (Volume.From), instead of copying
+	// the data by the Manager's Origin. It takes more of who makes the twin: see Clone.
+	Snapshots bool
 	// Roles are what is different for single roles, by name.
 	Roles map[string]CloneRole
 	// Arch tells the processor architecture of a size, in any words, and "" where that is not known. With it, a role that
@@ -50,10 +53,18 @@ type CloneRole struct {
 // with credentials, caches and managers of its own; a database is filled by its manager (replication.Config.Origin), for
 // which its role's LaunchTimeout must leave time.
 //
-// That is a copy over SQL, of a replica at one moment, also where the provider has snapshots of volumes. On a machine whose volume is
-// a snapshot of the parent's, the parent's accounts, data not yet scrubbed and replication settings are there from its first
-// boot, before any program can have changed them; of a copy nobody can see anything before it is scrubbed. Volume.From is not
-// the twin's therefore: whoever wants its volumes filled from snapshots, as they are, sets it in the result.
+// That is a copy over SQL, of a replica at one moment: of it nobody can see anything before it is scrubbed. With Snapshots, where the
+// providers have snapshots of volumes, the parent's servers are not read at all:
+//
+//	twin, _, err := shop.Clone("dev", farm.CloneOptions{Zone: "dev.example.", Snapshots: true})
+//	origin := &replication.Origin{Volumes: true, Scrub: scrub} // of a Manager whose mysql.Config has a Set
+//
+// The twin's members start on what the newest snapshot of the parent's role held, which is of one instant of a replica, if one
+// served; one of them becomes the primary, however much data it is, and the others are seeded from it. The parent's accounts,
+// data not yet scrubbed and replication settings are on such a volume from the first boot. So the twin's servers must lock what is not
+// theirs before they take a connection, by the mysql.Config.Set that their image or user data and the Manager's Engine have; a
+// Manager whose Engine could not tell the difference is refused. Volumes of other roles, which nobody would scrub, begin
+// empty.
 //
 // What would lead the twin to its parent is a fault: a name or zone of the parent's, and user data that names the parent's
 // zone. The error lists every fault by its field. The warnings say what will probably not work; they are sorted by role.
@@ -72,6 +83,9 @@ func (s Spec) Clone(name string, o CloneOptions) (twin Spec, warnings []string, 
 		_, bad := o.Hours.read("options.Hours.Open", "options.Hours.Close")
 		f = append(f, bad...)
 	}
+	if o.Snapshots && !slices.ContainsFunc(s.Roles, func(r Role) bool { return r.Serves == Database && r.Volume != nil }) {
+		f.add("options.Snapshots", "farm %s has no database on volumes", s.Name)
+	}
 	for _, role := range slices.Sorted(maps.Keys(o.Roles)) {
 		at := fmt.Sprintf("options.Roles[%q]", role)
 		if !slices.ContainsFunc(s.Roles, func(r Role) bool { return r.Name == role }) {
@@ -88,7 +102,11 @@ func (s Spec) Clone(name string, o CloneOptions) (twin Spec, warnings []string, 
 	for i := range twin.Roles {
 		r := &twin.Roles[i]
 		c := o.Roles[r.Name]
-		if r.Volume != nil && r.Volume.From != nil {
+		if o.Snapshots && r.Serves == Database && r.Volume != nil {
+			if r.Volume.From = (&Source{Farm: s.Name}); r.Volume.Snapshots == nil {
+				warnings = append(warnings, fmt.Sprintf("role %s: its volumes are filled from snapshots, and the parent takes none on a schedule (Volume.Snapshots)", r.Name))
+			}
+		} else if r.Volume != nil && r.Volume.From != nil {
 			r.Volume.From = nil
 			warnings = append(warnings, fmt.Sprintf("role %s: its new volumes are empty, while the parent's are filled from snapshots (Volume.From)", r.Name))
 		}

@@ -186,8 +186,14 @@ func TestTwinsShareNothing(t *testing.T) {
 }
 
 // TestTwinWaitsForItsData clones a farm with a database. Until the twin's database has the parent's data, scrubbed, nobody
-// serves, nothing has a name, and the web servers are not launched; the host program dies meanwhile.
+// serves, nothing has a name, and the web servers are not launched; the host program dies meanwhile. The data is copied, or is on the
+// volumes from the beginning.
 func TestTwinWaitsForItsData(t *testing.T) {
+	t.Run("Copy", func(t *testing.T) { twinWaitsForItsData(t, false) })
+	t.Run("Snapshots", func(t *testing.T) { twinWaitsForItsData(t, true) })
+}
+
+func twinWaitsForItsData(t *testing.T, snapshots bool) {
 	synctest.Test(t, func(t *testing.T) {
 		production := memdb.New(memdb.Options{})
 		source := replication.Member{ID: "db-1", Addr: "production:3306"}
@@ -199,14 +205,22 @@ func TestTwinWaitsForItsData(t *testing.T) {
 		parent := dbSpec(3)
 		parent.Name, parent.Zone = "production", "production.example."
 		parent.Roles = append(parent.Roles, Role{Name: "www", Image: "web", Min: 6, Max: 6, After: []string{"db"}})
-		twin, _, err := parent.Clone("shop", CloneOptions{Zone: "shop.example.", Scale: 0.5})
+		parent.Roles[0].Volume = &Volume{SizeGB: 1, Snapshots: &Snapshots{Every: time.Hour, Keep: 2}}
+		twin, _, err := parent.Clone("shop", CloneOptions{Zone: "shop.example.", Scale: 0.5, Snapshots: snapshots})
 		require.NoError(t, err)
 
 		s := newShopDB(t, twin, memcloud.Options{BootTime: 5 * time.Second})
+		if snapshots {
+			v, err := s.cloud.CreateVolume(t.Context(), provider.VolumeSpec{Token: "v", SizeGB: 1})
+			require.NoError(t, err)
+			_, err = s.cloud.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "s", Volume: v.ID,
+				Tags: map[string]string{TagFarm: "production", TagRole: "db", TagIndex: "1"}})
+			require.NoError(t, err)
+			s.start = func(addr string) { s.db.StartCopy(addr, production, source.Addr) }
+		}
 		fit := make(chan struct{})
 		s.origin = &replication.Origin{
-			Engine: production,
-			Source: func(context.Context) (replication.Member, error) { return source, nil },
+			Volumes: snapshots,
 			Scrub: func(ctx context.Context, m replication.Member) error {
 				select {
 				case <-fit:
@@ -216,6 +230,10 @@ func TestTwinWaitsForItsData(t *testing.T) {
 					return context.Cause(ctx)
 				}
 			},
+		}
+		if !snapshots {
+			s.origin.Engine = production
+			s.origin.Source = func(context.Context) (replication.Member, error) { return source, nil }
 		}
 		for range 3 {
 			s.restart(t, twin)
@@ -228,6 +246,9 @@ func TestTwinWaitsForItsData(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, dnsreg.Owned("shop.example.", owner("shop"), names))
 			stop()
+			for _, v := range s.cloud.World(map[string]string{TagFarm: "shop"}).Volumes {
+				require.Equal(t, snapshots, v.Tags[TagSource] == "production", "%+v", v)
+			}
 		}
 		close(fit)
 		s.restart(t, twin)
@@ -295,6 +316,28 @@ func TestATwinIsNotFilledFromSnapshots(t *testing.T) {
 		require.Contains(t, warnings[0], "Volume.From")
 		require.Equal(t, from, parent.Roles[0].Volume.From)
 	}
+}
+
+// Unless it is asked for, of databases.
+func TestATwinOfSnapshots(t *testing.T) {
+	parent := dbSpec(2)
+	o := CloneOptions{Zone: "dev.example.", Snapshots: true}
+	_, _, err := parent.Clone("dev", o)
+	require.ErrorContains(t, err, "options.Snapshots: farm shop has no database on volumes")
+	www := web(1, 1).Roles[0]
+	www.Volume, www.Aliases = &Volume{SizeGB: 1}, nil
+	parent.Roles = append(parent.Roles, www)
+	parent.Roles[0].Volume = &Volume{SizeGB: 1, From: &Source{}}
+	twin, warnings, err := parent.Clone("dev", o)
+	require.NoError(t, err)
+	require.Equal(t, &Source{Farm: "shop"}, twin.Roles[0].Volume.From)
+	require.Nil(t, twin.Roles[1].Volume.From)
+	require.Len(t, warnings, 1)
+	require.Contains(t, warnings[0], "the parent takes none")
+	parent.Roles[0].Volume.Snapshots = &Snapshots{Every: time.Hour, Keep: 2}
+	_, warnings, err = parent.Clone("dev", o)
+	require.NoError(t, err)
+	require.Empty(t, warnings)
 }
 
 func TestUserDataThatLeadsToTheParent(t *testing.T) {

@@ -25,6 +25,7 @@ type shopDB struct {
 	db      *memdb.Cluster
 	manager *replication.Manager
 	origin  *replication.Origin // of the database's first data
+	start   func(addr string)   // starts a server; a new one as a rule
 	config  Config
 	farm    *Farm
 	events  recorder
@@ -32,13 +33,14 @@ type shopDB struct {
 
 func newShopDB(t *testing.T, spec Spec, o memcloud.Options) *shopDB {
 	s := &shopDB{db: memdb.New(memdb.Options{Delay: 5 * time.Millisecond})}
+	s.start = s.db.Start
 	servers := map[string]string{}
 	o.OnState = func(in provider.Instance) {
 		switch {
 		case in.Tags[TagRole] != "db" || in.Tags[TagFarm] != "shop":
 		case in.State == provider.Running:
 			servers[in.ID] = in.Private.String() + ":3306"
-			s.db.Start(servers[in.ID])
+			s.start(servers[in.ID])
 		default:
 			s.db.Crash(servers[in.ID])
 		}

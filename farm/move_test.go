@@ -108,7 +108,7 @@ func TestMoveByHostsThatDieAtEachStep(t *testing.T) {
 				w.check(t, "b")
 				w.stop()
 				t.Logf("killed %d hosts", kills)
-				require.GreaterOrEqual(t, kills, 6)
+				require.GreaterOrEqual(t, kills, 4) // changes that are made at the same time are one step
 			})
 		})
 	}

@@ -20,7 +20,7 @@ import (
 // A snapshot is what a disk would hold if its machine had lost its power at that instant: what the machine had not written yet is
 // not in it, and what starts from it recovers as after a crash, which databases and journalling file systems do. (The clouds'
 // snapshots are of one instant. provider/local stops the machine's processes while it copies, and copies within the call:
-// Config.CallTimeout must be long enough for that.)
+// Config.CallTimeout must be long enough for that, and under replication.Durability writers wait as long if there is no other replica.)
 //
 // Where a database has no volumes, replication.Config.Backups copies it to files.
 //

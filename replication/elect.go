@@ -133,7 +133,7 @@ func (d *decider) fresh(l lost) bool {
 		d.addPromote(first, "the set is new, and %s has the data of its origin", first.ID)
 		return true
 	case d.c.Origin != nil:
-		d.step(StepImport, d.importing(first), "", "the set is new, and gets its first data from its origin")
+		d.importing(first)
 		return true
 	}
 	wait := false

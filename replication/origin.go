@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -9,8 +10,8 @@ import (
 	"github.com/scalr-go/scalr"
 )
 
-// KindImported is an event: a new set has its first data. Subject is the member, Attrs have the "source" (its address, or the
-// backup's path) and the "position" of the copy, in the other set's notation.
+// KindImported is an event: a new set has its first data. Subject is the member, Attrs have the "source" (its address, the
+// backup's path, or "volume") and the "position" of the copy, in the other set's notation.
 const KindImported scalr.Kind = "data-imported"
 
 // Origin is where a new set gets its first data from: another set, so that a twin for development gets production's, or a
@@ -26,17 +27,23 @@ const KindImported scalr.Kind = "data-imported"
 // on the primary.
 type Origin struct {
 	// Engine speaks to the source, with credentials that are valid there. It is used for reading only, and must not be the
-	// set's own Engine, whose credentials are to be the set's alone. Required, unless there is a Backup.
+	// set's own Engine, whose credentials are to be the set's alone. Required, unless there is a Backup or Volumes.
 	Engine Engine
 	// Source says which server to copy from. It is asked before each try, within Config.StepTimeout. [Manager.Source] of
-	// the other set's Manager names a replica, so that the primary feels nothing. Required, unless there is a Backup.
+	// the other set's Manager names a replica, so that the primary feels nothing. Required, unless there is a Backup or Volumes.
 	Source func(context.Context) (Member, error)
 	// Backup gives the path of the backup file to restore, instead of Engine and Source: as [LatestBackup] does, say. It is
 	// asked before each try, within Config.StepTimeout. A file that is torn or was altered is refused before anything is done.
 	Backup func(context.Context) (string, error)
+	// Volumes makes the set's what the members' own volumes hold, when these were filled from snapshots of the source's
+	// (farm.CloneOptions.Snapshots): one member's data is scrubbed and becomes the set's, and nothing is copied but for the
+	// others, which are seeded from it. Such a member is Status.Foreign: locked before its first connection. Where none is,
+	// the data is copied by Engine and Source, which are optional then; without them the set waits for a member that is. The
+	// set's Engine must be an [Adopter].
+	Volumes bool
 	// Scrub changes the copy before anybody else may see it: it takes out what must not leave production, and opens the
 	// accounts of applications. The member refuses the writes of everybody but administrators then. If it fails, the copy
-	// is thrown away, and made again later. It is bounded by its context, which ends when the member or the source no longer answers.
+	// is thrown away, and made again later; with Volumes there is no other copy, and Scrub is run again on what it has left. It is bounded by its context, which ends when the member or the source no longer answers.
 	// Optional.
 	Scrub func(context.Context, Member) error
 }
@@ -54,6 +61,17 @@ type Importer interface {
 		progress func(Progress)) (Position, error)
 }
 
+// Adopter is what an [Engine] may have besides. A set with [Origin.Volumes] needs it.
+type Adopter interface {
+	// Adopts says why the engine could not tell another set's data from the set's own, or nil if it can. It makes no calls.
+	Adopts() error
+
+	// Adopt makes the data of a member that is Status.Foreign the set's: it calls scrub, unless it is nil, and gives the data a history
+	// of its own, as Import does. It returns the position at the source that the data is of. Until it has ended, and after it
+	// has broken off, the member is Empty and Foreign, as it was before, and what scrub has changed may stay changed.
+	Adopt(ctx context.Context, m Member, scrub func(context.Context, Member) error, progress func(Progress)) (Position, error)
+}
+
 // check adds the faults of the origin.
 func (o *Origin) check(set Engine, fault func(format string, args ...any)) {
 	if o == nil {
@@ -66,7 +84,20 @@ func (o *Origin) check(set Engine, fault func(format string, args ...any)) {
 		if o.Engine != nil || o.Source != nil {
 			fault("Origin has a Backup and an Engine or a Source, want one or the other")
 		}
+		if o.Volumes {
+			fault("Origin has a Backup and Volumes, want one or the other")
+		}
 		return
+	}
+	if o.Volumes {
+		if a, ok := set.(Adopter); !ok && set != nil {
+			fault("Origin.Volumes is set, but the Engine (%T) cannot adopt", set)
+		} else if ok && a.Adopts() != nil {
+			fault("Origin.Volumes is set, but the Engine cannot adopt: %w", a.Adopts())
+		}
+		if o.Engine == nil && o.Source == nil {
+			return
+		}
 	}
 	if _, ok := set.(Importer); !ok && set != nil {
 		fault("Origin is set, but the Engine (%T) cannot import", set)
@@ -119,6 +150,20 @@ func (m *Manager) imports(ctx context.Context, member Member, progress func(Prog
 	if o.Backup != nil {
 		return m.restores(ctx, member, progress)
 	}
+	m.mu.Lock()
+	f := m.state.find(keyOf(member))
+	adopts := o.Volumes && f != nil && f.status().Foreign
+	m.mu.Unlock()
+	if adopts {
+		at, err := m.config.Engine.(Adopter).Adopt(ctx, member, o.Scrub, progress)
+		if err == nil {
+			m.imported(member, "volume", at, "the data of its volume")
+		}
+		return err
+	}
+	if o.Source == nil {
+		return errors.New("its volume holds no data of another set any more")
+	}
 	bounded, cancel := context.WithTimeout(ctx, m.config.StepTimeout)
 	source, err := o.Source(bounded)
 	cancel()
@@ -167,12 +212,25 @@ func (m *Manager) imported(member Member, source string, at Position, what strin
 	m.events[len(m.events)-1].Attrs = map[string]string{"source": source, "position": string(at)}
 }
 
-// importing picks the member that the data is for: the one that is being filled, or the preferred one.
-func (d *decider) importing(preferred *fact) *fact {
-	for _, f := range d.members {
-		if f.running != nil && f.running.Kind == StepImport {
-			return f
+// importing plans how a new set gets its first data: on the member that is being filled; or on one that has it on its volume, if
+// that is asked for; or on the preferred one.
+func (d *decider) importing(preferred *fact) {
+	to, has := preferred, preferred.status().Foreign
+	if o := d.c.Origin; o.Volumes {
+		for _, f := range d.members {
+			if f.status().Foreign && (!has || f.Prefer > to.Prefer) {
+				to, has = f, true
+			}
+		}
+		if !has && o.Engine == nil {
+			d.hold("the set is new, and none of its members has the data of another set on its volume")
+			return
 		}
 	}
-	return preferred
+	for _, f := range d.members {
+		if f.running != nil && f.running.Kind == StepImport {
+			to = f
+		}
+	}
+	d.step(StepImport, to, "", "the set is new, and gets its first data from its origin")
 }

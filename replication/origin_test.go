@@ -45,6 +45,17 @@ func newTwin(t *testing.T, n int, c replication.Config) (parent, twin *world) {
 	return parent, twin
 }
 
+// onVolumes makes the first n servers of the twin ones that have started on snapshots of the volume of the parent's replica, and these
+// the twin's only origin.
+func (w *world) onVolumes(parent *world, n int) {
+	o := w.config.Origin
+	w.config.Origin = &replication.Origin{Volumes: true, Scrub: o.Scrub}
+	for _, m := range w.members[:n] {
+		w.db.Remove(m.Addr)
+		w.db.StartCopy(m.Addr, parent.db, parent.members[1].Addr)
+	}
+}
+
 // shows breaks a rule if the twin shows anything of a member that is not ready.
 func (w *world) shows(t replication.Topology) {
 	for _, x := range t.Members {
@@ -136,36 +147,41 @@ func TestOriginKilledAtEveryCall(t *testing.T) {
 			w.kill()
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			policies(t, func(t *testing.T, c replication.Config) {
-				c.Patience = 3 * time.Second
-				calls, again := 1, 0
-				for ; ; calls++ {
-					reached, imports := fillKilled(t, c, calls, kill)
-					if imports > 1 {
-						again++
+		for origin, volumes := range map[string]bool{"Copy": false, "Volumes": true} {
+			t.Run(name+"/"+origin, func(t *testing.T) {
+				policies(t, func(t *testing.T, c replication.Config) {
+					c.Patience = 3 * time.Second
+					calls, again := 1, 0
+					for ; ; calls++ {
+						reached, imports := fillKilled(t, c, volumes, calls, kill)
+						if imports > 1 {
+							again++
+						}
+						if !reached {
+							break
+						}
 					}
-					if !reached {
-						break
-					}
-				}
-				require.Greater(t, calls, 10)
-				t.Logf("killed at each of %d calls; the data was copied again %d times", calls-1, again)
+					require.Greater(t, calls, 10)
+					t.Logf("killed at each of %d calls; the data was copied again %d times", calls-1, again)
+				})
 			})
-		})
+		}
 	}
 }
 
-func fillKilled(t *testing.T, c replication.Config, k int, kill func(*world, memdb.Call)) (reached bool, imports int64) {
+func fillKilled(t *testing.T, c replication.Config, volumes bool, k int, kill func(*world, memdb.Call)) (reached bool, imports int64) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, w := newTwin(t, 3, c)
 		defer parent.stop()
+		if volumes {
+			w.onVolumes(parent, 3)
+		}
 		var calls, copies atomic.Int64
 		w.hook = func(ctx context.Context, call memdb.Call) error {
 			if call.Op == "Observe" {
 				return nil
 			}
-			if call.Op == "Import" && !call.Done {
+			if (call.Op == "Import" || call.Op == "Adopt") && !call.Done {
 				copies.Add(1)
 			}
 			if calls.Add(1) == int64(k) {
@@ -279,6 +295,46 @@ func TestOriginGoesOnAlone(t *testing.T) {
 	})
 }
 
+// What the members' volumes hold becomes the set's on one of those that hold it, however little it is preferred; another one is
+// seeded, also one that holds it too.
+func TestOriginOnVolumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, twin := newTwin(t, 3, replication.Config{})
+		defer parent.stop()
+		copying := twin.config.Origin
+		twin.members[2].Prefer = 5
+		twin.onVolumes(parent, 2)
+		at, err := parent.db.Observe(t.Context(), parent.members[1])
+		require.NoError(t, err)
+		parent.write("db-1", "later")
+		twin.start()
+		require.Equal(t, "db-1", twin.filled().Primary)
+		require.Equal(t, "scrubbed", twin.rows("db-1")["secret"])
+		require.NotContains(t, twin.rows("db-1"), "later")
+		imported := twin.seen(replication.KindImported)
+		require.Len(t, imported, 1)
+		require.Equal(t, map[string]string{"source": "volume", "position": string(at.Applied)}, imported[0].Attrs)
+		twin.stop()
+
+		// Without any, it waits; unless there is a server to copy from.
+		for _, m := range twin.members {
+			twin.db.Remove(m.Addr)
+			twin.db.Start(m.Addr)
+		}
+		twin.start()
+		time.Sleep(time.Minute)
+		top, _ := twin.manager().Topology()
+		require.Empty(t, top.Primary)
+		require.Contains(t, fmt.Sprint(top.Held), "none of its members has the data of another set on its volume")
+		twin.stop()
+		twin.config.Origin.Engine, twin.config.Origin.Source = copying.Engine, copying.Source
+		twin.start()
+		defer twin.stop()
+		require.Equal(t, "db-3", twin.filled().Primary)
+		require.Contains(t, twin.rows("db-1"), "later")
+	})
+}
+
 // A dry run says what would be done.
 func TestOriginPlan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -309,6 +365,13 @@ func TestOriginFaults(t *testing.T) {
 	db := memdb.New(memdb.Options{})
 	_, err = replication.New(replication.Config{Engine: db, Origin: &replication.Origin{Engine: db}})
 	require.ErrorContains(t, err, "Config.Origin.Engine is the set's own Engine")
+	_, err = replication.New(replication.Config{Engine: struct{ replication.Engine }{db}, Origin: &replication.Origin{Volumes: true}})
+	require.ErrorContains(t, err, "Config.Origin.Volumes is set, but the Engine (struct { replication.Engine }) cannot adopt")
+	_, err = replication.New(replication.Config{Engine: db, Origin: &replication.Origin{Volumes: true, Engine: memdb.New(memdb.Options{})}})
+	require.ErrorContains(t, err, "Config.Origin.Source is nil")
+	require.NotContains(t, err.Error(), "Engine")
+	_, err = replication.New(replication.Config{Engine: db, Origin: &replication.Origin{Volumes: true}})
+	require.NoError(t, err)
 	_, err = replication.New(replication.Config{Engine: struct{ replication.Engine }{db}, Origin: &replication.Origin{Engine: db}})
 	require.ErrorContains(t, err, "Config.Origin is set, but the Engine (struct { replication.Engine }) cannot import")
 }

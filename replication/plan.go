@@ -18,7 +18,7 @@ const (
 	StepSeed        StepKind = "seed"         // Engine.Seed, Other is the source
 	StepSave        StepKind = "save"         // Rewinder.Save, Other is the primary
 	StepRewind      StepKind = "rewind"       // Rewinder.Rewind, Other is the source
-	StepImport      StepKind = "import"       // Importer.Import or Backuper.Restore, from Config.Origin
+	StepImport      StepKind = "import"       // Importer.Import, Adopter.Adopt or Backuper.Restore, from Config.Origin
 	StepBackup      StepKind = "backup"       // Backuper.Backup, to a file in Config.Backups
 	StepSemiSyncOn  StepKind = "semisync-on"  // Engine.SetSemiSync
 	StepSemiSyncOff StepKind = "semisync-off" // Engine.SetSemiSync

@@ -86,10 +86,10 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 	case StepSave:
 		f.saved, f.file = st.Received, "a file"
 	case StepSeed, StepRewind:
-		st.Empty, st.Source, st.Received, st.Applied = false, "", other.status().Applied, other.status().Applied
+		st.Empty, st.Foreign, st.Source, st.Received, st.Applied = false, false, "", other.status().Applied, other.status().Applied
 		f.diverged = false
 	case StepImport:
-		st.Empty, st.Imported = false, true
+		st.Empty, st.Foreign, st.Imported = false, false, true
 	case StepBackup:
 		s.shelf.taken = append(slices.Clone(s.shelf.taken), now)
 	case StepSemiSyncOn, StepSemiSyncOff:

@@ -12,7 +12,7 @@
 //
 // # Where the data comes from
 //
-// A new set begins without data, or with a copy of another set's, or from a backup: see [Origin]. Nobody serves before that is complete. A replica
+// A new set begins without data, with a copy of another set's (over the network, or by snapshots of volumes), or from a backup: see [Origin]. Nobody serves before that is complete. A replica
 // without data is seeded from a member that has it ([Engine.Seed]). One that starts on a disk with an older state of the set's, a
 // snapshot's, follows from there.
 //
@@ -110,7 +110,8 @@ type Status struct {
 	Server   string        // the server's own identity (server_id or UUID), distinct for each member
 	Version  string        // of the software, as "10.11.6-MariaDB": what follows the first two numbers is not compared
 	Empty    bool          // it holds no data of users: it may be seeded, or become the primary of a fresh set
-	Imported bool          // its data came by Importer.Import or Backuper.Restore, completely, and it has followed nobody since
+	Foreign  bool          // it is Empty and locked, and holds the whole data of another set: see Adopter
+	Imported bool          // its data came by Importer.Import, Adopter.Adopt or Backuper.Restore, completely, and it has followed nobody since
 	Writable bool          // it takes writes
 	Source   string        // Addr of the member that it follows, also when drained or stopped; empty if it follows none
 	Receives bool          // it is connected to its source and hears it: a source that lets heartbeats fail is not heard

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,11 +30,17 @@ type marias struct {
 
 func onMariaDB(t *testing.T) marias {
 	testenv.Need(t, "mariadbd", "mariadb-install-db")
+	twin, err := local.MariaDB{User: twinConfig.User, Password: twinConfig.Password,
+		SQL: strings.Split(strings.TrimRight(mysql.BootstrapSQL(twinConfig), ";\n"), ";\n"),
+		Config: func(m local.Machine) string {
+			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), Port: 3306, BufferPool: 16 << 20})
+		}}.Image()
+	require.NoError(t, err)
 	image, err := local.MariaDB{User: "scalr", Password: "secret", Config: func(m local.Machine) string {
 		return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), Port: 3306, BufferPool: 16 << 20})
 	}}.Image()
 	require.NoError(t, err)
-	return marias{t: t, cloud: testenv.Cloud(t, map[string]local.Image{"mariadb": image})}
+	return marias{t: t, cloud: testenv.Cloud(t, map[string]local.Image{"mariadb": image, "twin": twin})}
 }
 
 // config is what a farm is made with; its database is its own.
@@ -65,9 +72,11 @@ func rows(ctx context.Context, s farm.Server) (n int, err error) {
 	return n, nil
 }
 
-func open(s farm.Server) (*sql.DB, error) {
+func open(s farm.Server) (*sql.DB, error) { return openAs(s, "scalr", "secret") }
+
+func openAs(s farm.Server, user, password string) (*sql.DB, error) {
 	c := driver.NewConfig()
-	c.User, c.Passwd, c.Net, c.Addr, c.Logger = "scalr", "secret", "tcp", fmt.Sprintf("%s:%d", s.Private, s.Port), &driver.NopLogger{}
+	c.User, c.Passwd, c.Net, c.Addr, c.Logger = user, password, "tcp", fmt.Sprintf("%s:%d", s.Private, s.Port), &driver.NopLogger{}
 	connector, err := driver.NewConnector(c)
 	if err != nil {
 		return nil, err

@@ -80,6 +80,11 @@ func (c *Cloud) tryBoot(ctx context.Context, op string, r *instance, fresh bool)
 			return err
 		}
 	}
+	if im.Starting != nil {
+		if err := im.Starting(ctx, m); err != nil {
+			return fmt.Errorf("starting an instance of image %s: %w", m.Image, err)
+		}
+	}
 	exit := c.store.file(r.ID, ".exit")
 	if err := os.Remove(exit); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -91,6 +91,8 @@ type Image struct {
 	// empty directory if the program dies meanwhile, but volumes are then as it left them. If it fails, so does the
 	// Launch, and nothing is left but the volumes. Optional.
 	Prepare func(context.Context, Machine) error
+	// Starting is called before each start, when nothing of an earlier one runs any more. If it fails, so does the start. Optional.
+	Starting func(context.Context, Machine) error
 	// Command says what to run, at each start. Required.
 	Command func(Machine) Command
 	// Port is the TCP port that must accept a connection before the instance is Running; until then it is Pending. 0: it

@@ -71,20 +71,26 @@ func (r MariaDB) Image() (Image, error) {
 	}
 	r.SQL = append([]string(nil), r.SQL...)
 	return Image{
-		Port:    r.Port,
-		Prepare: func(ctx context.Context, m Machine) error { return r.prepare(ctx, m, server, install) },
+		Port:     r.Port,
+		Prepare:  func(ctx context.Context, m Machine) error { return r.prepare(ctx, m, server, install) },
+		Starting: func(_ context.Context, m Machine) error { return askBinlog(dataDir(m)) },
 		Command: func(m Machine) Command {
 			return Command{Args: []string{server, "--defaults-file=" + filepath.Join(m.Dir, "my.cnf")}}
 		},
 	}, nil
 }
 
-func (r MariaDB) prepare(ctx context.Context, m Machine, server, install string) error {
+// dataDir is where the server of a machine has its data.
+func dataDir(m Machine) string {
 	home := m.Dir
 	if len(m.Volumes) > 0 {
 		home = m.Volumes[0]
 	}
-	data := filepath.Join(home, "mysql")
+	return filepath.Join(home, "mysql")
+}
+
+func (r MariaDB) prepare(ctx context.Context, m Machine, server, install string) error {
+	data := dataDir(m)
 	if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
 		template, err := r.template(ctx, server, install)
 		if err != nil {
@@ -94,8 +100,6 @@ func (r MariaDB) prepare(ctx context.Context, m Machine, server, install string)
 			return err
 		}
 	} else if err != nil {
-		return err
-	} else if err := askBinlog(data); err != nil {
 		return err
 	}
 	if err := os.Mkdir(filepath.Join(m.Dir, "tmp"), 0o700); err != nil {

@@ -96,6 +96,11 @@ func TestMariaDBKeepsWhatItAcknowledged(t *testing.T) {
 // A server that was shut down while it replicated may have closed its binary log over a transaction that InnoDB has only prepared. Such
 // a data directory is made of one whose server was killed while it waited for a replica: the row is in the binary log, and stays.
 func TestMariaDBStartsWithAPreparedTransaction(t *testing.T) {
+	t.Run("AnotherInstance", func(t *testing.T) { startsWithAPreparedTransaction(t, false) })
+	t.Run("TheSame", func(t *testing.T) { startsWithAPreparedTransaction(t, true) })
+}
+
+func startsWithAPreparedTransaction(t *testing.T, same bool) {
 	s := testenv.MariaDB(t, 1)[0]
 	db := open(t, s, s.Addr)
 	createTable(t, db)
@@ -131,11 +136,17 @@ func TestMariaDBStartsWithAPreparedTransaction(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 
-	require.NoError(t, s.Cloud.Terminate(t.Context(), s.ID))
-	next, err := s.Cloud.Launch(t.Context(), provider.Launch{Token: "next", Image: "server", Volumes: []string{s.Volume}})
-	require.NoError(t, err)
-	untilState(t, s.Cloud, next.ID, provider.Running)
-	db = open(t, s, net.JoinHostPort(next.Private.String(), "3306"))
+	addr := s.Addr
+	if same {
+		require.NoError(t, s.Start(t.Context()))
+	} else {
+		require.NoError(t, s.Cloud.Terminate(t.Context(), s.ID))
+		next, err := s.Cloud.Launch(t.Context(), provider.Launch{Token: "next", Image: "server", Volumes: []string{s.Volume}})
+		require.NoError(t, err)
+		untilState(t, s.Cloud, next.ID, provider.Running)
+		addr = net.JoinHostPort(next.Private.String(), "3306")
+	}
+	db = open(t, s, addr)
 	require.EqualValues(t, 2, rows(t, db))
 	require.Equal(t, after, position())
 }

@@ -61,6 +61,7 @@ func (c *Cluster) Observe(ctx context.Context, m replication.Member) (replicatio
 			Delay:    s.delay,
 			Empty:    len(s.log) == 0 && !s.imported || s.filling,
 			Imported: s.imported,
+			Foreign:  s.foreign,
 			Writable: s.writable,
 			Source:   s.source,
 			Receives: s.source != "" && s.receiving && (!s.linked.IsZero() || s.silent && now.Sub(s.heard) < c.options.Heartbeat),
@@ -329,6 +330,42 @@ func (c *Cluster) fill(ctx context.Context, op string, m replication.Member, cop
 		s.filling, s.imported = false, true
 		c.touch(now)
 		return time.Time{}, true, nil
+	})
+}
+
+// Adopts implements replication.Adopter.
+func (c *Cluster) Adopts() error { return nil }
+
+// Adopt implements replication.Adopter. The scrub hook changes the data by Inject.
+func (c *Cluster) Adopt(ctx context.Context, m replication.Member, scrub func(context.Context, replication.Member) error,
+	progress func(replication.Progress)) (at replication.Position, err error) {
+	var name string
+	err = c.alter(ctx, "Adopt", m, func(s *server, now time.Time) error {
+		if !s.foreign {
+			return errors.New("it does not start on another set's data, or has it no more")
+		}
+		name, at = s.name, s.foreignAt
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	if scrub != nil {
+		if err := scrub(ctx, m); err != nil {
+			return "", fmt.Errorf("scrubbing the copy: %w", err)
+		}
+	}
+	return at, c.alter(ctx, "Adopt", m, func(s *server, now time.Time) error {
+		if s.name != name {
+			return errors.New("another one has begun")
+		}
+		log := s.log
+		c.erase(s)
+		for _, x := range log {
+			s.commit(x.key, x.value, now)
+		}
+		s.applied, s.acked, s.imported = len(s.log), len(s.log), true
+		return nil
 	})
 }
 

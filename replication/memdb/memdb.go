@@ -77,6 +77,7 @@ type Cluster struct {
 var (
 	_ replication.Engine   = (*Cluster)(nil)
 	_ replication.Importer = (*Cluster)(nil)
+	_ replication.Adopter  = (*Cluster)(nil)
 	_ replication.Rewinder = (*Cluster)(nil)
 	_ replication.Backuper = (*Cluster)(nil)
 )
@@ -118,6 +119,8 @@ type server struct {
 	dataTo    int  // how many of log data holds
 	filling   bool // an import is under way or has broken off
 	imported  bool // an import is complete, and it has followed nobody since
+	foreign   bool // it started on a copy of another cluster's volume, which nobody has adopted yet
+	foreignAt replication.Position
 
 	writable  bool
 	semisync  bool
@@ -163,6 +166,21 @@ func (c *Cluster) Start(addr string) {
 		if s.source == "" {
 			s.applied = len(s.log) // crash recovery keeps what the log holds
 		}
+	})
+}
+
+// StartCopy is Start of a new server on a snapshot of the volume that a server of a cluster, another one as a rule, has: locked,
+// until it is adopted.
+func (c *Cluster) StartCopy(addr string, of *Cluster, source string) {
+	var log []txn
+	of.with(source, func(s *server, _ time.Time) { log = append(log, s.log[:s.applied]...) })
+	c.Start(addr)
+	c.with(addr, func(s *server, now time.Time) {
+		for _, x := range log {
+			s.commit(x.key, x.value, now)
+		}
+		s.applied, s.acked = len(s.log), len(s.log)
+		s.filling, s.foreign, s.foreignAt = true, true, position(log)
 	})
 }
 
@@ -261,7 +279,7 @@ func (c *Cluster) erase(s *server) {
 	s.name = fmt.Sprintf("m%d", c.born)
 	s.log, s.applied, s.acked, s.data, s.dataTo = nil, 0, 0, map[string]string{}, 0
 	s.writable, s.semisync, s.source, s.receiving, s.hasAcked = false, false, "", false, false
-	s.filling, s.imported = false, false
+	s.filling, s.imported, s.foreign, s.foreignAt = false, false, false, ""
 }
 
 // enter passes the network from one end to a server and calls f there, holding the lock, when the server runs. F may say

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	osexec "os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,12 +23,18 @@ type written struct {
 		Path, Owner, Permissions, Content string
 		Defer                             bool
 	} `json:"write_files"`
-	Run [][]string `json:"runcmd"`
+	Boot [][]string `json:"bootcmd"`
+	Run  [][]string `json:"runcmd"`
 }
 
 func cloudInit(t *testing.T, s mysql.Server) (w written) {
 	t.Helper()
-	data, err := mysql.CloudInit(s, config)
+	return cloudInitOf(t, s, config)
+}
+
+func cloudInitOf(t *testing.T, s mysql.Server, c mysql.Config) (w written) {
+	t.Helper()
+	data, err := mysql.CloudInit(s, c)
 	require.NoError(t, err)
 	text, ok := strings.CutPrefix(string(data), "#cloud-config\n")
 	require.True(t, ok)
@@ -38,7 +45,7 @@ func cloudInit(t *testing.T, s mysql.Server) (w written) {
 func TestCloudInit(t *testing.T) {
 	w := cloudInit(t, mysql.Server{ID: 77, BufferPool: 1 << 30, More: []string{"max_connections = 500"}})
 	require.Equal(t, []string{"mariadb-server"}, w.Packages)
-	require.Len(t, w.Files, 2)
+	require.Len(t, w.Files, 4)
 	conf, sql := w.Files[0], w.Files[1]
 	require.Contains(t, conf.Content, "server_id = 77\n")
 	require.Contains(t, conf.Content, "bind_address = *\nmax_connections = 500\n")
@@ -48,6 +55,14 @@ func TestCloudInit(t *testing.T) {
 	require.Equal(t, "mysql:mysql 0600", sql.Owner+" "+sql.Permissions)
 	require.True(t, conf.Defer && sql.Defer)
 	require.NotContains(t, cloudInit(t, mysql.Server{Bind: "10.1.2.3"}).Files[0].Content, "*")
+
+	require.Empty(t, w.Boot)
+	named := config
+	named.Set = "shop/db"
+	w = cloudInitOf(t, mysql.Server{ID: 77}, named)
+	require.Contains(t, w.Boot[0], "mask")
+	require.Equal(t, [][]string{{"systemctl", "unmask", "mariadb"}, {"systemctl", "daemon-reload"}, {"systemctl", "enable", "mariadb"}, {"systemctl", "restart", "mariadb"}}, w.Run)
+	require.Contains(t, w.Files[1].Content, "'shop/db'")
 
 	for want, bad := range map[string]mysql.Server{
 		`Server.ID is 0 and Server.Bind is ""`: {},
@@ -63,6 +78,39 @@ func TestCloudInit(t *testing.T) {
 	require.NotContains(t, fmt.Sprint(err), "a\nb")
 	_, err = mysql.CloudInit(mysql.Server{ID: 1}, mysql.Config{})
 	require.ErrorContains(t, err, "User")
+}
+
+// A binary log that was closed is marked as one in use, and nothing else is changed.
+func TestCloudInitAsksTheBinaryLog(t *testing.T) {
+	python := testenv.Need(t, "python3")[0]
+	server := testenv.MariaDB(t, 1)[0]
+	require.NoError(t, server.Cloud.Terminate(t.Context(), server.ID)) // at once: no state is left, so it is made
+	data := filepath.Join(server.Cloud.Dir(server.Volume), "mysql")
+	log := filepath.Join(data, "binlog.000001")
+	closed, err := os.ReadFile(log)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, closed[21], "in use")
+	closed[21] = 0
+	require.NoError(t, os.WriteFile(log, closed, 0o600))
+
+	w := cloudInit(t, mysql.Server{ID: 77, DataDir: `/a "$b"`})
+	script, unit := w.Files[2], w.Files[3]
+	require.Equal(t, "[Service]\nExecStartPre=-/usr/bin/python3 "+script.Path+` "/a \"$$b\""`+"\n", unit.Content)
+	ask := func() byte {
+		cmd := osexec.CommandContext(t.Context(), python, "-", data)
+		cmd.Stdin = strings.NewReader(script.Content)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		now, err := os.ReadFile(log)
+		require.NoError(t, err)
+		flags := now[21]
+		now[21] = 0
+		require.Equal(t, closed, now)
+		return flags
+	}
+	require.Zero(t, ask(), "it was not closed")
+	require.NoError(t, os.WriteFile(filepath.Join(data, "binlog.state"), nil, 0o600))
+	require.EqualValues(t, 1, ask())
 }
 
 // A server that has what cloud-init writes, at other paths, is a member that the engine can lead.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"sync"
 	"time"
 	"unicode"
@@ -25,6 +26,19 @@ type Config struct {
 	// with REPLICATION SLAVE, and on MySQL BACKUP_ADMIN. It must differ from User. Required.
 	ReplicationUser     string
 	ReplicationPassword string `json:"-"` // at most 96 bytes. Required
+
+	// Set is a name that no other set has, such as "dev/db", for a set whose servers may start on a volume that was filled from a
+	// snapshot of another set's: at most 64 ASCII letters, digits, -, ., _ and /. Members made by [BootstrapSQL] or [CloudInit] keep it with their data. A
+	// server that starts on data without it is locked before it takes its first connection: its accounts stay, with their
+	// privileges, but nobody can log in by them (root and mysql can on the machine itself, as the system users of these names);
+	// the set's own two are made anew, with its passwords; it follows nobody any more, no event runs, and CREATE SERVER's
+	// connections are forgotten. It has no data, as far as the set is concerned, until [Engine.Adopt] makes it the set's, or a
+	// seed or an import replaces it. If it cannot be locked, the server ends.
+	//
+	// A set is given a name when it is made, and keeps it: at their next start, members that have run without it are locked, and
+	// seeded anew. One whose data bears no such name, since its init_file is another one, is not used: Observe says so. Optional; only
+	// with MariaDB.
+	Set string
 
 	// TLS encrypts the engine's own connections, and tells replicas (MASTER_SSL=1 or SOURCE_SSL=1) and mariadb-binlog to encrypt
 	// theirs (without a check of the server's certificate, since what to check it against lies on the members' disks). Nil leaves both to the servers'
@@ -52,6 +66,7 @@ type Engine struct {
 var (
 	_ replication.Engine   = (*Engine)(nil)
 	_ replication.Importer = (*Engine)(nil)
+	_ replication.Adopter  = (*Engine)(nil)
 	_ replication.Rewinder = (*Engine)(nil)
 	_ replication.Guard    = (*Engine)(nil)
 	_ replication.Backuper = (*Engine)(nil)
@@ -73,6 +88,8 @@ func New(config Config) (*Engine, error) {
 	}
 	return &Engine{config: config, servers: map[string]*server{}}, nil
 }
+
+var setRule = regexp.MustCompile(`^[A-Za-z0-9._/-]{1,64}$`)
 
 func (c Config) check() error {
 	var faults []error
@@ -100,6 +117,9 @@ func (c Config) check() error {
 	text("Password", c.Password, 1024)
 	text("ReplicationUser", c.ReplicationUser, 128)
 	text("ReplicationPassword", c.ReplicationPassword, 96)
+	if c.Set != "" && !setRule.MatchString(c.Set) {
+		fault("Set", "is %q, want at most 64 ASCII letters, digits, -, ., _ and /", c.Set)
+	}
 	if c.User != "" && c.User == c.ReplicationUser {
 		fault("ReplicationUser", "is %q as User is, want another account", c.User)
 	}

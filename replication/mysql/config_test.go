@@ -10,6 +10,8 @@ import (
 
 	sqldriver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/replication"
 )
 
 func TestConfigFaultsAllAtOnce(t *testing.T) {
@@ -27,6 +29,14 @@ Config.ReplicationUser is "a" as User is, want another account`)
 	_, err = New(Config{User: "a", Password: "\xff", ReplicationUser: "b", ReplicationPassword: "line\nbreak"})
 	require.EqualError(t, err, `Config.Password is not valid UTF-8
 Config.ReplicationPassword has a control character, want none`)
+	c := Config{User: "a", Password: "b", ReplicationUser: "c", ReplicationPassword: "d", Set: "dev db"}
+	_, err = New(c)
+	require.EqualError(t, err, `Config.Set is "dev db", want at most 64 ASCII letters, digits, -, ., _ and /`)
+	c.Set = ""
+	e, err := New(c)
+	require.NoError(t, err)
+	_, err = replication.New(replication.Config{Engine: e, Origin: &replication.Origin{Volumes: true}})
+	require.EqualError(t, err, "Config.Origin.Volumes is set, but the Engine cannot adopt: mysql: Config.Set is empty, want a name, which BootstrapSQL locks other sets' data by")
 }
 
 func TestConfigAndEnginePrintNoPassword(t *testing.T) {

@@ -42,6 +42,11 @@
 // [Engine.Import] fills a member of a new set from a server of another one. The histories of the two have no transaction in
 // common: the copy begins one of its own, "0-7-1" for server 7, whatever the source's was.
 //
+// Where the members' volumes are filled from snapshots of the source's instead, everything of the source is there when a server
+// starts for the first time: its accounts, what is not scrubbed, whom it follows. [Config].Set gives the set a name that its data
+// bears. [BootstrapSQL]'s init_file, which a server runs before it takes a connection, locks data that bears another one or none, and
+// ends the server if it cannot. [Engine.Adopt] lets it be scrubbed, and makes it the set's. The two ways leave the same.
+//
 // # Backups
 //
 // [Engine.Backup] is a text of SQL statements that this package writes, and not mariadb-dump's, for what is compared: it carries
@@ -81,7 +86,7 @@
 //   - The passwords of caching_sha2_password go over TLS if Config.TLS is set, otherwise encrypted by the server's public key,
 //     which nobody checks.
 //
-// What MariaDB has and MySQL has not, here: Import, Backup and Restore (errors.ErrUnsupported); ErrStalled, so that a primary whose disk is full
+// What MariaDB has and MySQL has not, here: Import, Adopt and Config.Set, Backup and Restore (errors.ErrUnsupported); ErrStalled, so that a primary whose disk is full
 // or stuck is hung at best; Status.Acked, of which MySQL's replicas say nothing, so that under Durability a Manager that has
 // not seen the lost primary itself promotes only when all other members answer; [CloudInit].
 package mysql

@@ -91,8 +91,14 @@ func seeded(t testing.TB, more ...string) (e *mysql.Engine, source, target *node
 	nodes := start(t, 2, more...)
 	e = engine(t, config, nodes...)
 	require.NoError(t, e.Promote(t.Context(), nodes[0].Member, false))
+	fillWithEverything(t, nodes[0])
+	return e, nodes[0], nodes[1]
+}
+
+func fillWithEverything(t testing.TB, n *node) {
+	t.Helper()
 	c := sqldriver.NewConfig()
-	c.User, c.Passwd, c.Net, c.Addr = config.User, config.Password, "tcp", nodes[0].Addr
+	c.User, c.Passwd, c.Net, c.Addr = config.User, config.Password, "tcp", n.Addr
 	c.MultiStatements = true
 	c.Params = map[string]string{"sql_mode": "''", "time_zone": "'+00:00'"}
 	for _, statement := range everything { // each in a session of its own
@@ -102,7 +108,6 @@ func seeded(t testing.TB, more ...string) (e *mysql.Engine, source, target *node
 		exec(t, db, statement)
 		require.NoError(t, db.Close())
 	}
-	return e, nodes[0], nodes[1]
 }
 
 // checksums asks every table for its checksum.

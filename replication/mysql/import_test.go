@@ -46,13 +46,10 @@ func TestImportCopiesEverythingButPasswords(t *testing.T) {
 	origin, e, source, target := apart(t)
 	exec(t, target.admin(t), "SET sql_log_bin=0; CREATE ROLE stale_role; CREATE SCHEMA stale; GRANT SELECT ON *.* TO PUBLIC")
 	before := observe(t, origin, source)
-	// The accounts that somebody could log in to.
-	const open = "SELECT GROUP_CONCAT(user ORDER BY user) FROM mysql.global_priv WHERE user NOT IN ('root','mariadb.sys','mysql','PUBLIC') " +
-		"AND JSON_VALUE(priv,'$.account_locked') IS NULL AND JSON_VALUE(priv,'$.is_role') IS NULL"
 	var during []string
 	at, err := e.Import(t.Context(), target.Member, origin, source.Member, func(ctx context.Context, m replication.Member) error {
 		db := target.db(t, twinConfig.User, twinConfig.Password, "")
-		during = append(during, one(t, db, open))
+		during = append(during, one(t, db, opened))
 		exec(t, db, "CREATE TABLE app.scrubbed (i INT)", "INSERT INTO app.scrubbed VALUES (1)", "DROP TABLE app.scrubbed")
 		return nil
 	}, nil)
@@ -62,7 +59,7 @@ func TestImportCopiesEverythingButPasswords(t *testing.T) {
 	require.Equal(t, []string{"twin,twin_repl"}, during)
 	require.Equal(t, checksums(t, source), checksumsAs(t, target, twinConfig))
 	db := target.db(t, twinConfig.User, twinConfig.Password, "")
-	require.Equal(t, "twin,twin_repl", one(t, db, open))
+	require.Equal(t, "twin,twin_repl", one(t, db, opened))
 	hashes := "SELECT GROUP_CONCAT(JSON_VALUE(priv,'$.authentication_string') ORDER BY 1) FROM mysql.global_priv WHERE user <> 'root'"
 	for hash := range strings.SplitSeq(one(t, source.admin(t), hashes), ",") {
 		require.True(t, hash == "" || !strings.Contains(one(t, db, hashes), hash), "a password has been copied")

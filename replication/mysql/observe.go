@@ -34,7 +34,9 @@ const statusQuery = "SHOW ALL SLAVES STATUS; " +
 	@@global.rpl_semi_sync_master_timeout AS timeout, @@global.rpl_semi_sync_master_wait_no_slave AS wait_no_slave,
 	@@global.rpl_semi_sync_slave_enabled AS slave_enabled,
 	(SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '` + marker + `') AS seeding,
-	(SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = '` + imported + `') AS imported`
+	(SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = '` + imported + `') AS imported,
+	(SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '` + marker + `' AND table_name = '` + foreign + `') AS foreign_data,
+	(SELECT MAX(table_comment) FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = '` + setName + `') AS set_name`
 
 // emptyQuery asks whether there is any table or view of users; it is asked only of a server without positions.
 const emptyQuery = "SELECT COUNT(*) AS tables FROM information_schema.tables WHERE table_schema NOT IN " + systemSchemas
@@ -65,6 +67,7 @@ type look struct {
 	received       position // applied, and what lies in relay logs as far as the threads know it
 	seeding        bool
 	imported       bool
+	foreign        bool // if seeding: the data is another set's, whole; if imported too, only the end of Adopt is missing
 }
 
 func (l look) on(variable string) bool { return l.vars[variable] == "1" }
@@ -120,7 +123,7 @@ func (s *server) look(ctx context.Context, results [][]row, err error) (look, er
 		return look{}, fmt.Errorf("the server gave %d results to its status, want 3", len(results))
 	}
 	l := look{vars: results[2][0], counters: row{}, seeding: results[2][0]["seeding"] != "0",
-		imported: results[2][0]["imported"] != "0"}
+		imported: results[2][0]["imported"] != "0", foreign: results[2][0]["foreign_data"] != "0" || results[2][0]["imported"] != "0"}
 	if err := checkVersion(l.vars["version"]); err != nil {
 		return look{}, err
 	}
@@ -201,6 +204,10 @@ func (s *server) observe(ctx context.Context) (replication.Status, error) {
 	if err != nil {
 		return replication.Status{}, err
 	}
+	if set := s.engine.config.Set; set != "" && l.vars["set_name"] != set {
+		return replication.Status{}, fmt.Errorf("its data bears the name %q of a set, want %q: its init_file must be BootstrapSQL's, for that Config.Set",
+			l.vars["set_name"], set)
+	}
 	st := replication.Status{
 		Server:   l.vars["server_id"],
 		Version:  l.vars["version"],
@@ -213,7 +220,7 @@ func (s *server) observe(ctx context.Context) (replication.Status, error) {
 	}
 	st.SemiSync = st.Writable && l.semiSync()
 	if l.seeding {
-		st.Empty = true
+		st.Empty, st.Foreign = true, l.foreign
 		return st, nil
 	}
 	st.Imported = l.imported

@@ -162,7 +162,7 @@ func (c *copying) prepare(ctx context.Context) (release func(), err error) {
 	if err != nil {
 		return release, err
 	}
-	if err := c.to.exec(ctx, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"); err != nil {
+	if err := c.to.exec(ctx, "DROP TABLE IF EXISTS "+name(marker, foreign), "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"); err != nil {
 		return release, err
 	}
 	if err := c.clear(ctx); err != nil {

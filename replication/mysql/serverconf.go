@@ -120,19 +120,21 @@ func optionValue(s string) string {
 // host, and no account without a password but root's on the machine itself. Nothing goes to the binary log. Each statement
 // is one line and may run again, so that it can serve as an init_file; an account that exists keeps its password.
 //
+// With Config.Set, data of another set is locked: see there. That takes an init_file, of which these statements are the first: a
+// server runs it before it takes a connection.
+//
 // The result holds the passwords.
 func BootstrapSQL(c Config) string {
 	admin := account(c.User, "%")
-	statements := append([]string{
-		"SET SESSION sql_log_bin = 0",
-		"SET SESSION sql_mode = ''",
-		"DELETE FROM mysql.global_priv WHERE (User = '' OR User = 'root' AND Host <> 'localhost') " +
-			"AND IFNULL(JSON_VALUE(Priv, '$.plugin'), 'mysql_native_password') = 'mysql_native_password' " +
+	statements := append([]string{"SET SESSION sql_log_bin = 0", "SET SESSION sql_mode = ''"}, lockSQL(c)...)
+	statements = append(statements,
+		"DELETE FROM mysql.global_priv WHERE (User = '' OR User = 'root' AND Host <> 'localhost') "+
+			"AND IFNULL(JSON_VALUE(Priv, '$.plugin'), 'mysql_native_password') = 'mysql_native_password' "+
 			"AND IFNULL(JSON_VALUE(Priv, '$.authentication_string'), '') = ''",
 		"FLUSH PRIVILEGES",
-		"CREATE USER IF NOT EXISTS " + admin + " IDENTIFIED BY " + quote(c.Password),
-		"GRANT ALL PRIVILEGES ON *.* TO " + admin + " WITH GRANT OPTION",
-	}, replicationUserSQL(c)...)
+		"CREATE USER IF NOT EXISTS "+admin+" IDENTIFIED BY "+quote(c.Password),
+		"GRANT ALL PRIVILEGES ON *.* TO "+admin+" WITH GRANT OPTION")
+	statements = append(statements, replicationUserSQL(c)...)
 	return strings.Join(statements, ";\n") + ";\n"
 }
 

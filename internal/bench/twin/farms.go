@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -71,6 +72,7 @@ func newWorld(ctx context.Context, o options) (w *world, err error) {
 		w.admins[i] = mysql.Config{User: name + "_admin", Password: rand.Text(), ReplicationUser: name + "_replica", ReplicationPassword: rand.Text()}
 		w.apps[i] = rand.Text()
 	}
+	w.admins[1].Set = "dev/db"
 	w.reader = w.admins[0]
 	w.reader.User, w.reader.Password = "cloner", rand.Text()
 	images := map[string]local.Image{}
@@ -238,15 +240,40 @@ func (w *world) parent(ctx context.Context) (*site, error) {
 
 // twin clones the parent.
 func (w *world) twin(ctx context.Context, parent *site) (*site, error) {
-	spec, _, err := parent.spec.Clone("dev", farm.CloneOptions{Zone: twinZone})
+	was := parent.spec
+	if w.o.volumes { // from now on
+		spec := was
+		spec.Roles = slices.Clone(was.Roles)
+		spec.Roles[0].Volume = &farm.Volume{SizeGB: was.Roles[0].Volume.SizeGB, Snapshots: &farm.Snapshots{Every: 24 * time.Hour, Keep: 1}}
+		if err := parent.run(spec); err != nil {
+			return nil, err
+		}
+	}
+	spec, _, err := parent.spec.Clone("dev", farm.CloneOptions{Zone: twinZone, Snapshots: w.o.volumes})
 	if err != nil {
 		return nil, err
 	}
-	reader, err := mysql.New(w.reader)
-	if err != nil {
-		return nil, err
+	origin := &replication.Origin{Volumes: w.o.volumes, Scrub: w.scrub}
+	if !w.o.volumes {
+		if origin.Engine, err = mysql.New(w.reader); err != nil {
+			return nil, err
+		}
+		origin.Source = parent.manager.Source
 	}
-	return w.site(ctx, 1, spec, &replication.Origin{Engine: reader, Source: parent.manager.Source, Scrub: w.scrub})
+	s, err := w.site(ctx, 1, spec, origin)
+	if err == nil && w.o.volumes {
+		err = parent.run(was)
+	}
+	return s, err
+}
+
+// copied names the member of the parent's whose volume has a snapshot.
+func (w *world) copied(ctx context.Context) (string, error) {
+	all, err := w.cloud.Snapshots(ctx, map[string]string{farm.TagFarm: "shop"})
+	if err != nil || len(all) != 1 {
+		return "", errors.Join(err, check(len(all) == 1, "there are %d snapshots, want 1", len(all)))
+	}
+	return "db-" + all[0].Tags[farm.TagIndex], nil
 }
 
 // scrub takes the e-mail addresses out, and lets the twin's application in.

@@ -4,6 +4,10 @@
 //
 //	go run ./internal/bench/twin -gb 1 -json
 //
+// With -snapshot the twin's servers start on a snapshot of the volume of the parent's replica, which is locked at their first boot, instead
+// of copying the data; what the snapshot costs is part of the clone. (This machine's is a copy of the files, unless the file system can
+// share them, during which the replica stands still: with one replica and -policy durability, so do the writers.)
+//
 // Clone_pause_ms is the longest time in which none of the parent's writers had a commit acknowledged, from the twin's first
 // launch until all of its members serve; before_pause_ms is the same before, in 5 s. The twin's servers have a lower priority
 // (nice), since they share with the parent's the processors that in a cloud they would not. Rows_equal says that the twin has, to
@@ -48,6 +52,7 @@ type options struct {
 	writers int
 	www     int
 	policy  replication.Policy
+	volumes bool
 	json    bool
 }
 
@@ -56,6 +61,7 @@ type summary struct {
 	Summary     bool    `json:"summary"`
 	GB          float64 `json:"gb"`
 	Policy      string  `json:"policy"`
+	Snapshot    bool    `json:"snapshot"`
 	Rows        int     `json:"rows"`    // of the twin
 	Written     int     `json:"written"` // commits of the parent's writers while it was cloned
 	CloneMs     int64   `json:"clone_ms"`
@@ -79,6 +85,7 @@ func main() {
 	flag.IntVar(&o.writers, "writers", 4, "the parent's writers")
 	flag.IntVar(&o.www, "www", 20, "how many web servers are updated beside three database servers; 0 updates nothing")
 	flag.StringVar(&policy, "policy", "durability", "the parent's policy: availability or durability")
+	flag.BoolVar(&o.volumes, "snapshot", false, "clone by a snapshot of a volume instead of a copy over the network")
 	flag.BoolVar(&o.json, "json", false, "print every event as a line of JSON, not only the summary")
 	serve := flag.Bool("serve", false, "be a web server (the farm does that)")
 	flag.Parse()
@@ -143,7 +150,7 @@ func run(ctx context.Context, o options) (s summary, err error) {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	s = summary{Summary: true, GB: o.gb, Policy: o.policy.String()}
+	s = summary{Summary: true, GB: o.gb, Policy: o.policy.String(), Snapshot: o.volumes}
 
 	parent, err := w.parent(ctx)
 	if err != nil {
@@ -182,7 +189,12 @@ func run(ctx context.Context, o options) (s summary, err error) {
 	}
 	old, _ := parent.manager.Topology()
 	primary, _ := old.Member(old.Primary)
-	s.FromReplica = source != primary.Member.Addr
+	if s.FromReplica = source != primary.Member.Addr; o.volumes {
+		if source, err = w.copied(ctx); err != nil {
+			return s, err
+		}
+		s.FromReplica = source != primary.Member.ID
+	}
 	if s.Rows, s.RowsEqual, err = compare(ctx, parent, twin, t.at(at), rows); err != nil {
 		return s, err
 	}

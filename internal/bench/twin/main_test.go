@@ -24,13 +24,15 @@ func TestMain(m *testing.M) {
 }
 
 // A farm with a little data is cloned while it takes writes: the twin has just the rows of one moment, scrubbed, neither
-// reaches the other. Then it moves, with TWIN_ROLL in the environment it is updated, and nothing is left.
+// reaches the other. Then it moves, with TWIN_ROLL in the environment it is updated, with TWIN_SNAPSHOT it is cloned by a
+// snapshot, and nothing is left.
 func TestTwin(t *testing.T) {
 	testenv.Need(t, "mariadbd", "mariadb-install-db", "haproxy")
 	o := options{gb: 0.005, writers: 4, policy: replication.Durability}
 	if os.Getenv("TWIN_ROLL") != "" {
 		o.www = 6
 	}
+	o.volumes = os.Getenv("TWIN_SNAPSHOT") != ""
 	s, err := run(t.Context(), o)
 	require.NoError(t, err)
 	t.Logf("%+v", s)
