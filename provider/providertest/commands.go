@@ -137,19 +137,23 @@ func commandStreams(s *suite, p provider.Commands) {
 	}
 	var out *checker
 	var r provider.CommandResult
-	s.eventually("what a command reads and writes as streams is exact", func() (bool, string) {
+	const exact = "what a command reads and writes as streams is exact"
+	s.eventually(exact, func() (bool, string) {
 		var err error
 		out = &checker{}
 		r, err = run(streamed, io.EOF, out, "sh", "-c", "cat; echo done >&2")
-		return err == nil && r.Exit == 0 && out.got == streamed && out.wrong == 0,
-			fmt.Sprintf("exit %d, %d of %d bytes, %d pieces wrong, %v", r.Exit, out.got, int64(streamed), out.wrong, err)
+		s.rule(err != nil || r.Exit == 0 && out.got == streamed && out.wrong == 0, exact,
+			"exit %d, %d of %d bytes, %d pieces wrong", r.Exit, out.got, int64(streamed), out.wrong)
+		return err == nil, fmt.Sprint(err)
 	})
 	s.rule(string(r.Output) == "done\n", "what Stdout has taken is not in the output", "got %.50q", r.Output)
 	s.rule(out.early <= ahead, "a stream is read no faster than it is written", "%d bytes were read ahead", out.early)
 
 	broken := errors.New("the stream is broken")
-	s.eventually("the error of a Stdin that fails is returned", func() (bool, string) {
+	const told = "the error of a Stdin that fails is returned"
+	s.eventually(told, func() (bool, string) {
 		_, err := run(1<<20, broken, nil, "sh", "-c", `cat >/dev/null; touch "$0"`, file)
+		s.rule(err != nil, told, "got none")
 		return errors.Is(err, broken), fmt.Sprint(err)
 	})
 	s.eventually("a command does not take a part of its input for all of it", func() (bool, string) {

@@ -37,6 +37,14 @@ func (e *Engine) Seed(ctx context.Context, m, source replication.Member, progres
 }
 
 func (s *server) seed(ctx context.Context, from *server, m, source replication.Member, progress func(replication.Progress)) (replication.Position, error) {
+	if s.engine.config.Machines.Run != nil {
+		at, err := s.seedFiles(ctx, from, m, source, progress)
+		not, ok := errors.AsType[*notByFiles](err)
+		if !ok {
+			return at.public(), err
+		}
+		progress = not.tell(progress)
+	}
 	c := &copying{target: s, source: from, progress: progress}
 	at, err := c.run(ctx, m, source, c.finish)
 	return at.public(), err
