@@ -112,7 +112,7 @@ func (r MariaDB) prepare(ctx context.Context, m Machine, server, install string)
 }
 
 // Service gives the commands that stop the server of a machine and start it again, for RunCommand. Each returns when it has
-// done so; starting fails if the server ends instead. A machine that is itself started begins with its server, and one whose
+// done so; a server that has not ended in about a minute is killed, and starting fails if it ends instead. A machine that is itself started begins with its server, and one whose
 // server ends without having been stopped is Failed.
 func (MariaDB) Service() (stop, start []string) {
 	return []string{"/bin/sh", "-c", serviceStop}, []string{"/bin/sh", "-c", serviceStart}
@@ -135,8 +135,13 @@ done`
 const serviceStop = `cd "$SCALR_DIR" || exit
 is() { [ "$(cat service.state 2>/dev/null)" = "$1" ]; }
 is down && exit
-echo stop >service.tmp && mv -f service.tmp service.state && kill "$(cat mysql.pid)" || { rm -f service.state; exit 1; }
-until is down; do sleep 0.02; done
+pid=$(cat mysql.pid) && echo stop >service.tmp && mv -f service.tmp service.state && kill "$pid" || { rm -f service.state; exit 1; }
+n=0
+until is down; do
+	# A MariaDB 10.11 that is told to end while it starts may do neither.
+	[ $((n += 1)) = 2000 ] && kill -9 "$pid"
+	sleep 0.02
+done
 rm -f mysql.pid`
 
 const serviceStart = `cd "$SCALR_DIR" || exit

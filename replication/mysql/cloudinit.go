@@ -48,7 +48,7 @@ func CloudInit(s Server, c Config) ([]byte, error) {
 		Packages []string   `json:"packages"`
 		Files    []file     `json:"write_files"`
 		Run      [][]string `json:"runcmd"`
-	}{true, []string{"mariadb-server"}, []file{
+	}{true, []string{"mariadb-server", "mariadb-backup"}, []file{
 		{cloudConf, "root:root", "0644", ServerConf(s), true},
 		{cloudSQL, "mysql:mysql", "0600", BootstrapSQL(c), true},
 	}, [][]string{{"systemctl", "enable", "mariadb"}, {"systemctl", "restart", "mariadb"}}}, "", " ")
