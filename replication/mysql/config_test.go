@@ -27,6 +27,8 @@ Config.ReplicationUser is "a" as User is, want another account`)
 	_, err = New(Config{User: "a", Password: "\xff", ReplicationUser: "b", ReplicationPassword: "line\nbreak"})
 	require.EqualError(t, err, `Config.Password is not valid UTF-8
 Config.ReplicationPassword has a control character, want none`)
+	_, err = New(Config{User: "a", Password: "b", ReplicationUser: "c", ReplicationPassword: "d", Machines: Machines{Stop: []string{"service"}}})
+	require.EqualError(t, err, `Config.Machines.Stop is set and Machines.Run is nil, want it to run that`)
 }
 
 func TestConfigAndEnginePrintNoPassword(t *testing.T) {

@@ -2,7 +2,6 @@ package mysql_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -167,7 +166,7 @@ func TestSeedByFilesThatBreaksOff(t *testing.T) {
 	want := checksums(t, source)
 	e := engine(t, config, source, target)
 	broke := 0
-	for budget := int64(1); ; budget++ {
+	for budget := int64(3); ; budget++ { // before, it only looks whether it can
 		ctx, cancel := context.WithCancel(t.Context())
 		var begun atomic.Int64
 		broken := byFiles(t, func(run runner) runner {
@@ -232,11 +231,6 @@ func TestSeedByFilesFallsBack(t *testing.T) {
 		"not installed": {spoil("command -v", func(_ replication.Member, args []string) []string {
 			return append([]string{"/usr/bin/env", "PATH=/nowhere"}, args...)
 		}), "mariadb-backup is not installed (Debian package mariadb-backup)"},
-		"no machine": {func(runner) runner {
-			return func(context.Context, replication.Member, []string, io.Reader, io.Writer) (int, []byte, error) {
-				return 0, nil, errors.New("no route to it")
-			}
-		}, "the machine of db-1: no route to it"},
 		"wrong password": {spoil("--backup", func(_ replication.Member, args []string) []string {
 			return append([]string{"/bin/sh", "-c", `read -r p; echo wrong | "$@"`, "x"}, args...)
 		}), "Access denied for user 'scalr'@'localhost'"},
@@ -334,10 +328,6 @@ func TestSeedByFilesLosesAServer(t *testing.T) {
 			require.NoError(t, n.Start(t.Context()))
 			require.True(t, observe(t, e, target).Empty)
 			require.Equal(t, want, checksums(t, source))
-			_, err = e.Seed(t.Context(), target.Member, source.Member, nil)
-			require.NoError(t, err)
-			require.Equal(t, want, checksums(t, target))
-			target.alone(t)
 		})
 	}
 }
