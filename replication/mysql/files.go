@@ -59,6 +59,9 @@ func (s *server) seedFiles(ctx context.Context, from *server, m, source replicat
 			return nil, err
 		}
 	}
+	if f.data != "" {
+		_ = f.clean(ctx) // its server runs, on whichever it is
+	}
 	return nil, &notByFiles{err}
 }
 
