@@ -17,7 +17,7 @@ const outputShown = 200
 // RunCommand runs a command on servers of the farm, Config.Parallel at once, through the provider of each one's pool
 // ([provider.Commands]; provider/ssh gives it to providers that lack it). It gives the results by the server's name. The error
 // joins those of the servers on which the command could not be run or ended with another status than 0: each names the server
-// and shows the end of the output. It is safe for concurrent use.
+// and shows the end of the output. A command with streams (Stdin, Stdout) is for one server. It is safe for concurrent use.
 //
 // The command finds in its environment SCALR_FARM, SCALR_POOL, SCALR_ROLE, SCALR_INDEX and SCALR_NAME ("www-3"), beside what c
 // has. The context bounds it all. With [Farm.Servers] it reaches a role or the whole farm; as the function of a [Hooks] it is
@@ -29,6 +29,14 @@ const outputShown = 200
 //		return err
 //	}
 func (f *Farm) RunCommand(ctx context.Context, c provider.Command, servers ...Server) (map[string]provider.CommandResult, error) {
+	if len(servers) > 1 {
+		for field, is := range map[string]bool{"Stdin": c.Stdin != nil, "Stdout": c.Stdout != nil} {
+			if is {
+				return nil, fmt.Errorf("the command's %s is set, and there are %d servers: a stream is for one, want it nil or one server at a time",
+					field, len(servers))
+			}
+		}
+	}
 	results := make(map[string]provider.CommandResult, len(servers))
 	errs := make([]error, len(servers))
 	var mu sync.Mutex

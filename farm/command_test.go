@@ -68,6 +68,12 @@ func TestRunCommand(t *testing.T) {
 		require.Equal(t, "fail on www-1", string(results["www-1"].Output))
 		require.Equal(t, 3, results["www-2"].Exit)
 
+		_, err = f.RunCommand(t.Context(), provider.Command{Args: []string{"streams"}, Stdin: strings.NewReader("x")}, f.Servers("")...)
+		require.ErrorContains(t, err, "the command's Stdin is set, and there are 2 servers")
+		require.NotContains(t, ran, "streams")
+		_, err = f.RunCommand(t.Context(), provider.Command{Args: []string{"streams"}, Stdin: strings.NewReader("x")}, f.Servers("")[0])
+		require.NoError(t, err)
+
 		cloud.Kill(f.Servers("www")[0].ID, "power")
 		require.NoError(t, passes(t.Context(), f, 100, 2))
 		require.Contains(t, ran["reload"], "www-2", "at the event")

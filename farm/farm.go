@@ -32,7 +32,8 @@
 // A role that serves a database is bound to a replication.Manager, which decides who the primary is, in a loop of its own
 // that is faster than the farm's. The farm tells the manager who the members are and how to stop their machines, runs it
 // (in Run), moves the names when it says that the primary has changed, and never ends the primary before a replica has
-// taken over.
+// taken over. A member that the farm launches is seeded by the manager's engine; what that runs on the machines (mysql.Machines) goes
+// through the pools' providers, with Member.Pool and Member.Machine as the farm gives them.
 //
 // # Twins
 //

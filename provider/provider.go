@@ -32,6 +32,7 @@ package provider
 
 import (
 	"context"
+	"io"
 	"net/netip"
 	"time"
 )
@@ -333,13 +334,20 @@ type Commands interface {
 
 // Command is a program to run on an instance. It prints and marshals without its environment and input.
 type Command struct {
-	Args  []string // the program and its arguments
-	Env   []string // "KEY=value", added to the instance's own; may hold secrets
-	Stdin []byte
+	Args []string // the program and its arguments
+	Env  []string // "KEY=value", added to the instance's own; may hold secrets
+	// Stdin is what the command reads, no faster than it does; nil is nothing. Where it fails, the command is killed before
+	// it can take what it has got for all of it, and RunCommand returns that error. A Read may still be under way when
+	// RunCommand returns: whoever gives a reader that can block forever closes it then.
+	Stdin io.Reader
+	// Stdout takes the standard output, however much it is, no faster than it writes; nil leaves it to CommandResult.Output.
+	// Where it fails, the command is killed, and RunCommand returns that error. A Write may still be under way when
+	// RunCommand returns because the context has ended.
+	Stdout io.Writer
 }
 
 // CommandResult is how a command ended.
 type CommandResult struct {
 	Exit   int    // the exit status; -1 if a signal ended it
-	Output []byte // standard output, then standard error; each cut after 1 MiB
+	Output []byte // standard output, unless Command.Stdout took it, then standard error; each cut after 1 MiB
 }

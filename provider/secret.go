@@ -14,9 +14,9 @@ func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 // MarshalText is String, for JSON and slog.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// String gives the program and its arguments, and only the numbers of what may be secret.
+// String gives the program and its arguments, and of what may be secret only how many variables there are.
 func (c Command) String() string {
-	return fmt.Sprintf("%q with %d variables and %d bytes of input", c.Args, len(c.Env), len(c.Stdin))
+	return fmt.Sprintf("%q with %d variables", c.Args, len(c.Env))
 }
 
 // Format keeps every verb from showing more than String.

@@ -28,7 +28,7 @@ const patience = 60 * time.Second
 
 // packages are the Debian packages of programs.
 var packages = map[string]string{
-	"mariadbd": "mariadb-server", "mariadb-install-db": "mariadb-server", "mariadb-backup": "mariadb-backup",
+	"mariadbd": "mariadb-server", "mariadb-install-db": "mariadb-server", "mariadb-backup": "mariadb-backup", "mbstream": "mariadb-backup",
 	"mariadb": "mariadb-client", "mariadb-dump": "mariadb-client", "mariadb-binlog": "mariadb-client",
 	"memcached": "memcached", "named": "bind9", "nsupdate": "bind9-dnsutils", "dig": "bind9-dnsutils", "knotd": "knot",
 	"nsd": "nsd", "haproxy": "haproxy", "ip": "iproute2", "sshd": "openssh-server",

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,7 +38,7 @@ func TestConformance(t *testing.T) {
 			// Data is written by a process of the instance, to where its directory has the volume, and read where the
 			// volume says that it is.
 			Write: func(ctx context.Context, i provider.Instance, v provider.Volume, data string) error {
-				r, err := c.RunCommand(ctx, i.ID, provider.Command{Args: []string{"tee", "volumes/" + v.ID + "/data"}, Stdin: []byte(data)})
+				r, err := c.RunCommand(ctx, i.ID, provider.Command{Args: []string{"tee", "volumes/" + v.ID + "/data"}, Stdin: strings.NewReader(data)})
 				if err == nil && r.Exit != 0 {
 					err = errors.New(string(r.Output))
 				}

@@ -21,6 +21,9 @@ import (
 // directory that is there already is used as it is, so that a volume or a snapshot of one carries a database from one
 // instance to the next. The server runs as the user that the program runs as, root included.
 //
+// The server can be stopped and started again while its machine runs, by the commands of [MariaDB.Service], as a service of a
+// machine in a cloud can.
+//
 // There are two accounts in the beginning: User, with every privilege, and root, which only a process of the same system
 // user reaches, over the socket mysql.sock in the machine's directory. No account lacks a password.
 type MariaDB struct {
@@ -75,7 +78,8 @@ func (r MariaDB) Image() (Image, error) {
 		Prepare:  func(ctx context.Context, m Machine) error { return r.prepare(ctx, m, server, install) },
 		Starting: func(_ context.Context, m Machine) error { return askBinlog(dataDir(m)) },
 		Command: func(m Machine) Command {
-			return Command{Args: []string{server, "--defaults-file=" + filepath.Join(m.Dir, "my.cnf")}}
+			return Command{Args: []string{"/bin/sh", "-c", attendant, "scalr", filepath.Join(m.Dir, serviceState),
+				server, "--defaults-file=" + filepath.Join(m.Dir, "my.cnf")}}
 		},
 	}, nil
 }
@@ -110,6 +114,48 @@ func (r MariaDB) prepare(ctx context.Context, m Machine, server, install string)
 	}
 	return writeFile(filepath.Join(m.Dir, "my.cnf"), []byte(r.config(m, data)))
 }
+
+// Service gives the commands that stop the server of a machine and start it again, for RunCommand. Each returns when it has
+// done so; a server that has not ended in about a minute is killed, and starting fails if it ends instead. A machine that is itself started begins with its server, and one whose
+// server ends without having been stopped is Failed.
+func (MariaDB) Service() (stop, start []string) {
+	return []string{"/bin/sh", "-c", serviceStop}, []string{"/bin/sh", "-c", serviceStart}
+}
+
+// serviceState is the file, in the machine's directory, by which Service and the attendant speak to each other: "stop" and
+// "start" are asked for, "down" is what has come of it. Without the file, the machine ends with its server.
+const serviceState = "service.state"
+
+// attendant is the script over the server.
+const attendant = `state=$1; shift
+rm -f "$state"
+while :; do
+	"$@"; status=$?
+	[ -e "$state" ] || exit $status
+	echo down >"$state.tmp" && mv -f "$state.tmp" "$state"
+	while [ "$(cat "$state" 2>/dev/null)" = down ]; do sleep 0.02; done
+done`
+
+const serviceStop = `cd "$SCALR_DIR" || exit
+is() { [ "$(cat service.state 2>/dev/null)" = "$1" ]; }
+is down && exit
+pid=$(cat mysql.pid) && echo stop >service.tmp && mv -f service.tmp service.state && kill "$pid" || { rm -f service.state; exit 1; }
+n=0
+until is down; do
+	# A MariaDB 10.11 that is told to end while it starts may do neither.
+	[ $((n += 1)) = 2000 ] && kill -9 "$pid"
+	sleep 0.02
+done
+rm -f mysql.pid`
+
+const serviceStart = `cd "$SCALR_DIR" || exit
+[ -e service.state ] || exit 0
+echo start >service.tmp && mv -f service.tmp service.state || exit
+until [ -s mysql.pid ]; do
+	[ "$(cat service.state)" = down ] && exit 1
+	sleep 0.02
+done
+rm -f service.state`
 
 // askBinlog marks a binary log that was closed as one that was not, so that the server asks it what became of transactions that are
 // prepared in InnoDB. A MariaDB 10.11 that is shut down while it replicates may leave one that the log has; it then finds the log

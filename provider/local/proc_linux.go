@@ -246,3 +246,9 @@ func tryLockFile(path string) (unlock func(), err error) {
 	}
 	return func() { f.Close() }, nil
 }
+
+// readNow reads what is in a pipe without waiting. 0 or less says that nothing is there, or that it has ended.
+func readNow(fd uintptr, p []byte) int {
+	n, _ := syscall.Read(int(fd), p)
+	return n
+}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
 	"github.com/go-sql-driver/mysql"
@@ -308,4 +309,65 @@ func TestHungServer(t *testing.T) {
 	assert.Equal(t, provider.Running, find(t, s.Cloud, s.ID).State, "to its cloud a hung machine runs")
 	require.NoError(t, s.Resume(t.Context()))
 	assert.Contains(t, <-answered, "VERSION")
+}
+
+// A server is stopped and started again while its machine runs, which outlives a start that fails. A machine that has been
+// switched off is not woken.
+func TestMariaDBService(t *testing.T) {
+	s := testenv.MariaDB(t, 1)[0]
+	stop, start := local.MariaDB{}.Service()
+	run := func(args []string) (int, error) {
+		r, err := s.Cloud.RunCommand(t.Context(), s.ID, provider.Command{Args: args})
+		return r.Exit, err
+	}
+	ok := func(args []string) {
+		t.Helper()
+		exit, err := run(args)
+		require.NoError(t, err)
+		require.Zero(t, exit)
+	}
+	state := func() provider.State {
+		all, err := s.Cloud.Instances(t.Context(), nil)
+		require.NoError(t, err)
+		return all[0].State
+	}
+	served := func() bool {
+		conn, err := net.Dial("tcp", s.Addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	answers := func() {
+		db := open(t, s, s.Addr)
+		require.Eventually(t, func() bool { return db.Ping() == nil }, time.Minute, 10*time.Millisecond)
+		require.NoError(t, db.Close())
+	}
+	answers()
+	for range 2 {
+		ok(stop)
+		require.False(t, served())
+		require.Equal(t, provider.Running, state())
+	}
+	data := filepath.Join(s.Cloud.Dir(s.Volume), "mysql")
+	require.NoError(t, os.Rename(data, data+".away"))
+	exit, err := run(start)
+	require.NoError(t, err)
+	require.NotZero(t, exit)
+	require.Equal(t, provider.Running, state())
+	require.NoError(t, os.Rename(data+".away", data))
+	for range 2 {
+		ok(start)
+		require.True(t, served())
+	}
+	answers()
+
+	ok(stop)
+	require.NoError(t, s.Stop(t.Context()))
+	_, err = run(start)
+	require.ErrorIs(t, err, provider.ErrInvalid)
+	require.Equal(t, provider.Stopped, state())
+	require.False(t, served())
+	require.NoError(t, s.Start(t.Context()), "a machine begins with its server")
+	require.NoError(t, s.Kill(t.Context()), "which it ends with")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -52,18 +53,54 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+type writer func([]byte) (int, error)
+
+func (w writer) Write(p []byte) (int, error) { return w(p) }
+
 // execute runs a command on this machine.
 func execute(ctx context.Context, _ provider.Instance, c provider.Command) (provider.CommandResult, error) {
+	ctx, kill := context.WithCancelCause(ctx)
+	defer kill(nil)
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
 	cmd.Env = append(cmd.Environ(), c.Env...)
-	cmd.Stdin = bytes.NewReader(c.Stdin)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &errs, 10*time.Second
+	if c.Stdout != nil {
+		cmd.Stdout = writer(func(p []byte) (int, error) {
+			n, err := c.Stdout.Write(p)
+			if err != nil {
+				kill(err)
+			}
+			return n, err
+		})
+	}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return provider.CommandResult{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return provider.CommandResult{}, err
+	}
+	go func() {
+		if c.Stdin != nil {
+			for buf := make([]byte, 1<<16); ; {
+				n, err := c.Stdin.Read(buf)
+				if _, broken := stdin.Write(buf[:n]); broken != nil || err == io.EOF {
+					break
+				}
+				if err != nil {
+					kill(err)
+					return
+				}
+			}
+		}
+		stdin.Close()
+	}()
+	err = cmd.Wait()
 	if ctx.Err() != nil {
-		return provider.CommandResult{}, ctx.Err()
+		return provider.CommandResult{}, context.Cause(ctx)
 	}
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		return provider.CommandResult{}, err

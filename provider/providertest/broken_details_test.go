@@ -1,8 +1,10 @@
 package providertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -101,6 +103,39 @@ var brokenDetails = []broken{
 		wrap: func(w *world) provider.Provider { return wiping{w.Cloud} }},
 	{name: "standard input is left out", by: "Commands/Run", rule: "a command reads its standard input",
 		wrap: func(w *world) provider.Provider { return command(w, func(c *provider.Command) { c.Stdin = nil }) }},
+	{name: "streams are kept in memory", by: "Commands/Streams", rule: "a stream is read no faster than it is written",
+		wrap: func(w *world) provider.Provider {
+			return command(w, func(c *provider.Command) {
+				if c.Stdin != nil && c.Stdout != nil {
+					all, err := io.ReadAll(c.Stdin)
+					c.Stdin = io.MultiReader(bytes.NewReader(all), failed{err})
+				}
+			})
+		}},
+	{name: "streams are cut", by: "Commands/Streams", rule: "what a command reads and writes as streams is exact",
+		wrap: func(w *world) provider.Provider {
+			return command(w, func(c *provider.Command) {
+				if c.Stdin != nil {
+					c.Stdin = io.LimitReader(c.Stdin, 1<<20)
+				}
+			})
+		}},
+	{name: "a broken stream is an end", by: "Commands/Streams", rule: "the error of a Stdin that fails is returned",
+		wrap: func(w *world) provider.Provider {
+			return command(w, func(c *provider.Command) {
+				if c.Stdin != nil {
+					c.Stdin = endless{c.Stdin}
+				}
+			})
+		}},
+	{name: "the output is given twice", by: "Commands/Streams", rule: "what Stdout has taken is not in the output",
+		wrap: func(w *world) provider.Provider {
+			return commanding{w.Cloud, func(c *provider.Command, r *provider.CommandResult, _ *error) {
+				if c.Stdout != nil {
+					r.Output = append([]byte("out"), r.Output...)
+				}
+			}}
+		}},
 	{name: "the environment is left out", by: "Commands/Run", rule: "a command has the environment that was given",
 		wrap: func(w *world) provider.Provider {
 			return command(w, func(c *provider.Command) {
@@ -430,4 +465,25 @@ func (p wiping) Stop(ctx context.Context, id string) error {
 // command changes every command.
 func command(w *world, change func(*provider.Command)) provider.Provider {
 	return commanding{w.Cloud, func(c *provider.Command, _ *provider.CommandResult, _ *error) { change(c) }}
+}
+
+// failed ends with an error.
+type failed struct{ err error }
+
+func (r failed) Read([]byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	return 0, io.EOF
+}
+
+// endless takes every error for the end.
+type endless struct{ io.Reader }
+
+func (r endless) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
 }

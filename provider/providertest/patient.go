@@ -159,6 +159,9 @@ func (p patient) Reboot(ctx context.Context, id string) error {
 }
 
 func (p patient) RunCommand(ctx context.Context, id string, c provider.Command) (provider.CommandResult, error) {
+	if c.Stdin != nil || c.Stdout != nil { // which can be used once: the case tries again
+		return as[provider.Commands](p.Provider).RunCommand(ctx, id, c)
+	}
 	return again(ctx, p, func() (provider.CommandResult, error) {
 		return as[provider.Commands](p.Provider).RunCommand(ctx, id, c)
 	})

@@ -1,9 +1,11 @@
 package providertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -206,6 +208,31 @@ type fakeShell struct {
 }
 
 func (f *fakeShell) run(ctx context.Context, _ provider.Instance, c provider.Command) (provider.CommandResult, error) {
+	if c.Args != nil && c.Args[len(c.Args)-1] == "true" {
+		return provider.CommandResult{}, nil
+	}
+	var input []byte
+	if c.Stdin != nil { // all that reads its input is cat
+		to := c.Stdout
+		var kept bytes.Buffer
+		if to == nil {
+			to = &kept
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := io.Copy(to, c.Stdin)
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if err != nil {
+				return provider.CommandResult{}, err
+			}
+		case <-ctx.Done():
+			return provider.CommandResult{}, ctx.Err()
+		}
+		input = kept.Bytes()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pids == nil {
@@ -224,7 +251,7 @@ func (f *fakeShell) run(ctx context.Context, _ provider.Instance, c provider.Com
 	case "echo":
 		return result(0, strings.Join(c.Args[1:], " ")+"\n")
 	case "cat":
-		return result(0, string(c.Stdin))
+		return result(0, string(input))
 	case "rm":
 		delete(f.pids, c.Args[2])
 		return result(0, "")
@@ -233,6 +260,13 @@ func (f *fakeShell) run(ctx context.Context, _ provider.Instance, c provider.Com
 		case strings.HasPrefix(script, "echo \"$SCALR_TEST\""):
 			_, value, _ := strings.Cut(c.Env[0], "=")
 			return result(0, value+"\n")
+		case strings.HasPrefix(script, "cat; "):
+			return result(0, "done\n")
+		case strings.HasPrefix(script, "cat >"):
+			f.pids[c.Args[3]] = 1
+			return result(0, "")
+		case strings.HasPrefix(script, "! test -e"):
+			return truth(f.pids[c.Args[3]] == 0)
 		case script == "exit 3":
 			return result(3, "")
 		case script == "kill -9 $$":

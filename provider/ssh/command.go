@@ -2,7 +2,6 @@ package ssh
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +23,9 @@ const outputLimit = 1 << 20
 // variable is the name of an environment variable.
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
+// errStream is for a stream of the caller's that fails.
+var errStream = errors.New("a stream failed")
+
 // RunCommand implements provider.Commands. The instance is looked up by its ID. If the connection breaks while the command
 // runs, that is an ErrAmbiguous. When the context ends, the command and its children are killed, but for those that have begun
 // a session of their own where the instance has no pkill.
@@ -33,7 +35,7 @@ func (p *Provider) RunCommand(ctx context.Context, id string, c provider.Command
 	if err := ctx.Err(); err != nil {
 		return none, provider.Errorf(op, id, nil, "%w", err)
 	}
-	line, stdin, err := remote(c)
+	line, env, err := remote(c)
 	if err != nil {
 		return none, provider.Errorf(op, id, provider.ErrInvalid, "%w", err)
 	}
@@ -46,27 +48,27 @@ func (p *Provider) RunCommand(ctx context.Context, id string, c provider.Command
 		return none, err
 	}
 	defer client.Close()
-	r, err := p.run(ctx, client, line, stdin)
+	r, err := p.run(ctx, client, line, env, c)
 	switch {
 	case err == nil:
 		return r, nil
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || errors.Is(err, errStream):
 		return none, provider.Errorf(op, id, nil, "%w", err)
 	}
 	return none, provider.Errorf(op, id, provider.ErrAmbiguous, "%w", err)
 }
 
-// remote gives the command line for the login shell, and what goes to its standard input: the environment, and then what the
-// command is to read. The command says the number of its process, which leads a session of its own, in its first line.
-func remote(c provider.Command) (line string, stdin []byte, err error) {
+// remote gives the command line for the login shell, and what goes to its standard input before what the command is to read:
+// the environment. The command says the number of its process, which leads a session of its own, in its first line.
+func remote(c provider.Command) (line, variables string, err error) {
 	if len(c.Args) == 0 || c.Args[0] == "" {
-		return "", nil, errors.New("no program: Args is empty")
+		return "", "", errors.New("no program: Args is empty")
 	}
 	var env strings.Builder
 	for i, pair := range c.Env {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || !variable.MatchString(name) { // the pair itself may be a secret
-			return "", nil, fmt.Errorf("variable Env[%d] is not KEY=value with a KEY of letters, digits and _", i)
+			return "", "", fmt.Errorf("variable Env[%d] is not KEY=value with a KEY of letters, digits and _", i)
 		}
 		env.WriteString("export " + name + "=" + quote(value) + "\n")
 	}
@@ -77,33 +79,42 @@ func remote(c provider.Command) (line string, stdin []byte, err error) {
 	words := []string{"exec", "/bin/sh", "-c", quote(script), "scalr"}
 	for _, a := range c.Args {
 		if strings.ContainsRune(a, 0) {
-			return "", nil, errors.New("zero byte in Args")
+			return "", "", errors.New("zero byte in Args")
 		}
 		words = append(words, quote(a))
 	}
-	return strings.Join(words, " "), append([]byte(env.String()), c.Stdin...), nil
+	return strings.Join(words, " "), env.String(), nil
 }
 
 // quote makes one word of s for a POSIX shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// run runs a command line, and kills what it started if the context ends first.
-func (p *Provider) run(ctx context.Context, client *ssh.Client, line string, stdin []byte) (provider.CommandResult, error) {
+// run runs a command line, and kills what it started if the context or one of the command's streams ends first.
+func (p *Provider) run(ctx context.Context, client *ssh.Client, line, env string, c provider.Command) (provider.CommandResult, error) {
 	var none provider.CommandResult
 	session, err := client.NewSession()
 	if err != nil {
 		return none, err
 	}
 	defer session.Close()
+	stdin, err := session.StdinPipe()
+	if err != nil {
+		return none, err
+	}
 	stdout, err := session.StdoutPipe()
 	if err != nil {
 		return none, err
 	}
 	var out, errs bounded
-	session.Stdin, session.Stderr = bytes.NewReader(stdin), &errs
+	session.Stderr = &errs
 	if err := session.Start(line); err != nil {
 		return none, err
 	}
+	killing, kill := context.WithCancelCause(ctx)
+	defer kill(nil)
+	ended := make(chan struct{})
+	var waited error
+	go feed(stdin, env, c.Stdin, kill, ended)
 	pid := make(chan int, 1)
 	var reading sync.WaitGroup
 	reading.Go(func() {
@@ -113,32 +124,81 @@ func (p *Provider) run(ctx context.Context, client *ssh.Client, line string, std
 			pid <- n
 		}
 		close(pid)
-		_, _ = io.Copy(&out, r)
+		if c.Stdout == nil {
+			_, _ = io.Copy(&out, r)
+			return
+		}
+		written := &writing{w: c.Stdout}
+		if _, err := io.Copy(written, r); err != nil && written.err != nil {
+			kill(fmt.Errorf("%w: Stdout: %w", errStream, written.err))
+		}
 	})
-	done := make(chan error, 1)
+	taken := make(chan struct{})
 	go func() {
-		err := session.Wait()
+		waited = session.Wait()
+		close(ended)
 		reading.Wait()
-		done <- err
+		close(taken)
 	}()
 	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err := errors.Join(context.Cause(ctx), p.kill(client, pid))
+	case <-taken:
+	case <-killing.Done():
+	}
+	if killing.Err() != nil {
+		err := errors.Join(context.Cause(killing), p.kill(client, pid))
 		client.Close()
-		<-done
+		<-ended
 		return none, err
 	}
-	exit, failed := errors.AsType[*ssh.ExitError](err)
+	exit, failed := errors.AsType[*ssh.ExitError](waited)
 	switch {
-	case err == nil:
+	case waited == nil:
 		return provider.CommandResult{Output: append(out.b, errs.b...)}, nil
 	case failed && exit.Signal() != "":
 		return provider.CommandResult{Exit: -1, Output: append(out.b, errs.b...)}, nil
 	case failed:
 		return provider.CommandResult{Exit: exit.ExitStatus(), Output: append(out.b, errs.b...)}, nil
 	}
-	return none, err
+	return none, waited
+}
+
+// feed gives a command its environment and its input. A command that reads no more is none of its business.
+func feed(to io.WriteCloser, env string, from io.Reader, kill context.CancelCauseFunc, ended <-chan struct{}) {
+	defer to.Close()
+	if _, err := io.WriteString(to, env); err != nil || from == nil {
+		return
+	}
+	read := &reading{r: from}
+	if _, err := io.Copy(to, read); err != nil && read.err != nil {
+		kill(fmt.Errorf("%w: Stdin: %w", errStream, read.err))
+		<-ended // before it sees an end of its input
+	}
+}
+
+// reading remembers what ended a reader.
+type reading struct {
+	r   io.Reader
+	err error
+}
+
+func (r *reading) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+// writing remembers why a writer took no more.
+type writing struct {
+	w   io.Writer
+	err error
+}
+
+func (w *writing) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.err = err
+	return n, err
 }
 
 // kill ends the session that a command leads.

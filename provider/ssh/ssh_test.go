@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,7 +125,7 @@ func TestEnvironment(t *testing.T) {
 	require.NoError(t, err)
 	const secret = "it's \"$HOME\"; `id`\nsecond line"
 	r, err := p.RunCommand(t.Context(), i.ID, provider.Command{Args: []string{"sh", "-c", `printf '%s|' "$A" "$B"; cat; tr '\0' ' ' </proc/$PPID/cmdline`},
-		Env: []string{"A=" + secret, "B="}, Stdin: []byte("input|")})
+		Env: []string{"A=" + secret, "B="}, Stdin: strings.NewReader("input|")})
 	require.NoError(t, err)
 	require.Equal(t, 0, r.Exit)
 	require.Contains(t, string(r.Output), secret+"||input|")

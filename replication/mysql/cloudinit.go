@@ -78,7 +78,7 @@ func CloudInit(s Server, c Config) ([]byte, error) {
 		Packages []string   `json:"packages"`
 		Files    []file     `json:"write_files"`
 		Run      [][]string `json:"runcmd"`
-	}{boot, true, []string{"mariadb-server"}, []file{
+	}{boot, true, []string{"mariadb-server", "mariadb-backup"}, []file{
 		{cloudConf, "root:root", "0644", ServerConf(s), true},
 		{cloudSQL, "mysql:mysql", "0600", BootstrapSQL(c), true},
 		{cloudAsk, "root:root", "0644", askBinlog, true},

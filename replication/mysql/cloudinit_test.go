@@ -44,7 +44,7 @@ func cloudInitOf(t *testing.T, s mysql.Server, c mysql.Config) (w written) {
 
 func TestCloudInit(t *testing.T) {
 	w := cloudInit(t, mysql.Server{ID: 77, BufferPool: 1 << 30, More: []string{"max_connections = 500"}})
-	require.Equal(t, []string{"mariadb-server"}, w.Packages)
+	require.Equal(t, []string{"mariadb-server", "mariadb-backup"}, w.Packages)
 	require.Len(t, w.Files, 4)
 	conf, sql := w.Files[0], w.Files[1]
 	require.Contains(t, conf.Content, "server_id = 77\n")

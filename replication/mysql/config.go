@@ -53,6 +53,8 @@ type Config struct {
 	// binary log. It must be longer than what one transaction, however large, may take to be synced. A full disk is reported
 	// at once. The default is 10 s. Of MySQL it is not known.
 	Stall time.Duration
+	// Machines lets Seed copy a MariaDB's files by mariadb-backup: see [Engine.Seed]. Without, it copies rows over SQL.
+	Machines Machines `json:"-"`
 }
 
 // Engine speaks to MariaDB and MySQL. It holds a few connections to each member, by address, until Close is called for the member.
@@ -129,6 +131,7 @@ func (c Config) check() error {
 	if c.Stall < 0 || c.Stall > 0 && c.Stall < time.Millisecond {
 		fault("Stall", "is %v, want at least 1ms, or 0 for 10s", c.Stall)
 	}
+	c.Machines.check(fault)
 	return errors.Join(faults...)
 }
 

@@ -37,6 +37,8 @@ Config.ReplicationPassword has a control character, want none`)
 	require.NoError(t, err)
 	_, err = replication.New(replication.Config{Engine: e, Origin: &replication.Origin{Volumes: true}})
 	require.EqualError(t, err, "Config.Origin.Volumes is set, but the Engine cannot adopt: mysql: Config.Set is empty, want a name, which BootstrapSQL locks other sets' data by")
+	_, err = New(Config{User: "a", Password: "b", ReplicationUser: "c", ReplicationPassword: "d", Machines: Machines{Stop: []string{"service"}}})
+	require.EqualError(t, err, `Config.Machines.Stop is set and Machines.Run is nil, want it to run that`)
 }
 
 func TestConfigAndEnginePrintNoPassword(t *testing.T) {

@@ -55,6 +55,13 @@
 // 16777216 becomes 16777200, a DOUBLE of -0 becomes 0, what is no member of an ENUM becomes its empty member), and the accounts
 // without their passwords; and it needs no program on the Manager's host. The client mariadb can load it.
 //
+// # Copies of files
+//
+// With [Config.Machines] a member is seeded by mariadb-backup, which must be installed on the machines (Debian package mariadb-backup;
+// [CloudInit] installs it): see [Engine.Seed]. Run is the RunCommand of the provider that the member's pool is of, as root: in
+// a cloud that of provider/ssh, with "sudo -n" before the arguments where that signs in as somebody else. For provider/local,
+// local.MariaDB.Service gives Stop and Start. Nothing is opened between the machines: the bytes pass through this program.
+//
 // # Limits
 //
 // Replication is of GTIDs and over the default, unnamed connection; members with further named connections are drained and

@@ -1,8 +1,13 @@
 package mysql_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 
+	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/local"
+	"github.com/scalr-go/scalr/replication"
 	"github.com/scalr-go/scalr/replication/mysql"
 )
 
@@ -30,4 +35,24 @@ func Example() {
 	// 1 true
 	// Config.ReplicationUser is empty, want 1 to 128 bytes
 	// Config.ReplicationPassword is empty, want 1 to 96 bytes
+}
+
+// Members are seeded by mariadb-backup, through the providers of a farm's pools: these take commands for their machines.
+func ExampleMachines() {
+	cloud, err := local.New(local.Options{Dir: "/var/lib/site"}) // or ssh.Wrap(…) around that of a cloud
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	pools := map[string]provider.Commands{"here": cloud} // by the name that farm.Pool has
+	stop, start := local.MariaDB{}.Service()             // in a cloud, none: the server is systemd's
+	_, err = mysql.New(mysql.Config{
+		User: "scalr", Password: "one", ReplicationUser: "replica", ReplicationPassword: "two",
+		Machines: mysql.Machines{Stop: stop, Start: start,
+			Run: func(ctx context.Context, m replication.Member, args []string, stdin io.Reader, stdout io.Writer) (int, []byte, error) {
+				r, err := pools[m.Pool].RunCommand(ctx, m.Machine, provider.Command{Args: args, Stdin: stdin, Stdout: stdout})
+				return r.Exit, r.Output, err
+			}},
+	})
+	fmt.Println(err)
 }

@@ -39,8 +39,14 @@ func manage(t testing.TB, n int, c replication.Config) *set {
 
 func manageOn(t testing.TB, nodes []*node, c replication.Config) *set {
 	t.Helper()
+	return manageWith(t, nodes, config, c)
+}
+
+// manageWith is manageOn with an engine of its own.
+func manageWith(t testing.TB, nodes []*node, by mysql.Config, c replication.Config) *set {
+	t.Helper()
 	n, s := len(nodes), &set{nodes: nodes}
-	s.engine = engine(t, config, s.nodes...)
+	s.engine = engine(t, by, s.nodes...)
 	c.Name, c.Engine = "test/db", s.engine
 	c.Events = func(e scalr.Event) {
 		s.mu.Lock()

@@ -11,19 +11,43 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-// Seed copies everything of users over SQL alone: schemas, tables with their rows, sequences, views, routines, triggers,
-// events, accounts, roles and grants, except the engine's own two accounts. The position is that of one consistent snapshot
-// (START TRANSACTION WITH CONSISTENT SNAPSHOT), which keeps nobody from writing. Each table is compared by
-// CHECKSUM TABLE EXTENDED and by its number of rows before Seed goes on, and the definitions at the end.
+// Seed copies everything of users. With Config.Machines it copies the source's files by mariadb-backup, otherwise and where that
+// cannot be it copies rows over SQL alone.
 //
-// Refused before anything is touched: a member that takes writes (fence it first) or that the source follows, and tables of
-// engines whose data is elsewhere (FEDERATED, CONNECT, SPIDER). Tables of engines without transactions (MyISAM, Aria,
-// MEMORY) are copied if nobody writes to them meanwhile; otherwise, and if somebody changes a definition on the source
-// during the copy, Seed fails and says so, and the next try may succeed.
+// Refused before anything is touched: a member that takes writes (fence it first) or that the source follows. While Seed is under
+// way, and after it broke off, the member has a schema scalr_seeding, which makes it Empty for Observe; the next Seed begins anew.
+// The copies of events are disabled as those of a replica are (DISABLE ON SLAVE). If somebody changes a definition on the source
+// during the copy, Seed fails and says so, and the next try may succeed. Progress comes from one goroutine at a time.
 //
-// While it is under way, and after it broke off, the member has a schema scalr_seeding, which makes it Empty for Observe.
-// The copies of events are disabled as those of a replica are (DISABLE ON SLAVE). Plugins, UDFs, time zone tables and global
-// variables are not copied. Progress counts rows against an estimate of the source's; it comes from one goroutine.
+// # By files
+//
+// On the source's machine mariadb-backup reads the files while the server works, the caller's process passes them on as they come,
+// keeping nothing, and mbstream writes them beside the member's data directory. There mariadb-backup makes them one state, that
+// of the position at which commits stood still, for some tenths of a second at most. Then the member's server is stopped, the
+// directories are exchanged, and it starts on the copy, as itself: its my.cnf and server_id stay. If it does not start, it gets
+// back what it had, without rows by then. The exchange is one script on the machine, which ends with a server that runs
+// whatever becomes of the caller; only a machine that loses power within it may be left without.
+//
+// The rows are not compared with the source's, which has gone on. Verified is what each step can tell: mariadb-backup checks every
+// page of InnoDB that it reads, mbstream the stream; the redo log has been applied to its end; CHECK TABLE finds every table whole;
+// and the definitions and accounts are the source's. Everything that is in files comes along, also plugins' tables and time zones.
+//
+// Rows are copied instead, and each Progress says why ("not by mariadb-backup: …"), where both servers answer and files could not
+// be copied: a machine has no mariadb-backup of the server's series or takes no commands, the servers differ in version
+// series, page size or the like, the datadir is a mount point or not all in one place, a table is MEMORY or of an engine that keeps
+// its rows elsewhere, the source's enabled events would run on the copy, or the backup would wait for a lock: for more than 1 s for
+// commits, such as those that wait for a replica, since then nobody else can commit.
+//
+// # Over SQL
+//
+// Copied are schemas, tables with their rows, sequences, views, routines, triggers, events, accounts, roles and grants, except the
+// engine's own two accounts. The position is that of one consistent snapshot (START TRANSACTION WITH CONSISTENT SNAPSHOT), which
+// keeps nobody from writing. Each table is compared by CHECKSUM TABLE EXTENDED and by its number of rows before Seed goes on, and
+// the definitions at the end.
+//
+// Tables of engines whose data is elsewhere (FEDERATED, CONNECT, SPIDER) are refused before anything is touched. Tables of engines
+// without transactions (MyISAM, Aria, MEMORY) are copied if nobody writes to them meanwhile; otherwise Seed fails and says so.
+// Plugins, UDFs, time zone tables and global variables are not copied. Progress counts rows against an estimate of the source's.
 func (e *Engine) Seed(ctx context.Context, m, source replication.Member, progress func(replication.Progress)) (replication.Position, error) {
 	if progress == nil {
 		progress = func(replication.Progress) {}
@@ -37,6 +61,14 @@ func (e *Engine) Seed(ctx context.Context, m, source replication.Member, progres
 }
 
 func (s *server) seed(ctx context.Context, from *server, m, source replication.Member, progress func(replication.Progress)) (replication.Position, error) {
+	if s.engine.config.Machines.Run != nil {
+		at, err := s.seedFiles(ctx, from, m, source, progress)
+		not, ok := errors.AsType[*notByFiles](err)
+		if !ok {
+			return at.public(), err
+		}
+		progress = not.tell(progress)
+	}
 	c := &copying{target: s, source: from, progress: progress}
 	at, err := c.run(ctx, m, source, c.finish)
 	return at.public(), err

@@ -1,0 +1,436 @@
+package mysql
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/scalr-go/scalr/replication"
+)
+
+// notByFiles says why a member is not seeded by mariadb-backup.
+type notByFiles struct{ why error }
+
+func (e *notByFiles) Error() string { return "not by mariadb-backup: " + e.why.Error() }
+func (e *notByFiles) Unwrap() error { return e.why }
+
+// tell lets everything that is reported of a copy over SQL say why it is one.
+func (e *notByFiles) tell(progress func(replication.Progress)) func(replication.Progress) {
+	return func(p replication.Progress) {
+		p.What += " (" + e.Error() + ")"
+		progress(p)
+	}
+}
+
+// errTakenOver is for a seed that has been overtaken by a later one.
+var errTakenOver = errors.New("another seed of it has begun")
+
+// filing is one Seed by mariadb-backup.
+type filing struct {
+	copying
+	machines  Machines
+	m, from   replication.Member
+	data      string // the target's data directory
+	copy, old string // beside it: what comes, and what was
+	socket    string // of the source
+	tmp       string // on the source
+	size      int64  // of the source's files, as an estimate
+	state     position
+}
+
+// seedFiles copies the source's files. It fails with *notByFiles where a copy over SQL may do better.
+func (s *server) seedFiles(ctx context.Context, from *server, m, source replication.Member, progress func(replication.Progress)) (position, error) {
+	f := &filing{copying: copying{target: s, source: from, progress: progress}, machines: s.engine.config.Machines, m: m, from: source}
+	at, err := f.run(ctx)
+	if err == nil {
+		return at, nil
+	}
+	if ctx.Err() != nil || errors.Is(err, errChanged) || errors.Is(err, errTakenOver) || errors.Is(err, replication.ErrOvertaken) {
+		return nil, err
+	}
+	for _, server := range []*server{s, from} {
+		if gone := server.exec(ctx, "DO 1"); gone != nil { // over SQL it is no better
+			return nil, err
+		}
+	}
+	if f.data != "" {
+		_ = f.clean(ctx) // its server runs, on whichever it is
+	}
+	return nil, &notByFiles{err}
+}
+
+func (f *filing) run(ctx context.Context) (position, error) {
+	if err := f.check(ctx, f.m, f.from); err != nil {
+		return nil, err
+	}
+	if err := f.fits(ctx); err != nil {
+		return nil, err
+	}
+	token, err := f.target.claimedWith(ctx)
+	if err != nil {
+		return nil, err
+	}
+	watched, stop := watch(ctx, f.target, f.source)
+	defer stop()
+	leave, err := f.openSource(watched)
+	defer leave()
+	if err != nil {
+		return nil, fmt.Errorf("the source %s: %w", f.from.ID, err)
+	}
+	before, err := readCatalog(watched, f.defs, f.target.engine.config)
+	if err != nil {
+		return nil, fmt.Errorf("the source %s: %w", f.from.ID, err)
+	}
+	for _, t := range before.tables {
+		if !slices.Contains(enginesInFiles, strings.ToUpper(t.engine)) {
+			return nil, fmt.Errorf("the source %s: table %s is of the engine %s, whose rows are in no file that is copied", f.from.ID, t, t.engine)
+		}
+	}
+	release, err := f.empty(watched)
+	defer func() { release() }()
+	if err != nil {
+		return nil, err
+	}
+	at, err := f.fetch(watched, before)
+	if err != nil {
+		_ = f.clean(ctx) // or the next one does
+		return nil, err
+	}
+	if rows, err := f.to.rows(watched, "SELECT IS_USED_LOCK("+quote(marker)+") = CONNECTION_ID() AS mine"); err != nil {
+		return nil, err
+	} else if rows[0]["mine"] != "1" {
+		return nil, errTakenOver
+	}
+	if err := f.target.mayChange(watched, f.m.Token); err != nil {
+		return nil, err
+	}
+	stop() // from here on the target comes and goes
+	release()
+	release = func() {}
+	f.report("exchanging the data directory")
+	if err := f.swap(ctx); err != nil {
+		_ = f.clean(ctx)
+		return nil, err
+	}
+	release, err = f.reclaim(ctx, max(token, f.m.Token))
+	if err != nil {
+		return nil, err
+	}
+	watched, stop = watch(ctx, f.target)
+	defer stop()
+	if err := f.verifyFiles(watched, before); err != nil {
+		return nil, err
+	}
+	if err := f.to.exec(watched, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"); err != nil {
+		return nil, err
+	}
+	if err := f.clean(watched); err != nil {
+		return nil, err
+	}
+	return at, f.finish(watched, at)
+}
+
+// enginesInFiles are the engines whose tables mariadb-backup copies whole.
+var enginesInFiles = []string{"INNODB", "ARIA", "MYISAM", "CSV", "ARCHIVE", "MRG_MYISAM", "BLACKHOLE"}
+
+const fitsQuery = `SELECT @@version AS version, @@innodb_page_size AS innodb_page_size, @@lower_case_table_names AS lower_case_table_names,
+	@@innodb_data_file_path AS innodb_data_file_path, @@datadir AS datadir, @@innodb_data_home_dir AS innodb_data_home_dir,
+	@@innodb_log_group_home_dir AS innodb_log_group_home_dir, @@innodb_undo_directory AS innodb_undo_directory, @@socket AS socket,
+	@@tmpdir AS tmpdir, @@event_scheduler AS event_scheduler, @@gtid_binlog_state AS state,
+	(SELECT COUNT(*) FROM information_schema.events WHERE status = 'ENABLED') AS events,
+	(SELECT SUM(file_size) FROM information_schema.innodb_sys_tablespaces) AS size`
+
+// fits refuses, before anything is touched, what files cannot be copied between.
+func (f *filing) fits(ctx context.Context) error {
+	target, err := f.target.rows(ctx, fitsQuery)
+	if err != nil {
+		return err
+	}
+	source, err := f.source.rows(ctx, fitsQuery)
+	if err != nil {
+		return fmt.Errorf("the source %s: %w", f.from.ID, err)
+	}
+	t, s := target[0], source[0]
+	series := func(version string) string { return strings.Join(strings.SplitN(version, ".", 3)[:2], ".") }
+	if series(t["version"]) != series(s["version"]) {
+		return fmt.Errorf("it runs %s and the source %s %s", t["version"], f.from.ID, s["version"])
+	}
+	for _, same := range []string{"innodb_page_size", "lower_case_table_names", "innodb_data_file_path"} {
+		if t[same] != s[same] {
+			return fmt.Errorf("its %s is %s and that of the source %s is %s", same, t[same], f.from.ID, s[same])
+		}
+	}
+	f.data = path.Clean(t["datadir"])
+	if !path.IsAbs(f.data) || f.data == "/" {
+		return fmt.Errorf("its datadir is %q", t["datadir"])
+	}
+	for _, dir := range []string{"innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_undo_directory"} {
+		if v := path.Clean(t[dir]); v != "." && v != f.data {
+			return fmt.Errorf("its %s is %s, outside of its datadir", dir, v)
+		}
+	}
+	if t["event_scheduler"] == "ON" && s["events"] != "0" {
+		return fmt.Errorf("its event_scheduler is ON, and the %s events of the source %s would run on the copy as soon as it starts", s["events"], f.from.ID)
+	}
+	if f.socket = s["socket"]; !path.IsAbs(f.socket) {
+		f.socket = path.Join(s["datadir"], f.socket)
+	}
+	f.tmp, _, _ = strings.Cut(s["tmpdir"], ":")
+	f.copy, f.old = f.data+".scalr-"+strings.ToLower(rand.Text()[:8]), f.data+".scalr-old"
+	f.size = number(s["size"])
+	if f.state, err = parsePosition(s["state"]); err != nil {
+		return err
+	}
+	f.sourceVersion, f.targetVersion = s["version"], t["version"]
+	for _, on := range []struct {
+		m    replication.Member
+		data string
+	}{{f.from, ""}, {f.m, f.data}} {
+		output, err := f.machines.script(ctx, on.m, haveScript, on.data)
+		if err == nil && !strings.Contains(output, "MariaDB server "+series(s["version"])+".") {
+			err = fmt.Errorf("mariadb-backup there is none of %s: %s", series(s["version"]), lastWords(output))
+		}
+		if err != nil {
+			return fmt.Errorf("the machine of %s: %w", on.m.ID, err)
+		}
+	}
+	return nil
+}
+
+// haveScript looks whether all is there that is needed, and that the data directory $1 can be exchanged.
+const haveScript = `for p in mariadb-backup mbstream; do
+	command -v $p >/dev/null || { echo "$p is not installed (Debian package mariadb-backup)"; exit 1; }
+done
+if [ -n "$1" ]; then
+	[ "$(stat -c %d "$1")" = "$(stat -c %d "$1/..")" ] || { echo "the datadir $1 is a mount point, or not to be seen: set it to a directory of that"; exit 1; }
+	[ -w "$1/.." ] && [ -w "$1" ] || { echo "the datadir $1 or the directory that it is in cannot be written to: run commands as root or as its owner"; exit 1; }
+fi
+mariadb-backup --version 2>&1`
+
+// empty makes the target Empty.
+func (f *filing) empty(ctx context.Context) (release func(), err error) {
+	if release, err = f.claim(ctx); err != nil {
+		return release, err
+	}
+	if err = f.to.exec(ctx, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''"); err == nil {
+		err = f.clear(ctx)
+	}
+	if err == nil {
+		err = f.clean(ctx)
+	}
+	return release, err
+}
+
+// clean removes what this seed or an earlier one has left beside the data directory.
+func (f *filing) clean(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), swapTime)
+	defer cancel()
+	_, err := f.machines.on(ctx, f.m, nil, nil, "/bin/sh", "-c", `rm -rf -- "$1".scalr-*`, "scalr", f.data)
+	if err != nil {
+		return fmt.Errorf("removing the copies beside %s: %w", f.data, err)
+	}
+	return nil
+}
+
+// fetch brings the copy to the target's machine, ready to be started on, and gives its position.
+func (f *filing) fetch(ctx context.Context, before *catalog) (position, error) {
+	if _, err := f.machines.script(ctx, f.m, `umask 077; mkdir "$1"`, f.copy); err != nil {
+		return nil, err
+	}
+	if err := f.stream(ctx); err != nil {
+		return nil, err
+	}
+	// What is compared later must not have changed meanwhile.
+	if err := f.unchanged(ctx, before, f.target.engine.config); err != nil {
+		return nil, err
+	}
+	f.report("mariadb-backup --prepare")
+	if _, err := f.machines.on(ctx, f.m, nil, nil, "mariadb-backup", "--no-defaults", "--prepare", "--target-dir="+f.copy); err != nil {
+		return nil, fmt.Errorf("mariadb-backup --prepare on the machine of %s: %w", f.m.ID, err)
+	}
+	info, err := f.machines.script(ctx, f.m, settleScript, f.data, f.copy, marker)
+	if err != nil {
+		return nil, fmt.Errorf("the copy on the machine of %s: %w", f.m.ID, err)
+	}
+	// file, offset, GTID position: where the binary log was when commits stood still
+	fields := strings.Fields(info)
+	if len(fields) < 2 || len(fields) > 3 {
+		return nil, fmt.Errorf("the copy says %q of its position, want a file, an offset and a GTID position", lastWords(info))
+	}
+	list, err := parsePosition(strings.Join(fields[2:], ""))
+	if err != nil {
+		return nil, err
+	}
+	return f.state.upTo(list), nil
+}
+
+// settleScript makes the copy $2 one that can take the place of $1, and says its position. It is Empty for everybody until it
+// has been verified: a directory is a schema.
+const settleScript = `set -e
+cd "$2"
+cat mariadb_backup_binlog_info 2>/dev/null || cat xtrabackup_binlog_info
+rm -f mariadb_backup_* xtrabackup_* backup-my.cnf
+mkdir "$3"
+chown -R --reference="$1" .
+chmod --reference="$1" .
+sync -f .`
+
+// withPassword is the script over mariadb-backup that takes the password from its standard input: it is on no command line and
+// in no file.
+const withPassword = `IFS= read -r MYSQL_PWD; export MYSQL_PWD; exec "$@"`
+
+// stream copies the source's files, as they are, to the target's machine.
+func (f *filing) stream(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		f.limitLocks(ctx, cancel)
+	}()
+	defer func() { cancel(nil); <-watching }()
+	r, w := io.Pipe()
+	fail := func(m replication.Member, program string, err error) {
+		if err != nil {
+			cancel(fmt.Errorf("%s on the machine of %s: %s", program, m.ID, f.source.engine.redact(err.Error())))
+		}
+	}
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		_, err := f.machines.on(ctx, f.m, r, nil, "mbstream", "-x", "-C", f.copy)
+		fail(f.m, "mbstream", err)
+		r.CloseWithError(io.ErrClosedPipe)
+	}()
+	c := f.source.engine.config
+	_, err := f.machines.on(ctx, f.from, strings.NewReader(c.Password+"\n"), &meter{w: w, report: f.streamed}, "/bin/sh", "-c", withPassword, "scalr",
+		"mariadb-backup", "--no-defaults", "--backup", "--stream=mbstream", "--user="+c.User, "--socket="+f.socket,
+		"--target-dir="+f.tmp, "--open-files-limit=65536", "--log-copy-interval=10") // ms: commits stand still until the log has been copied
+	fail(f.from, "mariadb-backup", err)
+	w.CloseWithError(err) // without an error it is the end
+	<-received
+	return context.Cause(ctx)
+}
+
+func (f *filing) streamed(n int64) {
+	f.progress(replication.Progress{Done: n, Total: max(n, f.size), Unit: "bytes", What: "mariadb-backup"})
+}
+
+// report says what is under way when all bytes have come.
+func (f *filing) report(what string) {
+	f.progress(replication.Progress{Done: f.size, Total: f.size, Unit: "bytes", What: what})
+}
+
+// meter counts what is written.
+type meter struct {
+	w      io.Writer
+	n      int64
+	last   time.Time
+	report func(int64)
+}
+
+func (m *meter) Write(p []byte) (int, error) {
+	n, err := m.w.Write(p)
+	m.n += int64(n)
+	if now := time.Now(); now.Sub(m.last) > 100*time.Millisecond {
+		m.last = now
+		m.report(m.n)
+	}
+	return n, err
+}
+
+// How long a backup may wait for its locks. While it waits for commits to end, as they do not while they wait for a replica,
+// nobody else can commit.
+const (
+	commitLockLimit = time.Second
+	lockLimit       = 30 * time.Second
+)
+
+// limitLocks ends a backup that keeps the source from its work.
+func (f *filing) limitLocks(ctx context.Context, cancel context.CancelCauseFunc) {
+	query := fmt.Sprintf("SELECT id AS id, info AS info FROM information_schema.processlist WHERE user = %s AND state LIKE 'Waiting for backup lock%%' AND "+
+		"info LIKE 'BACKUP STAGE %%' AND time_ms > IF(info LIKE '%%BLOCK_COMMIT', %d, %d)",
+		quote(f.source.engine.config.User), commitLockLimit.Milliseconds(), lockLimit.Milliseconds())
+	for sleep(ctx, 100*time.Millisecond) == nil {
+		rows, err := f.source.rows(ctx, query)
+		if err != nil {
+			continue // watch looks whether it answers
+		}
+		for _, r := range rows {
+			_ = f.source.exec(ctx, "KILL CONNECTION "+r["id"]) // or it has gone on
+			cancel(fmt.Errorf("mariadb-backup on the machine of %s has waited too long for other sessions (%s)", f.from.ID, r["info"]))
+		}
+	}
+}
+
+// swap starts the target on the copy. It is not broken off half-way.
+func (f *filing) swap(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), swapTime)
+	defer cancel()
+	_, err := f.machines.on(ctx, f.m, nil, nil, "/bin/sh", "-c", f.machines.swapScript(), "scalr", f.data, f.copy, f.old)
+	if err != nil {
+		return fmt.Errorf("on the machine of %s: %w", f.m.ID, err)
+	}
+	return nil
+}
+
+// reclaim makes the server that has started on the copy this seed's, and takes from it what is the source's own.
+func (f *filing) reclaim(ctx context.Context, token uint64) (release func(), err error) {
+	release = func() {}
+	var l look
+	for deadline := time.Now().Add(shortCommand); ; {
+		if l, err = f.target.status(ctx); err == nil {
+			break
+		}
+		if time.Now().After(deadline) || errors.Is(err, replication.ErrAccess) {
+			return release, fmt.Errorf("it runs on the copy, whose accounts are the source's: %w", err)
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return release, err
+		}
+	}
+	if !l.seeding {
+		return release, fmt.Errorf("its server does not run on the copy: does its Start begin another one than that of %s?", f.data)
+	}
+	if release, err = f.claim(ctx); err != nil {
+		return release, err
+	}
+	// Events are disabled as those of a replica are.
+	if err := f.to.exec(ctx, "UPDATE mysql.event SET status = 'SLAVESIDE_DISABLED' WHERE status = 'ENABLED'"); err != nil {
+		return release, err
+	}
+	if token > 0 {
+		err = f.target.claim(ctx, token)
+	}
+	return release, err
+}
+
+// verifyFiles fails unless every table is whole, and the definitions are the source's.
+func (f *filing) verifyFiles(ctx context.Context, before *catalog) error {
+	for _, t := range before.tables {
+		if t.elsewhere() {
+			continue
+		}
+		f.report("checking " + t.String())
+		rows, err := f.to.rows(ctx, "CHECK TABLE "+t.ident())
+		if err != nil {
+			return fmt.Errorf("table %s: %w", t, err)
+		}
+		for _, r := range rows {
+			if kind := strings.ToLower(r["Msg_type"]); kind == "error" || kind == "status" && r["Msg_text"] != "OK" && r["Msg_text"] != "Table is already up to date" {
+				return fmt.Errorf("table %s: the copy is not whole: %s", t, f.target.engine.clean(r["Msg_text"]))
+			}
+		}
+	}
+	f.report("comparing")
+	return f.equalDefinitions(ctx, before)
+}
