@@ -56,7 +56,7 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 	}
 	switch s.Kind {
 	case StepPromote:
-		m.state.heir, m.state.heirSync, m.state.draft = k, s.SemiSync, d.draft
+		m.state.heir, m.state.draft = k, d.draft
 		if d.draft != nil {
 			m.state.recoveries = append(m.state.recoveries, time.Now())
 			m.state.recoveries = m.state.recoveries[max(0, len(m.state.recoveries)-m.config.Recoveries):]

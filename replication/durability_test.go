@@ -228,3 +228,40 @@ func TestPowerCut(t *testing.T) {
 		}
 	})
 }
+
+// What the primary has at one of the first looks of a Manager may be a commit that waits for its acknowledgement, and that no
+// replica ever gets.
+func TestDurabilitySoonAfterAManagerStarts(t *testing.T) {
+	for ms := range 100 {
+		alive := time.Duration(210+ms) * time.Millisecond
+		t.Run(alive.String(), func(t *testing.T) {
+			bubble(t, 3, replication.Config{Policy: replication.Durability}, func(t *testing.T, w *world) {
+				w.start()
+				w.whole()
+				w.stop()
+				var acked []string
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					for i := 0; ; i++ {
+						key := fmt.Sprint(i)
+						if w.db.Write(w.ctx, addr(1), key, "") != nil {
+							return
+						}
+						acked = append(acked, key)
+					}
+				}()
+				w.start()
+				time.Sleep(alive)
+				w.db.Crash(addr(1))
+				<-ended
+				top := w.primary("db-1")
+				require.Equal(t, replication.LossNone, top.Verdict.Loss)
+				rows := w.rows(top.Primary)
+				for _, key := range acked {
+					require.Contains(t, rows, key)
+				}
+			})
+		})
+	}
+}

@@ -17,7 +17,8 @@ import "fmt"
 //     be seen is excused if it was dead at a time when the primary was still seen, and stayed so: what it alone had
 //     acknowledged before is then part of what the primary had at that time (the doubt's mark), and best must have that.
 //     The same holds for one that started again, since it may have lost what it had received and not applied, and for
-//     one whose machine has been replaced. What the primary had before semi-sync was on (the mark) best must have too.
+//     one whose machine has been replaced. What the primary had at the first look that saw semi-sync on (the mark)
+//     best must have too: that is not less than what was committed without it.
 //
 // A Manager that has not seen the primary itself knows that acknowledgement was semi-synchronous if a follower says that
 // it has been asked to acknowledge: whatever came before that transaction the follower has too.
@@ -78,7 +79,7 @@ func (d *decider) unproven(l lost, best *fact) string {
 	switch {
 	case l.addr == "":
 		return "it is not known who was the primary"
-	case l.warm && !(d.sync.marked && d.contains(pos, d.sync.mark)):
+	case l.warm && !(d.sync.on && d.contains(pos, d.sync.mark)):
 		return l.name + " acknowledged transactions that no replica may have"
 	case !l.warm && !acked:
 		return "no replica is known to have acknowledged transactions"

@@ -121,7 +121,7 @@ type Status struct {
 	Lag      time.Duration // how far what it applies is behind its source; meaningful if it Applies
 	Delay    time.Duration // how much later than it could it is set to apply what it receives
 	Error    string        // why it does not receive or apply, in the server's words
-	SemiSync bool          // as a primary: every acknowledged transaction is on a replica too, now
+	SemiSync bool          // as a primary: every acknowledged transaction is on a replica too, now, and Applied is not older than that
 	Waiters  int           // as a primary: how many replicas acknowledge
 	Unacked  int           // as a primary: how many commits wait for an acknowledgement
 	Acked    bool          // as a replica: its source has asked it to acknowledge transactions, and it has, since it started; false where it is not known

@@ -94,8 +94,7 @@ type state struct {
 	published key  // the server that was published as primary last
 	shown     bool // it still is
 
-	heir       key  // a server that Engine.Promote has been called for, until it is known what came of it
-	heirSync   bool // it was promoted with semi-sync
+	heir       key // a server that Engine.Promote has been called for, until it is known what came of it
 	draft      *Verdict
 	former     map[key]bool // servers that were primaries, and have not followed a later one yet
 	kin        map[key]bool // servers that were primaries or followed one
@@ -109,9 +108,8 @@ type state struct {
 
 // semisync is what is known of the primary's acknowledgements.
 type semisync struct {
-	on     bool     // at the last look
-	marked bool     // mark is meant
-	mark   Position // whatever the primary had before it was on; what it acknowledged since is on a replica too
+	on   bool     // at the last look
+	mark Position // has whatever the primary had before it was on; what it acknowledged since is on a replica too
 }
 
 // doubt is about a follower that has been lost sight of, or has started again: it may have been the only one to
@@ -383,18 +381,21 @@ func (s *state) learnPrimary(l look) {
 	st := &l.status
 	s.position = st.Applied
 	s.data = s.data || !st.Empty
-	switch {
-	case !st.SemiSync:
-		s.sync = semisync{}
-	case !s.sync.on:
-		s.sync.on = true // the position may be older than that
-	case !s.sync.marked:
-		s.sync.marked, s.sync.mark = true, st.Applied
-	}
+	s.learnSync(l)
 	for k, d := range s.doubts {
 		if !d.marked && l.began > d.since {
 			s.doubts[k] = doubt{d.since, true, st.Applied}
 		}
+	}
+}
+
+// learnSync takes in whether the primary's commits wait for a replica.
+func (s *state) learnSync(l look) {
+	switch {
+	case !l.status.SemiSync:
+		s.sync = semisync{}
+	case !s.sync.on:
+		s.sync = semisync{true, l.status.Applied}
 	}
 }
 
@@ -408,10 +409,11 @@ func (s *state) crown(f *fact) {
 		delete(s.former, k)
 		s.primary, s.sync = k, semisync{}
 	}
-	if s.heir == k && s.heirSync && f.status().SemiSync {
-		s.sync = semisync{on: true, marked: true, mark: f.status().Applied}
+	if s.heir == k {
+		s.sync = semisync{}
 	}
-	s.heir, s.heirSync = key{}, false
+	s.learnSync(f.good)
+	s.heir = key{}
 	s.position = f.status().Applied
 	s.kin[k] = true
 	clear(s.followers)

@@ -24,15 +24,17 @@ const systemSchemas = "('mysql','information_schema','performance_schema','sys')
 
 // statusQuery asks everything in one round trip. The order matters: what is received is asked before what is applied, and
 // gtid_slave_pos before the binary log's state, so that a server that works meanwhile never seems to have applied what it
-// has not received, or to have applied what it did not log.
+// has not received, or to have applied what it did not log; semi-sync before them, so that they have all that was committed
+// without it.
 const statusQuery = "SHOW ALL SLAVES STATUS; " +
 	"SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name IN ('Uptime', 'Threads_running', 'Binlog_bytes_written'); " +
-	`SELECT @@global.gtid_slave_pos AS slave_pos, @@global.gtid_binlog_state AS binlog_state, @@version AS version,
+	`SELECT @@version AS version,
 	@@server_id AS server_id, @@global.read_only AS read_only, @@global.log_bin AS log_bin,
 	@@global.log_slave_updates AS log_slave_updates, @@global.gtid_strict_mode AS strict,
 	@@global.rpl_semi_sync_master_enabled AS master_enabled, @@global.rpl_semi_sync_master_wait_point AS wait_point,
 	@@global.rpl_semi_sync_master_timeout AS timeout, @@global.rpl_semi_sync_master_wait_no_slave AS wait_no_slave,
 	@@global.rpl_semi_sync_slave_enabled AS slave_enabled,
+	@@global.gtid_slave_pos AS slave_pos, @@global.gtid_binlog_state AS binlog_state,
 	(SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '` + marker + `') AS seeding,
 	(SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'mysql' AND table_name = '` + imported + `') AS imported,
 	(SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '` + marker + `' AND table_name = '` + foreign + `') AS foreign_data,

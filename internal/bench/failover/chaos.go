@@ -48,9 +48,11 @@ func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
 	}
 	defer f.tend(ctx)()
 	n := t.count()
+	slow := time.AfterFunc(10*time.Second, f.tell) // what goes on then explains more than what has come of it
 	if err := until(ctx, "writers write again", func() bool { return t.count() > n+20 }); err != nil {
 		return r, err
 	}
+	slow.Stop()
 	r.Ms = float64(time.Since(at).Microseconds()) / 1000
 	if err := f.whole(ctx); err != nil {
 		return r, err
