@@ -350,6 +350,10 @@ func TestManagerSeedsByFiles(t *testing.T) {
 	stop := s.write(2)
 	defer stop()
 	within(t, "writers write", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.acked) > 200 })
+	within(t, "the Manager knows that there is data", func() bool {
+		top, _ := s.manager.Topology()
+		return top.Members[0].Position != ""
+	})
 	late := nodes[2]
 	s.nodes = nodes
 	t.Cleanup(func() { require.NoError(t, s.engine.Close(late.Member)) })

@@ -33,7 +33,8 @@ type conn struct {
 	physical
 	db     *DB
 	kind   kind
-	tx     *tx // under way
+	tx     *tx  // under way
+	used   bool // since it was taken from the pool: its session may have what a transaction depends on
 	spoilt bool
 }
 
@@ -78,6 +79,7 @@ func (c *conn) ResetSession(ctx context.Context) error {
 	if c.spoilt || !c.fits(v) {
 		return driver.ErrBadConn
 	}
+	c.used = false
 	if r, ok := c.inner.(driver.SessionResetter); ok {
 		return r.ResetSession(ctx)
 	}
@@ -222,9 +224,46 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 
 func (c *conn) exec(ctx context.Context, do func(context.Context) (driver.Result, error)) (driver.Result, error) {
 	defer c.wrote(ctx)
+	first := c.use()
 	watched, stop := c.watch(ctx)
 	result, err := do(watched)
-	return result, c.outcome(ctx, err, stop())
+	cut := stop()
+	if first && c.moves(ctx, err) {
+		return c.exec(ctx, do)
+	}
+	return result, c.outcome(ctx, err, cut)
+}
+
+// use notes that a statement is run, and reports whether it is the first one of a transaction that nothing went before.
+func (c *conn) use() (first bool) {
+	c.used = true
+	if c.tx != nil {
+		first, c.tx.fresh = c.tx.fresh, false
+	}
+	return first
+}
+
+// moves begins a transaction again on the primary that there is now, if its first statement was rejected: nothing has been done
+// in it yet.
+func (c *conn) moves(ctx context.Context, rejected error) bool {
+	if rejected == nil || !c.db.config.Driver.Rejected(rejected) {
+		return false
+	}
+	c.db.view.doubt()
+	to, err := c.db.connectPrimary(ctx, writer)
+	if err != nil {
+		return false
+	}
+	next := to.(*conn)
+	watched, stop := next.watch(ctx)
+	err = c.db.config.Driver.Begin(watched, next.inner, c.tx.options)
+	if cut := stop(); err != nil || cut {
+		next.Close()
+		return false
+	}
+	c.inner.Close()
+	c.physical = next.physical
+	return true
 }
 
 // QueryContext runs a query where it belongs.
@@ -244,10 +283,15 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 
 func (c *conn) query(ctx context.Context, release func(), do func(context.Context) (driver.Rows, error)) (driver.Rows, error) {
 	c.wrote(ctx)
+	first := c.use()
 	watched, stop := c.watch(ctx)
 	inner, err := do(watched)
 	if err != nil {
-		err = c.outcome(ctx, err, stop())
+		cut := stop()
+		if first && c.moves(ctx, err) {
+			return c.query(ctx, release, do)
+		}
+		err = c.outcome(ctx, err, cut)
 		release()
 		return nil, err
 	}
@@ -272,7 +316,8 @@ func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 		}
 		return nil, err
 	}
-	t := &tx{ctx: ctx, c: c, on: on, release: release, writes: on.kind == writer && !o.ReadOnly}
+	t := &tx{ctx: ctx, c: c, on: on, release: release, options: o, writes: on.kind == writer && !o.ReadOnly}
+	t.fresh = t.writes && !on.used
 	c.tx, on.tx = t, t
 	return t, nil
 }
@@ -285,7 +330,9 @@ type tx struct {
 	ctx     context.Context // driver.Tx has no other
 	c, on   *conn
 	release func()
+	options driver.TxOptions
 	writes  bool
+	fresh   bool // no statement has been run in it, nor on its connection before it
 }
 
 func (t *tx) Commit() error {

@@ -13,8 +13,9 @@
 // A connection that Writer opens waits, for [Config.Wait] at most, until there is a primary that takes writes. One that is
 // in the pool already is given up as soon as the primary is known to be another one. A statement that the old primary
 // rejects because it is read-only has done nothing, and is sent to the new one: the caller sees a pause and no error. So it
-// is with the beginning of a transaction. A statement within a transaction that is rejected fails with [ErrRejected], since
-// only the caller knows what went before; [DB.Tx] runs the whole of it again.
+// is with the beginning of a transaction, and with its first statement, unless something was run on its sql.Conn before it. A later
+// statement within a transaction that is rejected fails with [ErrRejected], since only the caller knows what went before; [DB.Tx]
+// runs the whole of it again.
 //
 // A statement that was under way when its server was lost may have taken effect or not. It is never sent again: it fails
 // with [ErrAmbiguous], at once where the connection breaks, and as soon as there is another primary where the server hangs.

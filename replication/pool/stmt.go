@@ -6,11 +6,13 @@ import (
 	"errors"
 )
 
-// stmt is a prepared statement. One of a reader is prepared anew on the primary when it has to go there.
+// stmt is a prepared statement. One of a reader is prepared anew on the primary when it has to go there, and one in a transaction
+// that has moved to another primary there.
 type stmt struct {
 	c     *conn
 	query string
 	inner driver.Stmt // nil on a connection to nobody
+	at    driver.Conn // where inner is prepared
 }
 
 var (
@@ -37,7 +39,7 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 		}
 		return nil, err
 	}
-	s.c, s.inner = on, inner
+	s.c, s.inner, s.at = on, inner, on.inner
 	return s, nil
 }
 
@@ -78,28 +80,29 @@ func (s *stmt) Exec([]driver.Value) (driver.Result, error) { return nil, errors.
 // Query is not called: there is QueryContext.
 func (s *stmt) Query([]driver.Value) (driver.Rows, error) { return nil, errors.ErrUnsupported }
 
-// route finds the connection and the statement as it is prepared there.
-func (s *stmt) route(ctx context.Context) (on *conn, inner driver.Stmt, release func(), err error) {
-	on, give, err := s.c.route(ctx)
-	if err != nil || on == s.c {
-		return on, s.inner, give, err
+// prepared gives the statement as it is prepared on the connection now, and what ends that.
+func (s *stmt) prepared(ctx context.Context, on *conn) (inner driver.Stmt, done func(), err error) {
+	if on.inner == s.at {
+		return s.inner, func() {}, nil
 	}
-	watched, stop := on.watch(ctx)
-	inner, err = on.prepare(watched, s.query)
-	if err = on.outcome(ctx, err, stop()); err != nil {
-		give()
-		return nil, nil, nil, err
+	if inner, err = on.prepare(ctx, s.query); err != nil {
+		return nil, nil, err
 	}
-	return on, inner, func() { inner.Close(); give() }, nil
+	return inner, func() { inner.Close() }, nil
 }
 
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	on, inner, release, err := s.route(ctx)
+	on, release, err := s.c.route(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	return on.exec(ctx, func(ctx context.Context) (driver.Result, error) {
+		inner, done, err := s.prepared(ctx, on)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
 		if e, ok := inner.(driver.StmtExecContext); ok {
 			return e.ExecContext(ctx, args)
 		}
@@ -108,11 +111,17 @@ func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (drive
 }
 
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	on, inner, release, err := s.route(ctx)
+	on, give, err := s.c.route(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return on.query(ctx, release, func(ctx context.Context) (driver.Rows, error) {
+	done := func() {}
+	return on.query(ctx, func() { done(); give() }, func(ctx context.Context) (driver.Rows, error) {
+		var inner driver.Stmt
+		if inner, done, err = s.prepared(ctx, on); err != nil {
+			done = func() {}
+			return nil, err
+		}
 		if q, ok := inner.(driver.StmtQueryContext); ok {
 			return q.QueryContext(ctx, args)
 		}
