@@ -81,6 +81,7 @@ func TestMoveByHostsThatDieAtEachStep(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newTwoClouds(t, memcloud.Options{BootTime: 3 * time.Second, ReadyTime: time.Second, TerminateTime: time.Second})
+				w.config.Parallel = 1 // what is changed at the same time dies with one host
 				spec := movingSpec()
 				spec.Roles = spec.Roles[1:]
 				spec.Roles[0].After, spec.Roles[0].Address, spec.Roles[0].Main = nil, kind == "address", kind != "balancer"
@@ -108,7 +109,7 @@ func TestMoveByHostsThatDieAtEachStep(t *testing.T) {
 				w.check(t, "b")
 				w.stop()
 				t.Logf("killed %d hosts", kills)
-				require.GreaterOrEqual(t, kills, 4) // changes that are made at the same time are one step
+				require.GreaterOrEqual(t, kills, 6)
 			})
 		})
 	}
