@@ -45,7 +45,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 
 // start makes a step be under way.
 func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s Step, d decision) {
-	k := keyOf(f.Member)
+	k, planned := keyOf(f.Member), false
 	switch s.Kind {
 	case StepDrain, StepSeed, StepSave, StepRewind, StepImport, StepBackup:
 		ctx, m.withdraw[f] = context.WithCancel(ctx)
@@ -67,7 +67,7 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 		}
 		f.told = keyOf(m.state.byID(s.Other).Member)
 	case StepFence:
-		if d.chosen != "" && d.leader == f {
+		if planned = d.chosen != "" && d.leader == f; planned {
 			m.state.hand(f, d.chosen, time.Now())
 		}
 	}
@@ -78,8 +78,24 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 	f.running, f.against = &s, keyOf(other)
 	m.emit(KindStep, s.Member, s.String(), nil)
 	tasks.Go(func() {
+		if planned {
+			m.quiesce(ctx, member)
+		}
 		m.finish(f, s, m.do(ctx, f, s, member, other))
 	})
+}
+
+// quiesceFor is how long transactions may go on that are open when a switchover begins. Who waits for them writes nothing
+// meanwhile.
+const quiesceFor = 50 * time.Millisecond
+
+// quiesce lets open transactions end. Those that do not are cut off by the fence.
+func (m *Manager) quiesce(ctx context.Context, member Member) {
+	if q, ok := m.config.Engine.(Quiescer); ok {
+		ctx, cancel := context.WithTimeout(ctx, quiesceFor)
+		defer cancel()
+		_ = q.Quiesce(ctx, member)
+	}
 }
 
 // do calls the engine.

@@ -1,6 +1,7 @@
 package replication_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -116,4 +117,46 @@ func TestPoolDisappears(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A switchover tells applications to begin nothing more, lets open transactions end, and cuts off those that do not. Nothing of the
+// kind holds up a fence that is not planned.
+func TestSwitchoverLetsTransactionsEnd(t *testing.T) {
+	bubble(t, 3, replication.Config{Policy: replication.Durability, Unfenced: replication.UnfencedGoOn}, func(t *testing.T, w *world) {
+		e := &busy{Engine: w.config.Engine}
+		e.asked = func() {
+			top, _ := w.manager().Topology()
+			require.Empty(t, top.Primary, "applications have not been told")
+			require.NoError(t, w.db.Write(w.ctx, addr(1), fmt.Sprint("open", e.times), "x"), "it is fenced already")
+		}
+		w.config.Engine = e
+		w.start()
+		w.whole()
+		began := time.Now()
+		require.NoError(t, w.manager().Switchover(w.ctx, "db-2"))
+		require.Equal(t, 1, e.times)
+		require.Contains(t, w.rows("db-2"), "open1")
+		require.GreaterOrEqual(t, time.Since(began), 50*time.Millisecond)
+		require.Less(t, time.Since(began), time.Second, "it is bounded")
+		w.whole()
+		w.db.Hang(addr(2))
+		w.primary("db-2")
+		w.db.Resume(addr(2)) // and is fenced as a stray
+		w.settled()
+		require.Equal(t, 1, e.times)
+	})
+}
+
+// busy has a transaction open on each member that does not end.
+type busy struct {
+	replication.Engine
+	asked func()
+	times int
+}
+
+func (e *busy) Quiesce(ctx context.Context, _ replication.Member) error {
+	e.times++
+	e.asked()
+	<-ctx.Done()
+	return ctx.Err()
 }

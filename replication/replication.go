@@ -228,6 +228,14 @@ type Watcher interface {
 	Watch(ctx context.Context, m Member) error
 }
 
+// Quiescer is what an [Engine] may have besides. Without it a switchover cuts off the transactions that are open when the old
+// primary is fenced: they have had no effect, and their callers are told so.
+type Quiescer interface {
+	// Quiesce returns when no application has a transaction open on the member that has locked or written anything, or at the
+	// latest when the context ends. Applications have been told by then to begin no new ones. It changes nothing.
+	Quiesce(ctx context.Context, m Member) error
+}
+
 // Progress says how far a long step is.
 type Progress struct {
 	Done  int64  `json:"done"`           // in Unit
