@@ -110,6 +110,8 @@ type fake8 struct {
 	fellBack bool // to asynchronous replication, since the time-out ended a wait
 	freezing int  // statements that wait to make the server read-only
 
+	transactions string // as InnoDB's monitor lists them
+
 	replica    *replica8
 	clone      string // the state of clone_status
 	cloneError string

@@ -40,6 +40,9 @@ func init() {
 		known8(`SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name = 'Uptime'`, showStatus8),
 		known8(`SHOW GLOBAL VARIABLES LIKE 'rpl_semi_sync%'`, showVariables8),
 		known8(`SHOW REPLICA STATUS`, showReplica8),
+		known8(`SHOW ENGINE INNODB STATUS`, func(c *conn8, _ []string) (resultSet, *sqlError) {
+			return one8("Status", "TRANSACTIONS\n------------\nLIST OF TRANSACTIONS FOR EACH SESSION:\n"+c.f.transactions), nil
+		}),
 		known8(`SELECT s\.channel_name AS channel, s\.count_received_heartbeats AS heartbeats, c\.heartbeat_interval AS period `+
 			`FROM performance_schema\.replication_connection_status s `+
 			`JOIN performance_schema\.replication_connection_configuration c ON c\.channel_name = s\.channel_name`, heartbeats8),

@@ -24,17 +24,26 @@ func (s *server) quiesce(ctx context.Context) error {
 	// The end of the context is not to cut off a question, and the connection with it, that is answered in time.
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), fenceGrace)
 	defer cancel()
-	for {
+	for quiet := 1; ; quiet++ {
 		// It is no query of information_schema.innodb_trx, which is renewed every 100 ms only.
 		rows, err := s.rows(asking, "SHOW ENGINE INNODB STATUS")
-		if err != nil || len(rows) == 0 || !transactionsOpen(rows[0]["Status"]) {
+		switch {
+		case err != nil || len(rows) == 0:
 			return err
+		case transactionsOpen(rows[0]["Status"]):
+			quiet = 0
+		case quiet == quietLooks:
+			return nil
 		}
 		if err := sleep(ctx, 2*time.Millisecond); err != nil {
 			return err
 		}
 	}
 }
+
+// quietLooks are how many looks in a row must find no transaction: one may have been about to begin when its application was told to
+// begin no more.
+const quietLooks = 2
 
 // transactionsOpen reports whether a session's transaction holds locks, as whatever has written does, by the text of InnoDB's
 // monitor.

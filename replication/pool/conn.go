@@ -224,46 +224,14 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 
 func (c *conn) exec(ctx context.Context, do func(context.Context) (driver.Result, error)) (driver.Result, error) {
 	defer c.wrote(ctx)
-	first := c.use()
+	first := c.use(ctx)
 	watched, stop := c.watch(ctx)
 	result, err := do(watched)
 	cut := stop()
-	if first && c.moves(ctx, err) {
+	if first && c.rejected(err) && c.moves(ctx, c.tx.options) {
 		return c.exec(ctx, do)
 	}
 	return result, c.outcome(ctx, err, cut)
-}
-
-// use notes that a statement is run, and reports whether it is the first one of a transaction that nothing went before.
-func (c *conn) use() (first bool) {
-	c.used = true
-	if c.tx != nil {
-		first, c.tx.fresh = c.tx.fresh, false
-	}
-	return first
-}
-
-// moves begins a transaction again on the primary that there is now, if its first statement was rejected: nothing has been done
-// in it yet.
-func (c *conn) moves(ctx context.Context, rejected error) bool {
-	if rejected == nil || !c.db.config.Driver.Rejected(rejected) {
-		return false
-	}
-	c.db.view.doubt()
-	to, err := c.db.connectPrimary(ctx, writer)
-	if err != nil {
-		return false
-	}
-	next := to.(*conn)
-	watched, stop := next.watch(ctx)
-	err = c.db.config.Driver.Begin(watched, next.inner, c.tx.options)
-	if cut := stop(); err != nil || cut {
-		next.Close()
-		return false
-	}
-	c.inner.Close()
-	c.physical = next.physical
-	return true
 }
 
 // QueryContext runs a query where it belongs.
@@ -283,12 +251,12 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 
 func (c *conn) query(ctx context.Context, release func(), do func(context.Context) (driver.Rows, error)) (driver.Rows, error) {
 	c.wrote(ctx)
-	first := c.use()
+	first := c.use(ctx)
 	watched, stop := c.watch(ctx)
 	inner, err := do(watched)
 	if err != nil {
 		cut := stop()
-		if first && c.moves(ctx, err) {
+		if first && c.rejected(err) && c.moves(ctx, c.tx.options) {
 			return c.query(ctx, release, do)
 		}
 		err = c.outcome(ctx, err, cut)
@@ -296,85 +264,6 @@ func (c *conn) query(ctx context.Context, release func(), do func(context.Contex
 		return nil, err
 	}
 	return &rows{Rows: inner, c: c, stop: stop, release: release}, nil
-}
-
-// BeginTx begins a transaction where it belongs: all of its statements go there.
-func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
-	on, release, err := c.route(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if on.kind != writer {
-		o.ReadOnly = true
-	}
-	watched, stop := on.watch(ctx)
-	err = on.db.config.Driver.Begin(watched, on.inner, o)
-	if err = on.outcome(ctx, err, stop()); err != nil {
-		release()
-		if on.kind == writer && errors.Is(err, ErrAmbiguous) {
-			err = driver.ErrBadConn // nothing has been done yet
-		}
-		return nil, err
-	}
-	t := &tx{ctx: ctx, c: c, on: on, release: release, options: o, writes: on.kind == writer && !o.ReadOnly}
-	t.fresh = t.writes && !on.used
-	c.tx, on.tx = t, t
-	return t, nil
-}
-
-// Begin is not called: there is BeginTx.
-func (c *conn) Begin() (driver.Tx, error) { return nil, errors.ErrUnsupported }
-
-// tx is a transaction, which lives no longer than the context that it was begun with.
-type tx struct {
-	ctx     context.Context // driver.Tx has no other
-	c, on   *conn
-	release func()
-	options driver.TxOptions
-	writes  bool
-	fresh   bool // no statement has been run in it, nor on its connection before it
-}
-
-func (t *tx) Commit() error {
-	d := t.on.db.config.Driver
-	watched, stop := t.on.watch(t.ctx)
-	err := d.Commit(watched, t.on.inner)
-	cut := stop()
-	if t.writes {
-		sessionOf(t.ctx).wrote()
-	}
-	defer t.end()
-	lost := cut || d.Lost(err)
-	t.on.spoilt = t.on.spoilt || err != nil
-	switch {
-	case err == nil, lost && !t.writes:
-		return nil
-	case lost && !errors.Is(err, driver.ErrBadConn):
-		t.on.db.view.doubt()
-		return fmt.Errorf("%s: %w: %w", t.on.addr, ErrAmbiguous, err)
-	case d.Rejected(err), errors.Is(err, driver.ErrBadConn): // the latter was not sent
-		t.on.db.view.doubt()
-		return fmt.Errorf("%s: %w: %w", t.on.addr, ErrRejected, unbad(err))
-	}
-	return err
-}
-
-// Rollback cannot fail: a server that does not take it takes the transaction back when it has lost the connection.
-func (t *tx) Rollback() error {
-	defer t.end()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), t.on.db.config.Timeout)
-	defer cancel()
-	watched, stop := t.on.watch(ctx)
-	if err := t.on.db.config.Driver.Rollback(watched, t.on.inner); err != nil {
-		t.on.spoilt = true
-	}
-	stop()
-	return nil
-}
-
-func (t *tx) end() {
-	t.c.tx, t.on.tx = nil, nil
-	t.release()
 }
 
 // route finds the connection for a statement: this one, or one to the primary. Release gives it back.

@@ -15,7 +15,8 @@
 // rejects because it is read-only has done nothing, and is sent to the new one: the caller sees a pause and no error. So it
 // is with the beginning of a transaction, and with its first statement, unless something was run on its sql.Conn before it. A later
 // statement within a transaction that is rejected fails with [ErrRejected], since only the caller knows what went before; [DB.Tx]
-// runs the whole of it again.
+// runs the whole of it again. With [Config.Manager] a planned change rejects none that ends soon: new ones wait from its beginning
+// on, and those that are open have 50 ms to end.
 //
 // A statement that was under way when its server was lost may have taken effect or not. It is never sent again: it fails
 // with [ErrAmbiguous], at once where the connection breaks, and as soon as there is another primary where the server hangs.

@@ -100,69 +100,6 @@ func TestRejectedStatementsWait(t *testing.T) {
 	})
 }
 
-// A transaction whose first statement is rejected begins again on the new primary, if nothing went before it.
-func TestTransactionMovesBeforeItHasDoneAnything(t *testing.T) {
-	bubble(t, pool.Config{}, func(t *testing.T, w *world, f *follower, db *pool.DB) {
-		primary, other := a, b
-		change := func() {
-			primary, other = other, primary
-			w.change(other, func(s *server) { s.writable = false })
-			w.change(primary, func(s *server) { s.writable = true })
-			f.say(primary, other, c)
-		}
-		took := func() (n int) {
-			w.change(primary, func(s *server) { n = s.took })
-			return n
-		}
-		begin := func(by interface {
-			BeginTx(context.Context, *sql.TxOptions) (*sql.Tx, error)
-		}) *sql.Tx {
-			tx, err := by.BeginTx(t.Context(), nil)
-			require.NoError(t, err)
-			return tx
-		}
-		write := func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(t.Context(), "write")
-			return err
-		}
-
-		tx := begin(db.Writer)
-		change()
-		require.NoError(t, write(tx))
-		require.NoError(t, write(tx))
-		require.NoError(t, tx.Commit())
-		require.Equal(t, 2, took())
-
-		tx = begin(db.Writer)
-		prepared, err := tx.PrepareContext(t.Context(), "write")
-		require.NoError(t, err)
-		change()
-		for range 3 {
-			_, err := prepared.ExecContext(t.Context())
-			require.NoError(t, err)
-		}
-		require.NoError(t, tx.Commit())
-		require.Equal(t, 3, took())
-
-		tx = begin(db.Writer)
-		require.NoError(t, write(tx))
-		change()
-		require.ErrorIs(t, write(tx), pool.ErrRejected, "only the caller knows what went before")
-		require.NoError(t, tx.Rollback())
-
-		conn, err := db.Writer.Conn(t.Context())
-		require.NoError(t, err)
-		defer conn.Close()
-		tx = begin(conn)
-		require.NoError(t, write(tx))
-		require.NoError(t, tx.Commit())
-		tx = begin(conn)
-		change()
-		require.ErrorIs(t, write(tx), pool.ErrRejected, "the session may have had what the transaction needs")
-		require.NoError(t, tx.Rollback())
-	})
-}
-
 // Nothing waits for ever.
 func TestWaitIsBounded(t *testing.T) {
 	bubble(t, pool.Config{Wait: 5 * time.Second}, func(t *testing.T, w *world, f *follower, db *pool.DB) {
