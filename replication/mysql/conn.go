@@ -47,7 +47,7 @@ func (e *Engine) server(m replication.Member) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{engine: e, addr: m.Addr, db: db}
+	s := &server{engine: e, addr: m.Addr, db: db, commits: commits{ask: true}}
 	e.servers[m.Addr] = s
 	return s, nil
 }

@@ -22,6 +22,7 @@ type set struct {
 	nodes   []*node
 	engine  *mysql.Engine
 	manager *replication.Manager
+	stop    func() // ends the Manager
 
 	mu     sync.Mutex
 	acked  []int
@@ -45,7 +46,17 @@ func manageOn(t testing.TB, nodes []*node, c replication.Config) *set {
 // manageWith is manageOn with an engine of its own.
 func manageWith(t testing.TB, nodes []*node, by mysql.Config, c replication.Config) *set {
 	t.Helper()
-	n, s := len(nodes), &set{nodes: nodes}
+	s := &set{nodes: nodes}
+	s.stop = s.run(t, by, c)
+	s.whole(t)
+	db := s.node(s.primary()).app(t)
+	exec(t, db, "CREATE SCHEMA app", "CREATE TABLE app.t (i INT PRIMARY KEY, v VARCHAR(100))")
+	require.NoError(t, db.Close())
+	return s
+}
+
+// run runs a Manager until the end of the test, or until it is stopped.
+func (s *set) run(t testing.TB, by mysql.Config, c replication.Config) (stop func()) {
 	s.engine = engine(t, by, s.nodes...)
 	c.Name, c.Engine = "test/db", s.engine
 	c.Events = func(e scalr.Event) {
@@ -60,24 +71,24 @@ func manageWith(t testing.TB, nodes []*node, by mysql.Config, c replication.Conf
 	for _, n := range s.nodes {
 		members = append(members, n.Member)
 	}
-	s.manager.SetMembers(members, n)
+	s.manager.SetMembers(members, len(members))
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.manager.Run(ctx) }()
-	t.Cleanup(func() {
+	done, manager := make(chan error, 1), s.manager
+	go func() { done <- manager.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
+	})
+	t.Cleanup(func() {
+		stop()
 		if t.Failed() {
 			for _, e := range s.events {
 				t.Log(e)
 			}
+			s.events = nil
 		}
 	})
-	s.whole(t)
-	db := s.node(s.primary()).app(t)
-	exec(t, db, "CREATE SCHEMA app", "CREATE TABLE app.t (i INT PRIMARY KEY, v VARCHAR(100))")
-	require.NoError(t, db.Close())
-	return s
+	return stop
 }
 
 func (s *set) primary() string {

@@ -32,8 +32,9 @@ type commits struct {
 // whole seconds.
 type commit struct{ began, since time.Time }
 
-// asksProcesses reports whether the next look is to begin with processesQuery: the last one hung, since a statement in its
-// commit may hold what the status waits for, or saw a primary that works and writes nothing.
+// asksProcesses reports whether the next look is to begin with processesQuery: there was none yet, or the last one hung, since a
+// statement in its commit may hold what the status waits for, or saw a primary that works and writes nothing. What the first look at a
+// primary sees counts as what it had acknowledged, so that it must not be one whose commits wait already.
 func (s *server) asksProcesses() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,8 +50,8 @@ func (s *server) learn(l look, err error) {
 		return
 	}
 	written := l.vars["binlog_state"] + " " + l.counters["binlog_bytes_written"]
-	idle := written == s.commits.written
-	if !idle {
+	idle := written == s.commits.written || s.commits.written == ""
+	if written != s.commits.written {
 		s.commits.written, s.commits.waiting = written, nil
 	}
 	s.commits.ask = idle && !l.on("read_only") && number(l.counters["threads_running"]) > 1
