@@ -12,10 +12,8 @@ import (
 	"time"
 
 	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/internal/commandio"
 )
-
-// outputLimit is how much is kept of each stream of a command's output.
-const outputLimit = 1 << 20
 
 // gate is the script before each command: the command runs once it has been marked.
 const gate = `read -r go <&3 || exit; exec 3<&-; exec "$@"`
@@ -91,7 +89,7 @@ func runMarked(ctx context.Context, mark mark, dir string, args, env []string, c
 
 	killing, kill := context.WithCancelCause(ctx)
 	defer kill(nil)
-	var stdout, stderr bounded
+	var stdout, stderr commandio.Output
 	var to io.Writer = &stdout
 	if cmd.Stdout != nil {
 		to = cmd.Stdout
@@ -131,7 +129,7 @@ func runMarked(ctx context.Context, mark mark, dir string, args, env []string, c
 	if _, failed := errors.AsType[*exec.ExitError](waited); waited != nil && !failed {
 		return none, waited
 	}
-	return provider.CommandResult{Exit: x.ProcessState.ExitCode(), Output: append(stdout.b, stderr.b...)}, nil
+	return provider.CommandResult{Exit: x.ProcessState.ExitCode(), Output: append(stdout, stderr...)}, nil
 }
 
 // feed gives a command its input. A command that reads no more is none of its business.
@@ -149,25 +147,11 @@ func feed(to *os.File, from io.Reader, kill context.CancelCauseFunc, ended <-cha
 		case <-stop:
 		}
 	}()
-	read := &reading{r: from}
-	if _, err := io.Copy(to, read); err != nil && read.err != nil {
-		kill(fmt.Errorf("reading Stdin: %w", read.err))
+	read := &commandio.Reader{R: from}
+	if _, err := io.Copy(to, read); err != nil && read.Err != nil {
+		kill(fmt.Errorf("reading Stdin: %w", read.Err))
 		<-ended // before it sees an end of its input
 	}
-}
-
-// reading remembers what ended a reader.
-type reading struct {
-	r   io.Reader
-	err error
-}
-
-func (r *reading) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if err != nil && err != io.EOF {
-		r.err = err
-	}
-	return n, err
 }
 
 // take takes what a command writes. What a command leaves behind may hold its output open: that is not waited for, only what
@@ -222,11 +206,3 @@ func take(from *os.File, to io.Writer, kill context.CancelCauseFunc, ended <-cha
 
 // pipeLimit is more than a pipe holds (pipe(7)).
 const pipeLimit = 1 << 20
-
-// bounded keeps the beginning of what is written to it.
-type bounded struct{ b []byte }
-
-func (w *bounded) Write(p []byte) (int, error) {
-	w.b = append(w.b, p[:min(len(p), outputLimit-len(w.b))]...)
-	return len(p), nil
-}

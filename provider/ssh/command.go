@@ -15,10 +15,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/scalr-go/scalr/provider"
+	"github.com/scalr-go/scalr/provider/internal/commandio"
 )
-
-// outputLimit is how much is kept of each stream of a command's output.
-const outputLimit = 1 << 20
 
 // variable is the name of an environment variable.
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -105,7 +103,7 @@ func (p *Provider) run(ctx context.Context, client *ssh.Client, line, env string
 	if err != nil {
 		return none, err
 	}
-	var out, errs bounded
+	var out, errs commandio.Output
 	session.Stderr = &errs
 	if err := session.Start(line); err != nil {
 		return none, err
@@ -128,9 +126,9 @@ func (p *Provider) run(ctx context.Context, client *ssh.Client, line, env string
 			_, _ = io.Copy(&out, r)
 			return
 		}
-		written := &writing{w: c.Stdout}
-		if _, err := io.Copy(written, r); err != nil && written.err != nil {
-			kill(fmt.Errorf("%w: Stdout: %w", errStream, written.err))
+		written := &commandio.Writer{W: c.Stdout}
+		if _, err := io.Copy(written, r); err != nil && written.Err != nil {
+			kill(fmt.Errorf("%w: Stdout: %w", errStream, written.Err))
 		}
 	})
 	taken := make(chan struct{})
@@ -153,11 +151,11 @@ func (p *Provider) run(ctx context.Context, client *ssh.Client, line, env string
 	exit, failed := errors.AsType[*ssh.ExitError](waited)
 	switch {
 	case waited == nil:
-		return provider.CommandResult{Output: append(out.b, errs.b...)}, nil
+		return provider.CommandResult{Output: append(out, errs...)}, nil
 	case failed && exit.Signal() != "":
-		return provider.CommandResult{Exit: -1, Output: append(out.b, errs.b...)}, nil
+		return provider.CommandResult{Exit: -1, Output: append(out, errs...)}, nil
 	case failed:
-		return provider.CommandResult{Exit: exit.ExitStatus(), Output: append(out.b, errs.b...)}, nil
+		return provider.CommandResult{Exit: exit.ExitStatus(), Output: append(out, errs...)}, nil
 	}
 	return none, waited
 }
@@ -168,37 +166,11 @@ func feed(to io.WriteCloser, env string, from io.Reader, kill context.CancelCaus
 	if _, err := io.WriteString(to, env); err != nil || from == nil {
 		return
 	}
-	read := &reading{r: from}
-	if _, err := io.Copy(to, read); err != nil && read.err != nil {
-		kill(fmt.Errorf("%w: Stdin: %w", errStream, read.err))
+	read := &commandio.Reader{R: from}
+	if _, err := io.Copy(to, read); err != nil && read.Err != nil {
+		kill(fmt.Errorf("%w: Stdin: %w", errStream, read.Err))
 		<-ended // before it sees an end of its input
 	}
-}
-
-// reading remembers what ended a reader.
-type reading struct {
-	r   io.Reader
-	err error
-}
-
-func (r *reading) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if err != nil && err != io.EOF {
-		r.err = err
-	}
-	return n, err
-}
-
-// writing remembers why a writer took no more.
-type writing struct {
-	w   io.Writer
-	err error
-}
-
-func (w *writing) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	w.err = err
-	return n, err
 }
 
 // kill ends the session that a command leads.
@@ -218,14 +190,6 @@ func (p *Provider) kill(client *ssh.Client, pid <-chan int) error {
 		return fmt.Errorf("the command could not be killed: %w", err)
 	}
 	return nil
-}
-
-// bounded keeps the beginning of what is written to it.
-type bounded struct{ b []byte }
-
-func (w *bounded) Write(p []byte) (int, error) {
-	w.b = append(w.b, p[:min(len(p), outputLimit-len(w.b))]...)
-	return len(p), nil
 }
 
 // isAuth reports whether a handshake failed since no key was taken; the package has no type for it.
