@@ -7,7 +7,7 @@ FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test test-openstack servers check fuzz bench chaos chaos-cron chaos-failover chaos-dns
+.PHONY: test test-openstack servers check fuzz bench boot chaos chaos-cron chaos-failover chaos-dns
 
 # test installs what is missing, when it may, and runs every test, one package after another: the servers are to have the
 # machine to themselves. Without the servers their tests skip, and say why.
@@ -73,6 +73,12 @@ chaos-failover: servers
 	dir=$$(mktemp -d) && truncate -s 64M $$dir/image && mkfs.ext4 -q $$dir/image && mkdir $$dir/disk && mount -o loop $$dir/image $$dir/disk && \
 		{ MYSQL_FREEZE=$$dir/disk go test -count=1 -v -run TestStalledStorage ./replication/mysql; rc=$$?; umount $$dir/disk; rm -r $$dir; exit $$rc; }
 	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover
+
+# Machines of a plain Debian boot with cloud-init, as root, in namespaces of this machine but its network, from which they install.
+boot:
+	which mmdebstrap systemd-nspawn >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends mmdebstrap systemd-container
+	dir=$$(mktemp -d) && mmdebstrap -q --variant=apt --include=systemd-sysv,cloud-init,dbus,iproute2,openssh-server bookworm $$dir/tree && \
+		{ MYSQL_BOOT=$$dir/tree go test -count=1 -timeout 30m -v -run TestCloudInitBoots ./replication/mysql; rc=$$?; rm -rf $$dir; exit $$rc; }
 
 # Ten minutes of garbage for the name server, a zone of a million names, owners who race on one name, and Zonemaster (root, and the package zonemaster-cli).
 chaos-dns:

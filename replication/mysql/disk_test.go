@@ -187,9 +187,19 @@ func TestStalledStorageIsSeen(t *testing.T) {
 		return errors.Is(err, replication.ErrStalled)
 	})
 	require.GreaterOrEqual(t, time.Since(began), c.Stall)
+	// Who has not seen it before it stalled is not told what it has, which nobody may have been told is there.
+	late := engine(t, c, n)
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	_, err = late.Observe(short, n.Member)
+	cancel()
+	require.ErrorIs(t, err, replication.ErrHung)
+	require.NotErrorIs(t, err, replication.ErrStalled)
+	_, err = late.Observe(t.Context(), n.Member)
+	require.ErrorIs(t, err, replication.ErrStalled)
 	require.NoError(t, unix.IoctlSetInt(int(f.Fd()), thaw, 0))
 	require.NoError(t, <-waits)
 	observe(t, e, n)
+	observe(t, late, n)
 }
 
 // The primary's disk gets full under writers: a replica takes over, nothing is lost, and the old one comes back when there is

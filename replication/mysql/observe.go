@@ -88,9 +88,22 @@ func (s *server) status(ctx context.Context) (look, error) {
 	return s.look(ctx, results, err)
 }
 
-// statusOrStall asks for the status in one round trip, and gives an ErrStalled instead of it where there is one. What the
-// sessions do is answered first: it is told even if the status never comes.
+// statusOrStall asks for the status in one round trip, and gives an ErrStalled instead of it where there is one. The first time,
+// it asks again until commits that are under way have ended, or others: who asks takes what it is told for acknowledged.
 func (s *server) statusOrStall(ctx context.Context) (look, error) {
+	for {
+		l, err := s.statusOnce(ctx)
+		if err != nil || s.knows() {
+			return l, err
+		}
+		if sleep(ctx, 10*time.Millisecond) != nil {
+			return look{}, fmt.Errorf("%w: commits are under way, and none has ended yet", replication.ErrHung)
+		}
+	}
+}
+
+// statusOnce is one look. What the sessions do is answered first: it is told even if the status never comes.
+func (s *server) statusOnce(ctx context.Context) (look, error) {
 	if !s.asksProcesses() {
 		l, err := s.status(ctx)
 		s.learn(l, err)

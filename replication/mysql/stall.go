@@ -24,6 +24,7 @@ const (
 // commits remembers which statements are in their commit, and since when.
 type commits struct {
 	ask     bool   // the next look has a reason to begin with processesQuery
+	known   bool   // a look has found that commits end, or that there were none
 	written string // changes with whatever is written to the binary log
 	waiting map[string]commit
 }
@@ -46,7 +47,7 @@ func (s *server) learn(l look, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		s.commits.ask = errors.Is(err, replication.ErrHung)
+		s.commits.ask = errors.Is(err, replication.ErrHung) || !s.commits.known
 		return
 	}
 	written := l.vars["binlog_state"] + " " + l.counters["binlog_bytes_written"]
@@ -55,6 +56,15 @@ func (s *server) learn(l look, err error) {
 		s.commits.written, s.commits.waiting = written, nil
 	}
 	s.commits.ask = idle && !l.on("read_only") && number(l.counters["threads_running"]) > 1
+	s.commits.known = s.commits.known || !s.commits.ask
+}
+
+// knows reports whether commits are known to end here, now that the sessions have been looked at.
+func (s *server) knows() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commits.known = s.commits.known || len(s.commits.waiting) == 0
+	return s.commits.known
 }
 
 // stalled gives an ErrStalled if the disk is full, or a commit has waited for it for longer than Config.Stall, by what the
@@ -79,6 +89,7 @@ func (s *server) stalled(processes []row, now time.Time) error {
 		}
 	}
 	s.commits.waiting = waiting
+	s.commits.known = s.commits.known || acks
 	if longest > s.engine.config.Stall && !acks {
 		return fmt.Errorf("%w: one has waited for the disk for %v", replication.ErrStalled, longest.Round(time.Millisecond))
 	}
