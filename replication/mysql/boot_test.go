@@ -134,6 +134,7 @@ func TestCloudInitBoots(t *testing.T) {
 	account, _ := key(t)
 	vendorData, err := json.Marshal(map[string]any{
 		"disable_root":    false,
+		"locale":          false,
 		"ssh_deletekeys":  true,
 		"ssh_genkeytypes": []string{},
 		"ssh_keys":        map[string]string{"ed25519_private": hostKey, "ed25519_public": string(xssh.MarshalAuthorizedKey(host.PublicKey()))},
@@ -212,7 +213,7 @@ func TestCloudInitBoots(t *testing.T) {
 	}
 
 	stop() // so that nobody else changes the members
-	exec(t, open(replica), "STOP SLAVE", "SET GLOBAL read_only = OFF; CREATE SCHEMA stale; SET GLOBAL read_only = ON")
+	exec(t, open(replica), "STOP SLAVE", "CREATE SCHEMA stale")
 	var shown []string
 	at, err := e.Seed(t.Context(), replica, primary, func(p replication.Progress) {
 		if len(shown) == 0 || shown[len(shown)-1] != p.Unit+" "+p.What {
