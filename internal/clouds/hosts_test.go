@@ -50,6 +50,9 @@ func (h *hosts) layer(next faultproxy.Handler) faultproxy.Handler {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if what := made(r); changes(r) && what != "" && reply.Status < 300 {
+			if h.made == nil {
+				h.made = map[string]int{}
+			}
 			h.made[what]++
 		}
 		if h.dead {
@@ -59,8 +62,11 @@ func (h *hosts) layer(next faultproxy.Handler) faultproxy.Handler {
 	}
 }
 
-// made says what a request to an OpenStack makes: the last part of its path, and of a server its size too.
+// made says what a request makes: to an OpenStack the last part of its path, and of a server its size too; to EC2 the operation.
 func made(r faultproxy.Request) string {
+	if r.Operation == "RunInstances" || strings.HasPrefix(r.Operation, "Create") && r.Operation != "CreateTags" {
+		return r.Operation
+	}
 	if r.Method != http.MethodPost || r.Form != nil {
 		return ""
 	}
