@@ -62,9 +62,9 @@ func (h *hosts) layer(next faultproxy.Handler) faultproxy.Handler {
 	}
 }
 
-// made says what a request makes: to an OpenStack the last part of its path, and of a server its size too; to EC2 the operation.
+// made says what a request makes: to an OpenStack the last part of its path, and of a server its size too; to EC2 a snapshot.
 func made(r faultproxy.Request) string {
-	if r.Operation == "RunInstances" || strings.HasPrefix(r.Operation, "Create") && r.Operation != "CreateTags" {
+	if r.Operation == "CreateSnapshot" { // of which EC2 keeps no token: each makes one
 		return r.Operation
 	}
 	if r.Method != http.MethodPost || r.Form != nil {
@@ -79,6 +79,13 @@ func made(r faultproxy.Request) string {
 		return body.Server.Metadata["scalr:size"] + " servers"
 	}
 	return what
+}
+
+// has reports whether something has been made.
+func (h *hosts) has(what string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.made[what] > 0
 }
 
 // work lets hosts work until one has nothing to change any more. It gives how many were killed, and what was made.

@@ -41,10 +41,9 @@ func (b *booted) Instances(ctx context.Context, tags map[string]string) ([]provi
 
 // twinOfNow makes a twin of a farm with a database of n servers on volumes, and ends it, twice, by hosts that are killed at each of their
 // changes, after its effect: once it is ended when its parent's volume has been copied, and once when it serves. The volume is copied once, the
-// copy is of the replica and does not stay, each volume and machine is made once, and in the end there is nothing; the parent has what it
-// had. The databases are memdb: it is the cloud that is real.
-func twinOfNow(t *testing.T, h *hosts, n int, names [2]string, open func() provider.Provider, config func(provider.Provider) farm.Config, made [3]string) {
-	snapshot, volume, machine := made[0], made[1], made[2]
+// copy is of the replica and does not stay, each volume and machine is there once, and in the end there is nothing; the parent has what it
+// had. Snapshot is what hosts call the making of one. The databases are memdb: it is the cloud that is real.
+func twinOfNow(t *testing.T, h *hosts, n int, names [2]string, open func() provider.Provider, config func(provider.Provider) farm.Config, snapshot string) {
 	// program is a farm as a new process has it, with its database's Manager.
 	program := func(spec farm.Spec, db *memdb.Cluster, known map[string]bool, start func(addr string), origin *replication.Origin) *farm.Farm {
 		manager, err := replication.New(replication.Config{Name: spec.Name + "/db", Engine: db, Origin: origin})
@@ -142,18 +141,20 @@ func twinOfNow(t *testing.T, h *hosts, n int, names [2]string, open func() provi
 	}
 	_, all := become(func(*farm.Farm) bool {
 		list, _ := snapshots()
-		return len(list) == 1 && list[0].Volume == copied
+		return len(list) == 1 && list[0].Volume == copied && h.has(snapshot) // the list may come before the answer
 	})
-	require.Equal(t, map[string]int{snapshot: 1}, all)
+	require.Equal(t, map[string]int{snapshot: 1}, all, "of the twin there is nothing else")
 	end()
 
 	killed, all := become(func(f *farm.Farm) bool {
 		list, known := snapshots()
 		return serves(f) && known && len(list) == 0
 	})
-	require.Equal(t, map[string]int{snapshot: 1, volume: n, machine: n}, all, "each thing is made once")
+	require.Equal(t, 1, all[snapshot], "the volume is copied once")
 	require.GreaterOrEqual(t, killed, 4)
-	require.NoError(t, look(t, cloud, spec.Name).settled(spec))
+	after := look(t, cloud, spec.Name)
+	require.NoError(t, after.settled(spec))
+	require.Empty(t, after.ended, "an instance too many was launched")
 	v, _ := provider.As[provider.Volumes](cloud)
 	volumes, err := v.Volumes(t.Context(), map[string]string{farm.TagFarm: spec.Name})
 	require.NoError(t, err)
@@ -178,5 +179,5 @@ func TestTwinOfNowByKilledHostsOnEC2(t *testing.T) {
 	a := testenv.Moto(t, testenv.MotoOptions{Layers: []faultproxy.Layer{h.layer}})
 	a.Proxy.SetFault(h.fault)
 	s := onEC2(t, a)
-	twinOfNow(t, h, 2, [2]string{"shop", "dev"}, s.cloud, s.config, [3]string{"CreateSnapshot", "CreateVolume", "RunInstances"})
+	twinOfNow(t, h, 2, [2]string{"shop", "dev"}, s.cloud, s.config, "CreateSnapshot")
 }

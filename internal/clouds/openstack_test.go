@@ -225,5 +225,5 @@ func TestTwinOfNowByKilledHostsOnOpenStack(t *testing.T) {
 	testenv.OpenStack(t)
 	h := &hosts{}
 	twinOfNow(t, h, 1, [2]string{own("crash"), own("twin")}, onOpenStack(t, h),
-		func(p provider.Provider) farm.Config { return slow(onStack("here", "alpha", p)) }, [3]string{"snapshots", "volumes", "small servers"})
+		func(p provider.Provider) farm.Config { return slow(onStack("here", "alpha", p)) }, "snapshots")
 }
