@@ -294,7 +294,7 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 	if v := r.Volume; v != nil && v.SizeGB < 1 {
 		f.add(at+".volume.size_gb", "%d, want at least 1", v.SizeGB)
 	}
-	f.snapshots(at+".volume", r, c)
+	f.snapshots(at+".volume", r, s, c)
 	if b := r.Balancer; b != nil {
 		if b.Protocol != "http" && b.Protocol != "tcp" {
 			f.add(at+".balancer.protocol", "%q, want http or tcp", b.Protocol)

@@ -23,8 +23,9 @@ type CloneOptions struct {
 	End *End
 	// Hours are when the twin runs; nil means always, whatever the parent has.
 	Hours *Hours
-	// Snapshots fills the volumes of the twin's databases from the newest snapshots of the parent's (Volume.From), instead of copying
-	// the data by the Manager's Origin. It takes more of who makes the twin: see Clone.
+	// Snapshots fills the volumes of the twin's databases from snapshots of the parent's (Volume.From), instead of copying the data by
+	// the Manager's Origin: from the newest that the parent has taken on a schedule, or, of a role without one, from one that the twin
+	// makes (Source.Now). It takes more of who makes the twin: see Clone.
 	Snapshots bool
 	// Roles are what is different for single roles, by name.
 	Roles map[string]CloneRole
@@ -57,10 +58,12 @@ type CloneRole struct {
 // providers have snapshots of volumes, the parent's servers are not read at all:
 //
 //	twin, _, err := shop.Clone("dev", farm.CloneOptions{Zone: "dev.example.", Snapshots: true})
-//	origin := &replication.Origin{Volumes: true, Scrub: scrub} // of a Manager whose mysql.Config has a Set
+//	twin.Roles[0].Volume.From.Now = true // the data as it is now, although there is a snapshot of last night
+//	origin := &replication.Origin{Volumes: true, Source: production.Source, Scrub: scrub} // of a Manager whose mysql.Config has a Set
 //
-// The twin's members start on what the newest snapshot of the parent's role held, which is of one instant of a replica, if one
-// served; one of them becomes the primary, however much data it is, and the others are seeded from it. The parent's accounts,
+// The twin's members start on what one snapshot held, which is of one instant of a replica, if one served: the newest of the
+// parent's role, or one that the twin takes itself of the server that the Origin's Source names, for which its providers' credentials
+// must do. One of them becomes the primary, however much data it is, and the others are seeded from it. The parent's accounts,
 // data not yet scrubbed and replication settings are on such a volume from the first boot. So the twin's servers must lock what is not
 // theirs before they take a connection, by the mysql.Config.Set that their image or user data and the Manager's Engine have; a
 // Manager whose Engine could not tell the difference is refused. Volumes of other roles, which nobody would scrub, begin
@@ -103,9 +106,7 @@ func (s Spec) Clone(name string, o CloneOptions) (twin Spec, warnings []string, 
 		r := &twin.Roles[i]
 		c := o.Roles[r.Name]
 		if o.Snapshots && r.Serves == Database && r.Volume != nil {
-			if r.Volume.From = (&Source{Farm: s.Name}); r.Volume.Snapshots == nil {
-				warnings = append(warnings, fmt.Sprintf("role %s: its volumes are filled from snapshots, and the parent takes none on a schedule (Volume.Snapshots)", r.Name))
-			}
+			r.Volume.From = &Source{Farm: s.Name, Now: r.Volume.Snapshots == nil}
 		} else if r.Volume != nil && r.Volume.From != nil {
 			r.Volume.From = nil
 			warnings = append(warnings, fmt.Sprintf("role %s: its new volumes are empty, while the parent's are filled from snapshots (Volume.From)", r.Name))

@@ -330,13 +330,13 @@ func TestATwinOfSnapshots(t *testing.T) {
 	parent.Roles[0].Volume = &Volume{SizeGB: 1, From: &Source{}}
 	twin, warnings, err := parent.Clone("dev", o)
 	require.NoError(t, err)
-	require.Equal(t, &Source{Farm: "shop"}, twin.Roles[0].Volume.From)
+	require.Equal(t, &Source{Farm: "shop", Now: true}, twin.Roles[0].Volume.From)
 	require.Nil(t, twin.Roles[1].Volume.From)
-	require.Len(t, warnings, 1)
-	require.Contains(t, warnings[0], "the parent takes none")
+	require.Empty(t, warnings)
 	parent.Roles[0].Volume.Snapshots = &Snapshots{Every: time.Hour, Keep: 2}
-	_, warnings, err = parent.Clone("dev", o)
+	twin, warnings, err = parent.Clone("dev", o)
 	require.NoError(t, err)
+	require.Equal(t, &Source{Farm: "shop"}, twin.Roles[0].Volume.From)
 	require.Empty(t, warnings)
 }
 

@@ -28,7 +28,7 @@ func (c *cloud) snapshotsOf(farm string) *listing[provider.Snapshot] {
 
 // snapshotsToSee names the farms whose snapshots are to be seen: none while nothing can be due and no volume is missing.
 func (f *Farm) snapshotsToSee(end *TerminateOptions) (farms []string) {
-	own := end != nil && (end.FinalSnapshot || end.DeleteSnapshots)
+	own := end != nil
 	for i := range f.spec.Roles {
 		r := &f.spec.Roles[i]
 		if r.Volume == nil || end != nil {
@@ -37,7 +37,7 @@ func (f *Farm) snapshotsToSee(end *TerminateOptions) (farms []string) {
 		own = own || r.Volume.Snapshots != nil && !time.Now().Before(f.history.copiesAt)
 		if r.Volume.From != nil && (f.history.started.IsZero() || f.history.restoring) {
 			own = true
-			if from, _ := r.source(f.spec.Name); from.Farm != f.spec.Name && !slices.Contains(farms, from.Farm) {
+			if from, _ := r.source(f.spec.Name); !r.copiesNow() && from.Farm != f.spec.Name && !slices.Contains(farms, from.Farm) {
 				farms = append(farms, from.Farm)
 			}
 		}
@@ -72,7 +72,7 @@ func (h *history) remember(key series, mem copyMemory) {
 
 // met takes up a listed snapshot.
 func (d *decision) met(mem copyMemory, x shot) copyMemory {
-	tag := or(x.Tags[TagFinal], x.Tags[TagDue])
+	tag := takenFor(x.Tags)
 	generation, _ := strconv.Atoi(x.Tags[TagGeneration])
 	tried := tag == mem.due && generation == mem.try+1
 	if tried {
@@ -136,7 +136,7 @@ func (f *Farm) callSnapshot(ctx context.Context, s *Step, pool *Pool) error {
 	spec.Token = token(spec)
 	f.mu.Lock()
 	mem := f.history.copies[s.series]
-	mem.due, mem.at = or(s.tags[TagFinal], s.tags[TagDue]), time.Now()
+	mem.due, mem.at = takenFor(s.tags), time.Now()
 	f.history.remember(s.series, mem)
 	f.history.lastMade = mem.at
 	f.mu.Unlock()
@@ -157,10 +157,15 @@ func (f *Farm) callSnapshot(ctx context.Context, s *Step, pool *Pool) error {
 	return err
 }
 
+// takenFor tells a snapshot from others of its series.
+func takenFor(tags map[string]string) string {
+	return or(tags[TagFinal], or(tags[TagFirst], tags[TagDue]))
+}
+
 // ownTags leaves of a snapshot's tags those that it was created with: somebody may have added some.
 func ownTags(tags map[string]string) map[string]string {
 	own := map[string]string{}
-	for _, key := range []string{TagFarm, TagRole, TagIndex, TagPool, TagDue, TagGeneration, TagFinal, TagPrimary, TagBorn} {
+	for _, key := range []string{TagFarm, TagRole, TagIndex, TagPool, TagDue, TagGeneration, TagFinal, TagPrimary, TagBorn, TagFirst, TagSource} {
 		if v, ok := tags[key]; ok {
 			own[key] = v
 		}

@@ -32,6 +32,13 @@ type shopDB struct {
 }
 
 func newShopDB(t *testing.T, spec Spec, o memcloud.Options) *shopDB {
+	s := makeShopDB(o)
+	s.restart(t, spec)
+	return s
+}
+
+// makeShopDB is newShopDB before the first run of the host program.
+func makeShopDB(o memcloud.Options) *shopDB {
 	s := &shopDB{db: memdb.New(memdb.Options{Delay: 5 * time.Millisecond})}
 	s.start = s.db.Start
 	servers := map[string]string{}
@@ -49,12 +56,11 @@ func newShopDB(t *testing.T, spec Spec, o memcloud.Options) *shopDB {
 	s.config = testConfig(s.cloud, testZone())
 	s.config.Interval, s.config.ListLag = 2*time.Second, time.Second
 	s.config.Events = s.events.event
-	s.restart(t, spec)
 	return s
 }
 
 // restart is another run of the host program.
-func (s *shopDB) restart(t *testing.T, spec Spec) {
+func (s *shopDB) restart(t require.TestingT, spec Spec) {
 	var err error
 	s.manager, err = replication.New(replication.Config{Name: "shop/db", Engine: s.db, Policy: replication.Durability, Origin: s.origin})
 	require.NoError(t, err)
@@ -68,7 +74,7 @@ func dbSpec(n int) Spec {
 		{Name: "db", Serves: Database, Image: "mariadb", Min: n, Max: n, Aliases: []string{"sql"}}}}
 }
 
-func (s *shopDB) run(t *testing.T) (stop func()) {
+func (s *shopDB) run(t interface{ Context() context.Context }) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.farm.Run(ctx) }()

@@ -40,6 +40,7 @@ func decide(spec Spec, config *Config, end *TerminateOptions, o observation, h h
 	d.unwanted()
 	d.resources()
 	d.backups()
+	d.firsts()
 	d.publish()
 	d.forget()
 	d.plan.sort()
@@ -67,6 +68,7 @@ type decision struct {
 	untidy bool                  // there is something that nobody wants
 	addrs  map[string]bool       // the addresses and hosts that the farm has in the zone; nil until somebody asks
 	moves  map[string]*moving    // of the roles that move
+	lacks  map[string]bool       // the roles whose first data is to be copied; nil if there are none
 }
 
 func (d *decision) step(s Step) { d.plan.Steps = append(d.plan.Steps, s) }
@@ -233,8 +235,10 @@ func (d *decision) forget() {
 // blind reports whether a list that the end of the farm depends on could not be had. What the credentials may not list, and
 // the spec does not want, the farm has never had.
 func (d *decision) blind() bool {
-	var wants struct{ volumes, addresses, balancers bool }
+	var wants struct{ volumes, addresses, balancers, snapshots bool }
+	wants.snapshots = d.end != nil && (d.end.FinalSnapshot || d.end.DeleteSnapshots)
 	for _, r := range d.spec.Roles {
+		wants.snapshots = wants.snapshots || r.copiesNow()
 		wants.volumes = wants.volumes || r.Volume != nil
 		wants.addresses = wants.addresses || r.Address
 		wants.balancers = wants.balancers || r.Balancer != nil
@@ -244,7 +248,7 @@ func (d *decision) blind() bool {
 	}
 	return slices.ContainsFunc(d.o.clouds, func(c cloud) bool {
 		own := c.snapshotsOf(d.spec.Name)
-		return d.end != nil && own != nil && own.err != nil || c.instances.err != nil || blind(c.volumes.err, wants.volumes) || blind(c.addresses.err, wants.addresses) ||
+		return d.end != nil && own != nil && blind(own.err, wants.snapshots) || c.instances.err != nil || blind(c.volumes.err, wants.volumes) || blind(c.addresses.err, wants.addresses) ||
 			blind(c.balancers.err, wants.balancers)
 	})
 }

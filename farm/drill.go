@@ -120,7 +120,7 @@ func (d Drill) check() error {
 	if !slices.ContainsFunc(d.Spec.Roles, func(r Role) bool {
 		m := d.Config.Databases[r.Name]
 		return r.Min > 0 && r.Volume != nil && r.Volume.From != nil && r.Volume.From.Farm != "" && r.Volume.From.Farm != d.Spec.Name ||
-			r.Serves == Database && m != nil && m.Restores()
+			r.Serves == Database && m != nil && m.Origin().Backup != nil
 	}) {
 		f.add("drill.Spec.Roles", "no role with machines has a volume from another farm or a database from a backup, want at least one: "+
 			"nothing would be proved")

@@ -39,7 +39,7 @@
 //
 // [Spec.Clone] makes the spec of a twin: the same farm once more, for development, say, with names, machines and an end of
 // its own. Its database gets the parent's data, scrubbed, by the Origin in the Config of its replication.Manager: copied, or on its volumes from
-// the beginning. It can have [Hours], outside of which only its snapshots are kept.
+// the beginning, which are filled from a snapshot. It can have [Hours], outside of which only its snapshots are kept.
 //
 // # Moves
 //

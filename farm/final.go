@@ -110,7 +110,8 @@ func (d *decision) blocked(mem copyMemory, v *provider.Volume, s slot, why strin
 	return mem
 }
 
-// endSnapshots deletes the final snapshots that a newer one replaces, those that failed and, if told, those of the schedules.
+// endSnapshots deletes the final snapshots that a newer one replaces, those that failed, those that first data came from and, if
+// told, those of the schedules.
 func (d *decision) endSnapshots(there map[string]bool, known bool) {
 	all, _, _ := d.shots(d.spec.Name)
 	slices.SortFunc(all, newestFirst)
@@ -132,7 +133,7 @@ func (d *decision) endSnapshots(there map[string]bool, known bool) {
 			case x.Ready && (!there[volume] || mem.due == x.Tags[TagFinal]):
 				newest[volume], put[s] = true, true
 			}
-		case x.Tags[TagDue] != "" && d.end.DeleteSnapshots:
+		case x.Tags[TagFirst] != "" || x.Tags[TagDue] != "" && d.end.DeleteSnapshots:
 			d.plan.left = true
 			if d.end.DeleteVolumes && (len(there) > 0 || !known) {
 				continue // their data is nowhere else yet

@@ -26,7 +26,8 @@ const (
 	TagFinal      = "scalr-final"    // of a snapshot that the end of its farm has taken: when that was
 	TagPrimary    = "scalr-primary"  // of such a one: "true" if its machine was the primary of its database
 	TagBorn       = "scalr-born"     // of such a one: when its volume was created
-	TagSource     = "scalr-source"   // of a volume that was filled from a snapshot: the farm that had taken it
+	TagFirst      = "scalr-first"    // of a snapshot that is a farm's first data (Source.Now): when it was taken
+	TagSource     = "scalr-source"   // of a volume that was filled from a snapshot: the farm that had taken it; of a snapshot with TagFirst: the farm whose volume it is of
 	TagSnapshot   = "scalr-snapshot" // of the same: the snapshot's ID
 )
 
@@ -62,7 +63,8 @@ type history struct {
 
 	copies    map[series]copyMemory // snapshots that were taken or tried
 	copiesAt  time.Time             // no snapshot is to be taken or deleted before
-	restoring bool                  // an index lacks a volume that a snapshot may fill
+	restoring bool                  // an index lacks a volume that a snapshot may fill, or the snapshot that has filled them is to go
+	copying   bool                  // it is to be known which volume to copy for that
 }
 
 // machine is an instance of the farm. What most decisions look at comes first, and so lies together.
@@ -213,7 +215,7 @@ func (h history) next() history {
 	h.made = clone(h.made)
 	h.extras = clone(h.extras)
 	h.gone = clone(h.gone)
-	h.copies, h.restoring = maps.Clone(h.copies), false // nil of nil: most farms have no snapshots
+	h.copies, h.restoring, h.copying = maps.Clone(h.copies), false, false // nil of nil: most farms have no snapshots
 	return h
 }
 

@@ -33,6 +33,7 @@ type observation struct {
 	zoneErr           error
 	resolved          map[string]*resolved      // by role
 	samples           map[string][]scale.Sample // by role
+	parents           map[string]*parent        // by role, where it is to be known which volume to copy
 	errs              []error                   // what the caller should hear of
 }
 
@@ -120,7 +121,13 @@ func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
 			}
 		}
 	}
+	if !whole {
+		f.askParents(ctx, g, &o)
+	}
 	g.wait()
+	for _, p := range o.parents {
+		o.errs = append(o.errs, p.errs()...)
+	}
 	for i := range o.clouds {
 		c := &o.clouds[i]
 		c.drop(f.spec.Name)

@@ -28,12 +28,17 @@ import (
 type Source struct {
 	Farm string `json:"farm,omitempty"` // default this farm
 	Role string `json:"role,omitempty"` // default the role of the same name
+	// Now fills the first volumes of a database from a snapshot that the farm makes for that, of a volume of Farm as it is now: that of
+	// the server which the Source of the Manager's Origin names. It bears this farm's tags, and is deleted when the database has a
+	// primary and each of its machines a volume, or with the farm. An index that comes later without a snapshot of the farm's own has an
+	// empty volume. Only of another farm, and with an Origin that has Volumes and a Source.
+	Now bool `json:"now,omitempty"`
 }
 
 // source gives the farm and the role that fill the role's new volumes, and whether they are others than the role itself.
 func (r *Role) source(farm string) (from Source, other bool) {
-	own := Source{farm, r.Name}
-	from = Source{or(r.Volume.From.Farm, own.Farm), or(r.Volume.From.Role, own.Role)}
+	own := Source{Farm: farm, Role: r.Name}
+	from = Source{Farm: or(r.Volume.From.Farm, own.Farm), Role: or(r.Volume.From.Role, own.Role)}
 	return from, from != own
 }
 
@@ -45,8 +50,11 @@ func (d *decision) restore(r *Role, s slot) (x shot, ok bool) {
 	}
 	d.h.restoring = true
 	from, other := r.source(d.spec.Name)
-	if x, _, ok = d.newest(r, s, Source{d.spec.Name, r.Name}); !ok || x.Snapshot != nil || !other {
+	if x, _, ok = d.newest(r, s, Source{Farm: d.spec.Name, Role: r.Name}); !ok || x.Snapshot != nil || !other {
 		return x, ok
+	}
+	if r.Volume.From.Now {
+		return shot{}, d.first(r, s, from)
 	}
 	x, highest, ok := d.newest(r, s, from)
 	switch {
@@ -137,7 +145,7 @@ func (s *Step) from(x shot, sizeGB int) {
 		return
 	}
 	s.Snapshot, s.source, s.SizeGB = x.ID, x.Tags[TagFarm], max(sizeGB, x.SizeGB)
-	s.Reason += fmt.Sprintf(", with what %s/%s-%s held at %s", x.Tags[TagFarm], x.Tags[TagRole], x.Tags[TagIndex], clock(x.Created))
+	s.Reason += fmt.Sprintf(", with what %s/%s-%s held at %s", or(x.Tags[TagSource], x.Tags[TagFarm]), x.Tags[TagRole], x.Tags[TagIndex], clock(x.Created))
 	if x.SizeGB > sizeGB {
 		s.Reason += fmt.Sprintf(" (which takes %d GB)", x.SizeGB)
 	}

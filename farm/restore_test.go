@@ -265,7 +265,7 @@ func TestAFinalSnapshotOfAnEarlierLifeIsOld(t *testing.T) {
 	}
 	choose := func(items ...provider.Snapshot) string {
 		d := &decision{o: observation{clouds: []cloud{{snapshots: []snapshotsOf{{"shop", listing[provider.Snapshot]{items: items}}}}}}}
-		x, _, ok := d.newest(&Role{Name: "db", Serves: Database}, slot{"db", 1}, Source{"shop", "db"})
+		x, _, ok := d.newest(&Role{Name: "db", Serves: Database}, slot{"db", 1}, Source{Farm: "shop", Role: "db"})
 		require.True(t, ok)
 		return x.ID
 	}

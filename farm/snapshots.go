@@ -46,7 +46,7 @@ func (r *Role) schedule() *Snapshots {
 }
 
 // snapshots checks what a role says of snapshots.
-func (f *faults) snapshots(at string, r *Role, c *Config) {
+func (f *faults) snapshots(at string, r *Role, spec *Spec, c *Config) {
 	if r.Volume == nil {
 		return
 	}
@@ -70,13 +70,26 @@ func (f *faults) snapshots(at string, r *Role, c *Config) {
 	if s := r.Volume.From; s != nil && s.Role != "" {
 		f.label(at+".from.role", s.Role, 20)
 	}
+	if !r.copiesNow() {
+		return
+	}
+	if r.Serves != Database {
+		f.add(at+".from.now", "is set, but the role is no database")
+	}
+	if from := r.Volume.From.Farm; from == "" || from == spec.Name {
+		f.add(at+".from.now", "is set, but from.farm is %q, want another farm", from)
+	}
+	if m := c.Databases[r.Name]; m != nil && (!m.Origin().Volumes || m.Origin().Source == nil) {
+		f.add(at+".from.now", "is set, but the Origin of config.Databases[%q] has not both Volumes and a Source, which says whose volume to copy", r.Name)
+	}
 }
 
-// series names snapshots that follow one another: of the volume of a slot, of a database role as a whole (with index 0), or those
-// that the end of the farm takes of a volume.
+// series names snapshots that follow one another: of the volume of a slot, of a database role as a whole (with index 0), those
+// that the end of the farm takes of a volume, or the tries to take the one that is a role's first data.
 type series struct {
 	slot  slot
 	final string // the volume, as finalOf names it
+	first bool
 }
 
 func seriesOf(r *Role, s slot) series {
@@ -195,12 +208,7 @@ func (d *decision) backup(r *Role, key series, shots []shot) {
 	d.rotate(r.schedule(), mem, key, complete)
 	if pending.Snapshot != nil {
 		d.again(d.now)
-		if pending.ID != mem.id && !mem.retry.until.After(d.now) {
-			s, _ := slotOf(pending.Tags)
-			d.step(Step{Action: CreateSnapshot, Role: r.Name, Index: s.index, Pool: pending.cloud.poolNamed(pending.Tags[TagPool]),
-				Subject: pending.ID, Volumes: []string{pending.Volume}, series: key, tags: ownTags(pending.Tags),
-				Reason: "what became of the call that began it is not known: asks for the same again, so that it is completed"})
-		}
+		d.complete(key, mem, pending)
 	}
 	due, ok := d.due(r, key, newest)
 	switch {
@@ -217,6 +225,17 @@ func (d *decision) backup(r *Role, key series, shots []shot) {
 		mem = d.take(r, key, mem, due, newest)
 	}
 	d.h.remember(key, mem)
+}
+
+// complete asks for a snapshot that is under way again, if it is not known what became of the call that began it.
+func (d *decision) complete(key series, mem copyMemory, x shot) {
+	if x.ID == mem.id || mem.retry.until.After(d.now) {
+		return
+	}
+	s, _ := slotOf(x.Tags)
+	d.step(Step{Action: CreateSnapshot, Role: s.role, Index: s.index, Pool: x.cloud.poolNamed(x.Tags[TagPool]),
+		Subject: x.ID, Volumes: []string{x.Volume}, series: key, tags: ownTags(x.Tags),
+		Reason: "what became of the call that began it is not known: asks for the same again, so that it is completed"})
 }
 
 // due says when the next snapshot of a series is to be taken.

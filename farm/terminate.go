@@ -21,7 +21,7 @@ type TerminateOptions struct {
 	// A volume of which there can be no snapshot stays, and the farm's end waits: that is told as an event after Config.Grace.
 	FinalSnapshot bool `json:"final_snapshot,omitempty"`
 	// DeleteSnapshots deletes the snapshots that the schedules of the roles have taken, after the volumes if these go too. Final
-	// ones stay, and those that a person has taken.
+	// ones stay, and those that a person has taken. (One that was to fill the first volumes, see Source.Now, goes in any case.)
 	DeleteSnapshots bool `json:"delete_snapshots,omitempty"`
 	// Force ends the farm although others depend on it: although volumes of another farm are being filled from its snapshots, or,
 	// with DeleteSnapshots, have been.

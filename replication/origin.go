@@ -31,6 +31,7 @@ type Origin struct {
 	Engine Engine
 	// Source says which server to copy from. It is asked before each try, within Config.StepTimeout. [Manager.Source] of
 	// the other set's Manager names a replica, so that the primary feels nothing. Required, unless there is a Backup or Volumes.
+	// With Volumes it may be there without an Engine: it says then whose volume a farm copies (farm.Source.Now).
 	Source func(context.Context) (Member, error)
 	// Backup gives the path of the backup file to restore, instead of Engine and Source: as [LatestBackup] does, say. It is
 	// asked before each try, within Config.StepTimeout. A file that is torn or was altered is refused before anything is done.
@@ -38,7 +39,7 @@ type Origin struct {
 	// Volumes makes the set's what the members' own volumes hold, when these were filled from snapshots of the source's
 	// (farm.CloneOptions.Snapshots): one member's data is scrubbed and becomes the set's, and nothing is copied but for the
 	// others, which are seeded from it. Such a member is Status.Foreign: locked before its first connection. Where none is,
-	// the data is copied by Engine and Source, which are optional then; without them the set waits for a member that is. The
+	// the data is copied by Engine and Source, which are optional then; without an Engine the set waits for a member that is. The
 	// set's Engine must be an [Adopter].
 	Volumes bool
 	// Scrub changes the copy before anybody else may see it: it takes out what must not leave production, and opens the
@@ -95,7 +96,7 @@ func (o *Origin) check(set Engine, fault func(format string, args ...any)) {
 		} else if ok && a.Adopts() != nil {
 			fault("Origin.Volumes is set, but the Engine cannot adopt: %w", a.Adopts())
 		}
-		if o.Engine == nil && o.Source == nil {
+		if o.Engine == nil {
 			return
 		}
 	}
@@ -138,8 +139,13 @@ func (m *Manager) Source(context.Context) (Member, error) {
 	return t.Source()
 }
 
-// Restores reports whether the set, if it is new, gets its first data from a backup: whether it has an [Origin.Backup].
-func (m *Manager) Restores() bool { return m.config.Origin != nil && m.config.Origin.Backup != nil }
+// Origin gives Config.Origin, which is not to be changed; the zero value is none.
+func (m *Manager) Origin() Origin {
+	if m.config.Origin == nil {
+		return Origin{}
+	}
+	return *m.config.Origin
+}
 
 // BacksUp reports whether the set is copied to files on a schedule: whether there are [Config.Backups].
 func (m *Manager) BacksUp() bool { return m.config.Backups != nil }
@@ -161,7 +167,7 @@ func (m *Manager) imports(ctx context.Context, member Member, progress func(Prog
 		}
 		return err
 	}
-	if o.Source == nil {
+	if o.Engine == nil {
 		return errors.New("its volume holds no data of another set any more")
 	}
 	bounded, cancel := context.WithTimeout(ctx, m.config.StepTimeout)

@@ -370,8 +370,10 @@ func TestOriginFaults(t *testing.T) {
 	_, err = replication.New(replication.Config{Engine: db, Origin: &replication.Origin{Volumes: true, Engine: memdb.New(memdb.Options{})}})
 	require.ErrorContains(t, err, "Config.Origin.Source is nil")
 	require.NotContains(t, err.Error(), "Engine")
-	_, err = replication.New(replication.Config{Engine: db, Origin: &replication.Origin{Volumes: true}})
-	require.NoError(t, err)
+	for _, o := range []*replication.Origin{{Volumes: true}, {Volumes: true, Source: func(context.Context) (replication.Member, error) { return replication.Member{}, nil }}} {
+		_, err = replication.New(replication.Config{Engine: db, Origin: o})
+		require.NoError(t, err)
+	}
 	_, err = replication.New(replication.Config{Engine: struct{ replication.Engine }{db}, Origin: &replication.Origin{Engine: db}})
 	require.ErrorContains(t, err, "Config.Origin is set, but the Engine (struct { replication.Engine }) cannot import")
 }

@@ -50,6 +50,9 @@ func (h *hosts) layer(next faultproxy.Handler) faultproxy.Handler {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if what := made(r); changes(r) && what != "" && reply.Status < 300 {
+			if h.made == nil {
+				h.made = map[string]int{}
+			}
 			h.made[what]++
 		}
 		if h.dead {
@@ -59,8 +62,11 @@ func (h *hosts) layer(next faultproxy.Handler) faultproxy.Handler {
 	}
 }
 
-// made says what a request to an OpenStack makes: the last part of its path, and of a server its size too.
+// made says what a request makes: to an OpenStack the last part of its path, and of a server its size too; to EC2 a snapshot.
 func made(r faultproxy.Request) string {
+	if r.Operation == "CreateSnapshot" { // of which EC2 keeps no token: each makes one
+		return r.Operation
+	}
 	if r.Method != http.MethodPost || r.Form != nil {
 		return ""
 	}
@@ -73,6 +79,13 @@ func made(r faultproxy.Request) string {
 		return body.Server.Metadata["scalr:size"] + " servers"
 	}
 	return what
+}
+
+// has reports whether something has been made.
+func (h *hosts) has(what string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.made[what] > 0
 }
 
 // work lets hosts work until one has nothing to change any more. It gives how many were killed, and what was made.

@@ -219,3 +219,11 @@ func TestHostsKilledAtEveryChangeOfAMoveToOpenStack(t *testing.T) {
 	require.NoError(t, f.Terminate(end, farm.TerminateOptions{}))
 	require.True(t, look(t, there, spec.Name).empty(), "left over: %+v", look(t, there, spec.Name))
 }
+
+// TestTwinOfNowByKilledHostsOnOpenStack copies the volume of a database's only server.
+func TestTwinOfNowByKilledHostsOnOpenStack(t *testing.T) {
+	testenv.OpenStack(t)
+	h := &hosts{}
+	twinOfNow(t, h, 1, [2]string{own("crash"), own("twin")}, onOpenStack(t, h),
+		func(p provider.Provider) farm.Config { return slow(onStack("here", "alpha", p)) }, "snapshots")
+}

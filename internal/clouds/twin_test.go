@@ -21,13 +21,14 @@ import (
 // twinConfig is the accounts of a twin, none of which its parent has.
 var twinConfig = mysql.Config{User: "dev", Password: "dev-secret", ReplicationUser: "dev_replica", ReplicationPassword: "dev-secret2", Set: "dev/db"}
 
-// A twin begins on the newest snapshot of its parent's volumes, while rows are written there, and its host program is killed all the
-// time. From the first connection that any of its servers takes nobody gets in with what the parent's accounts have; when it serves
+// A twin begins on a snapshot of the volume of its parent's replica, taken while rows are written there, and its host program is killed
+// all the time. From the first connection that any of its servers takes nobody gets in with what the parent's accounts have; when it serves
 // it has the rows of one position of the parent's, scrubbed; and neither knows of the other.
 func TestTwinFromASnapshotWithMariaDB(t *testing.T) {
 	m := onMariaDB(t)
-	spec := databases("shop", 2, farm.Volume{Snapshots: &farm.Snapshots{Every: 2 * time.Second, Keep: 2}})
+	spec := databases("shop", 2, farm.Volume{})
 	config := m.config("shop")
+	production := config.Databases["db"]
 	shop, err := farm.New(spec, config)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
@@ -75,17 +76,7 @@ func TestTwinFromASnapshotWithMariaDB(t *testing.T) {
 			time.Sleep(2 * time.Millisecond)
 		}
 	})
-	since := time.Now()
-	require.Eventually(t, func() bool {
-		for _, list := range copies(t, m.cloud, "shop") {
-			for _, x := range list {
-				if x.Ready && x.Created.After(since) && written.Load() > 100 {
-					return true
-				}
-			}
-		}
-		return false
-	}, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return written.Load() > 150 }, patience, 20*time.Millisecond)
 
 	var refused atomic.Int64
 	tasks.Go(func() { // whoever has what the parent's accounts have
@@ -127,7 +118,7 @@ func TestTwinFromASnapshotWithMariaDB(t *testing.T) {
 	}
 	var dev *farm.Farm
 	run := func(d time.Duration) (whole bool) {
-		manager, err := replication.New(replication.Config{Name: "dev/db", Engine: twinEngine, Origin: &replication.Origin{Volumes: true, Scrub: scrub}})
+		manager, err := replication.New(replication.Config{Name: "dev/db", Engine: twinEngine, Origin: &replication.Origin{Volumes: true, Source: production.Source, Scrub: scrub}})
 		require.NoError(t, err)
 		c := quick(farm.Pool{Name: "local", Provider: m.cloud, Images: map[string]string{"mariadb": "twin"}})
 		c.Databases, c.Interval = map[string]*replication.Manager{"db": manager}, 100*time.Millisecond
@@ -170,7 +161,7 @@ func TestTwinFromASnapshotWithMariaDB(t *testing.T) {
 	}
 	n, exact := engine.Count(replication.Position(at), base.Applied)
 	require.True(t, exact)
-	require.Greater(t, n, uint64(100))
+	require.NotZero(t, n)
 	for _, s := range dev.Servers("db") {
 		db, err := openAs(s, twinConfig.User, twinConfig.Password)
 		require.NoError(t, err)
@@ -204,7 +195,7 @@ func TestTwinFromASnapshotWithMariaDB(t *testing.T) {
 	stop()
 	ran <- <-ran
 	for _, f := range []*farm.Farm{dev, shop} {
-		require.NoError(t, f.Terminate(t.Context(), farm.TerminateOptions{DeleteVolumes: true, DeleteSnapshots: true}))
+		require.NoError(t, f.Terminate(t.Context(), farm.TerminateOptions{DeleteVolumes: true}))
 	}
 	require.True(t, left(t, m.cloud, "dev") && left(t, m.cloud, "shop"), "nothing is left")
 }

@@ -193,12 +193,23 @@ type Server struct {
 	User, Password string // of its administrator, for databases
 }
 
-// Kill ends the server's processes with SIGKILL, as a crash does. The machine is Failed then, until Start.
+// Kill ends the server's processes with SIGKILL, as a crash does. The machine is Failed then, and refuses connections, until Start.
 func (s *Server) Kill(ctx context.Context) error {
 	if err := s.Cloud.Signal(ctx, s.ID, syscall.SIGKILL); err != nil {
 		return err
 	}
-	return s.wait(ctx, provider.Failed)
+	if err := s.wait(ctx, provider.Failed); err != nil {
+		return err
+	}
+	// A process that gives much memory back has its connections for a while longer.
+	for {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.Addr)
+		if err != nil {
+			return context.Cause(ctx)
+		}
+		c.Close()
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // Hang stops the server's processes with SIGSTOP: it takes connections and answers nothing. Resume ends that.

@@ -2,6 +2,7 @@ package memdb_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -21,19 +22,33 @@ func (session) Close() error { return nil }
 func fixture(options memdb.Options) replicationtest.Fixture {
 	c := memdb.New(options)
 	n := 0
+	start := func(how func(addr string)) replicationtest.Server {
+		n++
+		addr := fmt.Sprintf("db-%d:3306", n)
+		how(addr)
+		return replicationtest.Server{
+			Member:  replication.Member{ID: fmt.Sprintf("db-%d", n), Addr: addr},
+			Kill:    func() { c.Crash(addr) },
+			Restart: func() { c.Start(addr) },
+			Hang:    func() { c.Hang(addr) },
+			Resume:  func() { c.Resume(addr) },
+		}
+	}
 	return replicationtest.Fixture{
 		Engine: c,
-		Start: func() replicationtest.Server {
-			n++
-			addr := fmt.Sprintf("db-%d:3306", n)
-			c.Start(addr)
-			return replicationtest.Server{
-				Member:  replication.Member{ID: fmt.Sprintf("db-%d", n), Addr: addr},
-				Kill:    func() { c.Crash(addr) },
-				Restart: func() { c.Start(addr) },
-				Hang:    func() { c.Hang(addr) },
-				Resume:  func() { c.Resume(addr) },
+		Start:  func() replicationtest.Server { return start(c.Start) },
+		Copy: func(keys ...string) (replicationtest.Server, replication.Position) {
+			other, m := memdb.New(options), replication.Member{ID: "elsewhere", Addr: "elsewhere:3306"}
+			other.Start(m.Addr)
+			err := other.Promote(context.Background(), m, false)
+			for _, key := range keys {
+				err = errors.Join(err, other.Write(context.Background(), m.Addr, key, key))
 			}
+			st, failed := other.Observe(context.Background(), m)
+			if err = errors.Join(err, failed); err != nil {
+				panic(err)
+			}
+			return start(func(addr string) { c.StartCopy(addr, other, m.Addr) }), st.Applied
 		},
 		Open: func(ctx context.Context, m replication.Member) (replicationtest.Session, error) {
 			s, err := c.Open(ctx, m.Addr)

@@ -29,12 +29,12 @@ func namedTwin() mysql.Config {
 
 // shelf is a cloud where servers of two sets start on volumes.
 type shelf struct {
-	t     *testing.T
+	t     testing.TB
 	cloud *local.Cloud
 	n     int
 }
 
-func newShelf(t *testing.T) *shelf {
+func newShelf(t testing.TB, twin mysql.Config) *shelf {
 	testenv.Need(t, "mariadbd", "mariadb-install-db")
 	image := func(c mysql.Config, line string, more ...string) local.Image {
 		image, err := local.MariaDB{User: c.User, Password: c.Password,
@@ -47,7 +47,7 @@ func newShelf(t *testing.T) *shelf {
 	}
 	return &shelf{t: t, cloud: testenv.Cloud(t, map[string]local.Image{
 		"parent": image(config, "event_scheduler = ON", "CREATE USER IF NOT EXISTS "+appUser+"@'%' IDENTIFIED BY '"+appPassword+"'", "GRANT ALL PRIVILEGES ON app.* TO "+appUser+"@'%'"),
-		"twin":   image(namedTwin(), ""),
+		"twin":   image(twin, ""),
 	})}
 }
 
@@ -144,7 +144,7 @@ func besiege(t *testing.T, n *node) (stop func(refusals bool)) {
 }
 
 func TestAdoptASnapshotOfAWorkingServer(t *testing.T) {
-	s := newShelf(t)
+	s := newShelf(t, namedTwin())
 	e, parent := s.parent()
 	db := parent.admin(t)
 	want := checksums(t, parent)
@@ -263,7 +263,7 @@ func (s *shelf) small(more ...string) (at replication.Position, snapshot string)
 
 // Wherever it breaks off, the member is empty for everybody and locked, or has all of it, scrubbed; and the next one goes on.
 func TestAdoptThatBreaksOff(t *testing.T) {
-	s := newShelf(t)
+	s := newShelf(t, namedTwin())
 	was, snapshot := s.small()
 	n := s.launch("twin", snapshot)
 	e := engine(t, namedTwin(), n)
@@ -316,7 +316,7 @@ func TestAdoptThatBreaksOff(t *testing.T) {
 
 // A first boot that is cut short is a first boot again.
 func TestLockThatIsCutShort(t *testing.T) {
-	s := newShelf(t)
+	s := newShelf(t, namedTwin())
 	_, snapshot := s.small()
 	for i := range 5 {
 		n := s.launch("twin", snapshot)
@@ -336,7 +336,7 @@ func TestLockThatIsCutShort(t *testing.T) {
 
 // What cannot be locked does not run; and half a copy is nobody's data.
 func TestLockOfWhatIsNotWhole(t *testing.T) {
-	s := newShelf(t)
+	s := newShelf(t, namedTwin())
 	_, snapshot := s.small("SET sql_log_bin = 0; DROP TABLE mysql.servers")
 	n := s.launch("twin", snapshot)
 	stop := besiege(t, n)

@@ -73,12 +73,18 @@ func start(t testing.TB, n int, more ...string) []*node {
 // startOn does so with a line of my.cnf for each machine.
 func startOn(t testing.TB, n int, line func(local.Machine) string, more ...string) []*node {
 	t.Helper()
+	return startAs(t, config, n, line, more...)
+}
+
+// startAs does so with the accounts of c.
+func startAs(t testing.TB, c mysql.Config, n int, line func(local.Machine) string, more ...string) []*node {
+	t.Helper()
 	if _, ok := t.(*testing.B); !ok {
 		more = append([]string{"sync_binlog = 0", "innodb_flush_log_at_trx_commit = 2"}, more...)
 	}
-	bootstrap := strings.Split(strings.TrimRight(mysql.BootstrapSQL(config), ";\n"), ";\n")
+	bootstrap := strings.Split(strings.TrimRight(mysql.BootstrapSQL(c), ";\n"), ";\n")
 	servers := testenv.MariaDBWith(t, n, local.MariaDB{
-		User: config.User, Password: config.Password,
+		User: c.User, Password: c.Password,
 		Config: func(m local.Machine) string {
 			return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), More: append(slices.Clone(more), line(m))})
 		},
@@ -148,30 +154,51 @@ func within(t testing.TB, what string, cond func() bool) {
 }
 
 func factory(t testing.TB) replicationtest.Fixture {
-	e, err := mysql.New(config)
+	own := config
+	own.Set = "conformance/db"
+	e, err := mysql.New(own)
 	require.NoError(t, err)
-	wrong := config
+	wrong := own
 	wrong.Password = "not it"
 	denied, err := mysql.New(wrong)
 	require.NoError(t, err)
 	started := 0
+	server := func(n *node) replicationtest.Server {
+		started++
+		n.Member.ID = fmt.Sprintf("db-%d", started)
+		t.Cleanup(func() {
+			require.NoError(t, e.Close(n.Member))
+			require.NoError(t, denied.Close(n.Member))
+		})
+		must := func(do func(context.Context) error) func() {
+			return func() { require.NoError(t, do(context.Background())) }
+		}
+		return replicationtest.Server{Member: n.Member, Kill: must(n.Kill), Restart: must(n.Start),
+			Hang: must(n.Hang), Resume: must(n.Resume)}
+	}
 	return replicationtest.Fixture{
 		Engine: e,
 		Denied: denied,
 		Within: 30 * time.Second,
 		Start: func() replicationtest.Server {
-			n := start(t, 1)[0]
-			started++
-			n.Member.ID = fmt.Sprintf("db-%d", started)
-			t.Cleanup(func() {
-				require.NoError(t, e.Close(n.Member))
-				require.NoError(t, denied.Close(n.Member))
-			})
-			must := func(do func(context.Context) error) func() {
-				return func() { require.NoError(t, do(context.Background())) }
+			return server(startAs(t, own, 1, func(local.Machine) string { return "" })[0])
+		},
+		Copy: func(keys ...string) (replicationtest.Server, replication.Position) {
+			s := newShelf(t, own)
+			parent := s.launch("parent", "")
+			other := engine(t, config, parent)
+			within(t, "the other set answers", func() bool { _, err := other.Observe(t.Context(), parent.Member); return err == nil })
+			require.NoError(t, other.Promote(t.Context(), parent.Member, false))
+			app, err := open(t.Context(), parent.Member)
+			require.NoError(t, err)
+			for _, key := range keys {
+				require.NoError(t, app.Write(t.Context(), key, key))
 			}
-			return replicationtest.Server{Member: n.Member, Kill: must(n.Kill), Restart: must(n.Start),
-				Hang: must(n.Hang), Resume: must(n.Resume)}
+			require.NoError(t, app.Close())
+			at := observe(t, other, parent).Applied
+			n := s.launch("twin", s.snapshot(parent))
+			within(t, "the copy answers", func() bool { _, err := e.Observe(t.Context(), n.Member); return err == nil })
+			return server(n), at
 		},
 		Open: open,
 		Scrub: func(ctx context.Context, m replication.Member) error {

@@ -31,8 +31,11 @@ type Fixture struct {
 	// Denied is an engine like Engine whose credentials the servers do not accept. Nil leaves its rule out.
 	Denied replication.Engine
 	// Scrub changes a copy as an Origin.Scrub does, as an administrator: the row "secret" gets the value "scrubbed", and
-	// Open works on the server from then on. Required for an Importer or a Backuper.
+	// Open works on the server from then on. Required for an Importer, an Adopter or a Backuper.
 	Scrub func(ctx context.Context, m replication.Member) error
+	// Copy starts one more server, like Start, on a copy of the disk of a server in another set, which had written the rows, each with its
+	// key as its value, and returns the position that they are of. Required for an Adopter, unless its Adopts fails.
+	Copy func(keys ...string) (Server, replication.Position)
 	// AckedUnknown leaves out that a replica says so when it has acknowledged: its software does not tell, and Status.Acked is
 	// always false. A Manager that has not seen the lost primary itself then proves less.
 	AckedUnknown bool

@@ -42,6 +42,7 @@ type engine struct {
 	rewind  func(ctx context.Context, m, source member, at pos, f func(replication.Progress)) error
 	backup  func(ctx context.Context, m member, w io.Writer, f func(replication.Progress)) (pos, error)
 	restore func(ctx context.Context, m member, r io.Reader, scrub func(context.Context, member) error, f func(replication.Progress)) (pos, error)
+	adopt   func(ctx context.Context, m member, scrub func(context.Context, member) error, f func(replication.Progress)) (pos, error)
 	close   func(m member) error
 
 	restarted func(addr string)
@@ -149,6 +150,13 @@ func (e *engine) Restore(ctx context.Context, m member, r io.Reader, scrub func(
 	return e.Cluster.Restore(ctx, m, r, scrub, f)
 }
 
+func (e *engine) Adopt(ctx context.Context, m member, scrub func(context.Context, member) error, f func(replication.Progress)) (pos, error) {
+	if e.adopt != nil {
+		return e.adopt(ctx, m, scrub, f)
+	}
+	return e.Cluster.Adopt(ctx, m, scrub, f)
+}
+
 func (e *engine) Close(m member) error {
 	if e.close != nil {
 		return e.close(m)
@@ -178,24 +186,40 @@ func (r *reconnecting) Write(ctx context.Context, key, value string) error {
 
 func (e *engine) fixture() Fixture {
 	n := 0
+	start := func(how func(addr string)) Server {
+		n++
+		addr := fmt.Sprintf("db-%d:3306", n)
+		how(addr)
+		return Server{
+			Member: member{ID: fmt.Sprintf("db-%d", n), Addr: addr},
+			Kill:   func() { e.Crash(addr) },
+			Restart: func() {
+				e.Start(addr)
+				if e.restarted != nil {
+					e.restarted(addr)
+				}
+			},
+			Hang:   func() { e.Hang(addr) },
+			Resume: func() { e.Resume(addr) },
+		}
+	}
 	f := Fixture{
 		Engine: e,
-		Start: func() Server {
-			n++
-			addr := fmt.Sprintf("db-%d:3306", n)
-			e.Start(addr)
-			return Server{
-				Member: member{ID: fmt.Sprintf("db-%d", n), Addr: addr},
-				Kill:   func() { e.Crash(addr) },
-				Restart: func() {
-					e.Start(addr)
-					if e.restarted != nil {
-						e.restarted(addr)
-					}
-				},
-				Hang:   func() { e.Hang(addr) },
-				Resume: func() { e.Resume(addr) },
+		Start:  func() Server { return start(e.Start) },
+		Copy: func(keys ...string) (Server, pos) {
+			ctx, other := context.Background(), memdb.New(memdb.Options{})
+			from := member{ID: "elsewhere", Addr: "elsewhere:3306"}
+			other.Start(from.Addr)
+			if err := other.Promote(ctx, from, false); err != nil {
+				panic(err)
 			}
+			for _, key := range keys {
+				if err := other.Write(ctx, from.Addr, key, key); err != nil {
+					panic(err)
+				}
+			}
+			st, _ := other.Observe(ctx, from)
+			return start(func(addr string) { e.StartCopy(addr, other, from.Addr) }), st.Applied
 		},
 		Open: func(ctx context.Context, m member) (Session, error) {
 			open := func() (Session, error) {
@@ -244,7 +268,7 @@ func (r refusing) Seed(context.Context, member, member, func(replication.Progres
 // Each broken engine is caught by the rule that it breaks, and a correct one is not.
 func TestSuiteCatches(t *testing.T) {
 	tried := map[string]bool{}
-	for _, b := range slices.Concat(broken, brokenBackups) {
+	for _, b := range slices.Concat(broken, brokenBackups, brokenAdopters) {
 		t.Run(b.rule+"/"+strings.ReplaceAll(b.what, " ", "_"), func(t *testing.T) {
 			for _, r := range rules {
 				if r.name == b.rule {

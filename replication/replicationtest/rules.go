@@ -39,6 +39,8 @@ var rules = []rule{
 	{"Import", "an import gives the data of a server in another set, scrubbed, with nothing else in common, and only reads the source", imports},
 	{"ImportHidden", "until a copy is complete and scrubbed its server is empty, takes no writes and cannot be promoted", importHidden},
 	{"ImportBroken", "an import that breaks off leaves an empty server, also when that starts again, and can be made again", importBroken},
+	{"Adopt", "a copy of another set's disk, adopted, is the set's data, scrubbed, with nothing else in common", adopts},
+	{"AdoptBroken", "until a copy of another set's disk is adopted its server is empty and foreign, also where that breaks off, and can be adopted again", adoptBroken},
 	{"Backup", "a backup gives the data of a server to a new set, scrubbed, with nothing else in common, and the server goes on as before", backup},
 	{"BackupConsistent", "a backup is of one moment, its position is of the same, and nobody is kept from writing", backupConsistent},
 	{"BackupBroken", "a backup that breaks off says why and changes nothing", backupBroken},

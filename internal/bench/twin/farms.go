@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -240,40 +239,31 @@ func (w *world) parent(ctx context.Context) (*site, error) {
 
 // twin clones the parent.
 func (w *world) twin(ctx context.Context, parent *site) (*site, error) {
-	was := parent.spec
-	if w.o.volumes { // from now on
-		spec := was
-		spec.Roles = slices.Clone(was.Roles)
-		spec.Roles[0].Volume = &farm.Volume{SizeGB: was.Roles[0].Volume.SizeGB, Snapshots: &farm.Snapshots{Every: 24 * time.Hour, Keep: 1}}
-		if err := parent.run(spec); err != nil {
-			return nil, err
-		}
-	}
 	spec, _, err := parent.spec.Clone("dev", farm.CloneOptions{Zone: twinZone, Snapshots: w.o.volumes})
 	if err != nil {
 		return nil, err
 	}
-	origin := &replication.Origin{Volumes: w.o.volumes, Scrub: w.scrub}
+	origin := &replication.Origin{Volumes: w.o.volumes, Source: parent.manager.Source, Scrub: w.scrub}
 	if !w.o.volumes {
 		if origin.Engine, err = mysql.New(w.reader); err != nil {
 			return nil, err
 		}
-		origin.Source = parent.manager.Source
 	}
-	s, err := w.site(ctx, 1, spec, origin)
-	if err == nil && w.o.volumes {
-		err = parent.run(was)
-	}
-	return s, err
+	return w.site(ctx, 1, spec, origin)
 }
 
-// copied names the member of the parent's whose volume has a snapshot.
-func (w *world) copied(ctx context.Context) (string, error) {
-	all, err := w.cloud.Snapshots(ctx, map[string]string{farm.TagFarm: "shop"})
-	if err != nil || len(all) != 1 {
-		return "", errors.Join(err, check(len(all) == 1, "there are %d snapshots, want 1", len(all)))
+// copied names the member of the parent's whose volume the twin has taken a snapshot of.
+func (s *site) copied() (member string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, e := range s.events {
+		if e.Kind == scalr.Kind(farm.CreateSnapshot) {
+			member = fmt.Sprintf("db-%d", e.Index)
+			n++
+		}
 	}
-	return "db-" + all[0].Tags[farm.TagIndex], nil
+	return member, check(n == 1, "the twin has taken %d snapshots, want 1", n)
 }
 
 // scrub takes the e-mail addresses out, and lets the twin's application in.
@@ -320,10 +310,11 @@ func (w *world) left(ctx context.Context) (int, error) {
 		instances, err1 := cloud.Instances(ctx, nil)
 		volumes, err2 := cloud.Volumes(ctx, nil)
 		balancers, err3 := cloud.Balancers(ctx, nil)
-		if err := errors.Join(err1, err2, err3); err != nil {
+		snapshots, err4 := cloud.Snapshots(ctx, nil)
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return 0, err
 		}
-		left += len(volumes) + len(balancers)
+		left += len(volumes) + len(balancers) + len(snapshots)
 		for _, in := range instances {
 			if !in.State.Gone() {
 				left++

@@ -27,7 +27,7 @@
 // that do not work: of each one machine may be launched (bad_launches), and the roles must go on whole with what they had
 // (rolled_back). Roll_failed_requests are pages, reads and writes that failed meanwhile.
 //
-// Left_over are machines, volumes, balancers and records that are there when both farms have been terminated.
+// Left_over are machines, volumes, snapshots, balancers and records that are there when both farms have been terminated.
 package main
 
 import (
@@ -190,7 +190,7 @@ func run(ctx context.Context, o options) (s summary, err error) {
 	old, _ := parent.manager.Topology()
 	primary, _ := old.Member(old.Primary)
 	if s.FromReplica = source != primary.Member.Addr; o.volumes {
-		if source, err = w.copied(ctx); err != nil {
+		if source, err = twin.copied(); err != nil {
 			return s, err
 		}
 		s.FromReplica = source != primary.Member.ID
