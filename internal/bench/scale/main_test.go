@@ -43,7 +43,9 @@ func TestRun(t *testing.T) {
 		require.Equal(t, (3 * time.Minute).Seconds(), r.BootS)
 	}
 	require.Contains(t, policies, "default")
-	require.Zero(t, policies["static-peak"].Excess)
+	require.True(t, policies["static-peak"].Kept)
+	require.LessOrEqual(t, policies["static-peak"].Excess, 0.01, "both days are the same")
+	require.Less(t, policies["static-peak"].Knob, 19., "what the budget allows to lack")
 	require.Greater(t, policies["static-peak"].CostRatio, policies["hpa"].CostRatio)
 	var s summary
 	require.NoError(t, json.Unmarshal([]byte(lines[6]), &s))

@@ -9,8 +9,8 @@ import (
 	"github.com/scalr-go/scalr/farm/simulate"
 )
 
-// baselines are the rules of others, each with the share of an instance's capacity that it aims at, in percent, as its knob.
-// peak is what the peak of the trace needs.
+// baselines are the rules of others, each with the share of an instance's capacity that it aims at, in percent, as its knob; that of
+// the static peak is how many instances there are, up to what the peak of the trace needs.
 func baselines(peak int) []simulate.Family {
 	return []simulate.Family{
 		{Name: "scalr-2010", Low: 5, High: 100, Policy: func(k float64) scale.Policy {
@@ -22,9 +22,10 @@ func baselines(peak int) []simulate.Family {
 			return scale.Target{Metric: "utilisation", Value: k, Tolerance: 0.1, Window: 5 * time.Minute}
 		}},
 		{Name: "nomad-target-value", Low: 5, High: 100, Policy: func(k float64) scale.Policy { return targetValue(k) }},
-		{Name: "static-peak", Low: 0, High: 1, Policy: func(float64) scale.Policy {
+		{Name: "static-peak", Low: 1, High: float64(peak), Policy: func(k float64) scale.Policy {
+			n := int(math.Ceil(k))
 			return scale.Func(func(in scale.Input) scale.Decision {
-				return scale.Decision{Desired: peak, Raw: peak, Reason: "the peak of the trace"}
+				return scale.Decision{Desired: n, Raw: n, Reason: "always as many"}
 			})
 		}},
 	}
