@@ -266,8 +266,6 @@ func (d *decider) candidates(l lost) []*fact {
 		}
 		return n
 	}
-	// A replica can follow a primary whose software is older, not always one whose is newer.
-	version := func(f, g *fact) int { return slices.Compare(release(f.status().Version), release(g.status().Version)) }
 	slices.SortFunc(candidates, func(f, g *fact) int {
 		applied := 0
 		switch d.c.Engine.Compare(f.status().Applied, g.status().Applied) {
@@ -276,10 +274,16 @@ func (d *decider) candidates(l lost) []*fact {
 		case Behind:
 			applied = 1
 		}
-		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.status().Delay, g.status().Delay),
-			version(f, g), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
+		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), preference(f, g), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
 	})
 	return candidates
+}
+
+// preference is negative if f is to be the primary rather than g, where both have the same data: it is preferred, or applies with less
+// of a delay, or its software is older, since a replica can follow a primary whose software is older, not always one whose is newer.
+func preference(f, g *fact) int {
+	return cmp.Or(cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.status().Delay, g.status().Delay),
+		slices.Compare(release(f.status().Version), release(g.status().Version)))
 }
 
 // release gives the first two numbers of a version; none where it has none.

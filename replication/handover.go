@@ -76,7 +76,9 @@ func (d *decider) target(p *fact, id string) (*fact, error) {
 			whys = append(whys, f.ID+" "+why)
 			continue
 		}
-		if best == nil || f.Prefer > best.Prefer || f.Prefer == best.Prefer && best.Pool != p.Pool && f.Pool == p.Pool {
+		if best == nil {
+			best = f
+		} else if c := preference(f, best); c < 0 || c == 0 && best.Pool != p.Pool && f.Pool == p.Pool {
 			best = f
 		}
 	}
@@ -138,7 +140,9 @@ func (d *decider) handover(p *fact) bool {
 	case !to.drained:
 		d.step(StepDrain, to, "", "it has all that %s had, and is to apply it", p.ID)
 		for _, f := range d.members {
-			if st := f.status(); f != to && d.counts(f) && st.Source == p.Addr && !st.Empty && !f.drained && d.contains(st.Received, p.status().Received) {
+			st := f.status()
+			// One with a delay is to keep it.
+			if f != to && d.counts(f) && st.Source == p.Addr && st.Delay == 0 && !st.Empty && !f.drained && d.contains(st.Received, p.status().Received) {
 				d.step(StepDrain, f, "", "it has all that %s had, and is to follow %s", p.ID, to.ID)
 			}
 		}

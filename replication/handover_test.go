@@ -160,3 +160,34 @@ func (e *busy) Quiesce(ctx context.Context, _ replication.Member) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
+
+// A switchover that is left to the Manager goes to who is best to follow, and leaves the others as they are.
+func TestSwitchoverToTheOneThatIsBestToFollow(t *testing.T) {
+	for name, set := range map[string]func(w *world){
+		"by version": func(w *world) {
+			w.db.Upgrade(addr(1), "10.11.6-MariaDB")
+			w.db.Upgrade(addr(2), "11.4.2-MariaDB")
+			w.db.Upgrade(addr(3), "10.11.9-MariaDB")
+		},
+		"by delay": func(w *world) { w.db.Delay(addr(2), 5*time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
+				w.start()
+				w.whole()
+				set(w)
+				w.write("db-1", "x")
+				time.Sleep(8 * time.Second)
+				before, err := w.db.Observe(w.ctx, w.members[1])
+				require.NoError(t, err)
+				require.NoError(t, w.manager().Switchover(w.ctx, ""))
+				top, _ := w.manager().Topology()
+				require.Equal(t, "db-3", top.Primary)
+				time.Sleep(time.Minute)
+				after, err := w.db.Observe(w.ctx, w.members[1])
+				require.NoError(t, err)
+				require.Equal(t, before.Delay, after.Delay)
+			})
+		})
+	}
+}

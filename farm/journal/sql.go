@@ -35,7 +35,7 @@ func NewSQL(ctx context.Context, db *sql.DB, table string) (*SQL, error) {
 	}
 	_, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+table+` (
 		at BIGINT NOT NULL, id VARCHAR(40) NOT NULL, farm VARCHAR(64) NOT NULL, role VARCHAR(64) NOT NULL, slot INT NOT NULL,
-		kind VARCHAR(64) NOT NULL, event BLOB NOT NULL, PRIMARY KEY (at, id))`)
+		kind VARCHAR(64) NOT NULL, event MEDIUMBLOB NOT NULL, PRIMARY KEY (at, id))`)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}

@@ -3,11 +3,14 @@ package journal_test
 import (
 	"database/sql"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
+	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/farm/journal"
 	"github.com/scalr-go/scalr/farm/journal/journaltest"
 	"github.com/scalr-go/scalr/internal/testenv"
@@ -35,8 +38,13 @@ func TestSQL(t *testing.T) {
 		require.NoError(t, err)
 		return j
 	})
-	_, err = journal.NewSQL(t.Context(), in, "")
+	j, err := journal.NewSQL(t.Context(), in, "")
 	require.NoError(t, err)
+	large := scalr.Event{Time: time.Unix(1, 0).UTC(), Kind: "change-names", Farm: "shop", Attrs: map[string]string{"change-1": strings.Repeat("x", 1<<20)}}
+	require.NoError(t, j.Append(t.Context(), large), "the names of a farm of thousands")
+	found, err := j.Read(t.Context(), journal.Query{})
+	require.NoError(t, err)
+	require.Equal(t, []scalr.Event{large}, found)
 	_, err = journal.NewSQL(t.Context(), in, "")
 	require.NoError(t, err, "it may be there")
 	_, err = journal.NewSQL(t.Context(), in, "x; DROP TABLE y")

@@ -9,8 +9,8 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-// A replica with MASTER_DELAY is not waited for when the primary dies: it follows the new one and keeps its delay. It is
-// promoted, with all that it has received, if it is the only one left.
+// A replica with MASTER_DELAY keeps it in a switchover, and is not waited for when the primary dies: it follows the new one and keeps
+// its delay. It is promoted, with all that it has received, if it is the only one left.
 func TestManagerAndADelayedReplica(t *testing.T) {
 	s := manage(t, 3, replication.Config{})
 	first := s.primary()
@@ -34,6 +34,12 @@ func TestManagerAndADelayedReplica(t *testing.T) {
 		p := observe(t, s.engine, s.node(first)).Applied
 		return observe(t, s.engine, delayed).Received == p && observe(t, s.engine, other).Received == p
 	})
+	require.NoError(t, s.manager.Switchover(t.Context(), other.Member.ID))
+	s.whole(t)
+	require.Equal(t, time.Hour, observe(t, s.engine, delayed).Delay)
+	require.Equal(t, "0", one(t, delayed.admin(t), "SELECT COUNT(*) FROM app.t"))
+	require.NoError(t, s.manager.Switchover(t.Context(), first))
+	s.whole(t)
 	require.NoError(t, s.node(first).Kill(t.Context()))
 	within(t, "the other replica is promoted", func() bool { return s.primary() == other.Member.ID })
 	exec(t, other.app(t), "INSERT INTO app.t VALUES (2, 'y')")
