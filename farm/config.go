@@ -50,7 +50,8 @@ type Config struct {
 	// UserData makes the user data of a machine, secrets included, in place of Role.UserData. It must give the same bytes
 	// for the same machine each time: a retried launch is recognised by them.
 	UserData func(Machine) ([]byte, error)
-	// Events is told what happens, one event after another.
+	// Events is told what happens, one event after another. A pass waits for it, so it must return soon, and must not call Plan,
+	// Reconcile or Terminate, which would wait for the pass.
 	Events func(scalr.Event)
 
 	// Interval is the time between two passes of Run; default 10 s. Run wakes earlier after a pass that changed

@@ -274,6 +274,30 @@ func TestDatabaseIsClaimedUnderTheLease(t *testing.T) {
 	})
 }
 
+func TestNewWarnsOfDataThatIsNotKept(t *testing.T) {
+	var events recorder
+	config := testConfig(testCloud(memcloud.Options{}), testZone())
+	config.Events = events.event
+	manager, err := replication.New(replication.Config{Name: "shop/db", Engine: memdb.New(memdb.Options{}),
+		Backups: &replication.Backups{Dir: "/backups", Every: time.Hour, Keep: 7}})
+	require.NoError(t, err)
+	config.Databases = map[string]*replication.Manager{"db": manager}
+	for volume, want := range map[*Volume]int{nil: 2, {SizeGB: 10}: 0} {
+		events.events = nil
+		spec := dbSpec(2)
+		spec.Roles[0].Volume = volume
+		spec.Hours = &Hours{Open: "0 9 * * 1-5", Close: "0 17 * * 1-5"}
+		spec.End = &End{At: time.Now().Add(time.Hour), TerminateOptions: TerminateOptions{DeleteVolumes: true, FinalSnapshot: true}}
+		_, err = New(spec, config)
+		require.NoError(t, err)
+		require.Len(t, events.events, want)
+		if want > 0 {
+			require.Contains(t, events.events[0].Message, "it is gone whenever the farm closes")
+			require.Contains(t, events.events[1].Message, "keeps no snapshot of it")
+		}
+	}
+}
+
 func TestNewWarnsOfDataAtRisk(t *testing.T) {
 	for _, c := range []struct {
 		min     int

@@ -104,7 +104,7 @@ func New(spec Spec, config Config) (*Farm, error) {
 }
 
 // warn tells of databases on their machines' own disks that lack what makes that safe: replicas against the loss of a machine,
-// backups against that of all of them.
+// backups against that of all of them. Where the farm is put away or ends with a last snapshot, there is nothing to take one of.
 func (f *Farm) warn() {
 	for _, r := range f.spec.Roles {
 		if r.Serves != Database || r.Volume != nil {
@@ -117,9 +117,18 @@ func (f *Farm) warn() {
 		if m := f.config.Databases[r.Name]; m == nil || !m.BacksUp() {
 			wants = append(wants, "backups (replication.Config.Backups)")
 		}
-		if len(wants) > 0 {
+		tell := func(message string) {
 			f.emit(scalr.Event{Time: time.Now(), Kind: DataAtRisk, Farm: f.spec.Name, Role: r.Name,
-				Message: "its data is on its machines' own disks, which go with them: it wants " + strings.Join(wants, " and ") + ", or a Volume"})
+				Message: "its data is on its machines' own disks, which go with them: " + message})
+		}
+		if len(wants) > 0 {
+			tell("it wants " + strings.Join(wants, " and ") + ", or a Volume")
+		}
+		if f.spec.Hours != nil {
+			tell("it is gone whenever the farm closes (Spec.Hours)")
+		}
+		if f.spec.End != nil && f.spec.End.FinalSnapshot {
+			tell("the farm's end keeps no snapshot of it (Spec.End.FinalSnapshot)")
 		}
 	}
 }
@@ -166,7 +175,8 @@ func (f *Farm) take(ctx context.Context) error {
 
 func (f *Farm) give() { <-f.turn }
 
-// Plan says what a pass would do now. It observes, and does nothing.
+// Plan says what a pass would do now. It observes, and does nothing. Before the first pass it says what one would do that has waited for
+// Config.ListLag: a volume that an earlier run of the program may have created is looked for as long before another one is.
 func (f *Farm) Plan(ctx context.Context) (Plan, error) {
 	if err := f.take(ctx); err != nil {
 		return Plan{}, err
@@ -176,16 +186,20 @@ func (f *Farm) Plan(ctx context.Context) (Plan, error) {
 	if end == nil {
 		end = f.due()
 	}
-	return f.plan(ctx, end)
+	h := f.history
+	if h.started.IsZero() {
+		h.started = time.Now().Add(-f.config.ListLag)
+	}
+	return f.plan(ctx, end, h)
 }
 
 // plan observes and decides.
-func (f *Farm) plan(ctx context.Context, end *TerminateOptions) (Plan, error) {
+func (f *Farm) plan(ctx context.Context, end *TerminateOptions, h history) (Plan, error) {
 	o := f.observe(ctx, end)
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx) // what was seen then is no fact
 	}
-	p, _, _ := decide(f.spec, &f.config, end, o, f.history)
+	p, _, _ := decide(f.spec, &f.config, end, o, h)
 	return p, errors.Join(o.errs...)
 }
 

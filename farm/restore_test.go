@@ -98,6 +98,9 @@ func TestAFarmIsRestoredFromAnother(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		p, err := f.Plan(t.Context())
 		require.NoError(t, err)
+		require.Contains(t, p.String(), "create-volume app-1 in a: slot app-1 wants a volume of 1 GB for its machine, with what shop/app-1 held at")
+		p, err = f.Reconcile(t.Context())
+		require.NoError(t, err)
 		require.Contains(t, p.String(), "looks for a volume of an earlier run")
 		require.NoError(t, passes(t.Context(), f, 100, 2))
 		require.Equal(t, map[string]string{"twin/app-1": "app-1 early", "twin/app-2": "app-2 early", "twin/app-3": ""},

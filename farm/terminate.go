@@ -81,7 +81,7 @@ func (f *Farm) PlanTerminate(ctx context.Context, o TerminateOptions) (Plan, err
 		return Plan{}, err
 	}
 	defer f.give()
-	p, err := f.plan(ctx, &o)
+	p, err := f.plan(ctx, &o, f.history)
 	return p, errors.Join(f.dependents(ctx, o), err)
 }
 
