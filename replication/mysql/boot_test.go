@@ -50,7 +50,7 @@ func boot(t *testing.T, n int, tree, userData, vendorData string) *booted {
 		"var/lib/cloud/seed/nocloud/user-data":   userData,
 		"var/lib/cloud/seed/nocloud/vendor-data": vendorData,
 		"var/lib/cloud/seed/nocloud/meta-data":   "instance-id: " + m.name + "\nlocal-hostname: " + m.name + "\n",
-		"etc/cloud/cloud.cfg.d/99-source.cfg":    "datasource_list: [ NoCloud, None ]\n",
+		"etc/cloud/cloud.cfg.d/99-source.cfg":    "datasource_list: [ NoCloud, None ]\nnetwork: {config: disabled}\n", // it is this machine's
 		"etc/ssh/sshd_config.d/listen.conf":      "ListenAddress " + m.addr.String() + "\n",
 	} {
 		path = filepath.Join(m.dir, path)

@@ -132,7 +132,7 @@ func (s *server) version(ctx context.Context) (string, error) {
 func checkMySQL(version string) error {
 	if v, ok := numbers(version); !ok || v[0] < 8 || v[0] == 8 && v[1] == 0 && v[2] < 26 {
 		return fmt.Errorf("the server is too old, or no server that this engine knows (its version is %q): it speaks to "+
-			"MariaDB 10.6 or later and MySQL 8.0.26 or later", version)
+			"MariaDB 10.6 or later and MySQL 8.0.26 or later: upgrade it, or take it out of the set", version)
 	}
 	return nil
 }

@@ -241,6 +241,7 @@ func (s *summary) verdict() error {
 		check(s.Lost == 0 || s.Policy != "durability", "%d acknowledged rows are lost under durability", s.Lost),
 		check(s.NoVerdict == 0, "%d recoveries have no verdict", s.NoVerdict),
 		check(s.BadVerdict == 0, "%d verdicts promise more than is true", s.BadVerdict),
+		check(s.Errors == 0 || s.Mode != "switchover", "%d statements through the pool failed in planned changes of primary", s.Errors),
 		check(s.Stale == 0, "%d reads are stale", s.Stale))
 }
 
