@@ -195,7 +195,9 @@ type roleMemory struct {
 	boot     time.Duration // how long launches took of late until the machine served; 0 before the first
 	outdated int           // machines of another build at the last pass
 	proven   string        // a build of which a machine has served
-	bad      string        // a build whose first machine came to nothing
+	serving  int           // machines of the role's build that served at the last pass
+	failed   int           // machines of the build that is proven that came to nothing since another one of it served
+	bad      string        // a build that is given up: its first machine came to nothing, or several
 	told     bool          // of that
 	moving   bool          // it had machines to move at the last pass
 	fronted  time.Time     // since when no name leads to the balancers in pools that it leaves; zero before

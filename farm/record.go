@@ -52,16 +52,24 @@ func (h *history) launched(c *Config, s *Step, in provider.Instance, err error, 
 	}
 }
 
-// suspect notes that a machine of a build came to nothing. If none of the build has ever served, and the role has machines of
-// another one, it is the build that is bad. What is launched instead of a bad one proves nothing by failing too.
+// forgiven is how many machines of a build of which some serve may come to nothing, with none in between that serves.
+const forgiven = 3
+
+// suspect notes that a machine of a build came to nothing. If the role has machines of another one, and none of this build has ever
+// served, or none of the latest few, it is the build that is bad. What is launched instead of a bad one proves nothing by failing too.
 func (h *history) suspect(role, build string) (bad bool) {
 	r := h.roles[role]
-	if r.proven == build || r.outdated == 0 || r.bad != "" && r.bad != build {
+	if r.outdated == 0 || r.bad != "" && r.bad != build {
 		return false
 	}
-	r.bad = build
+	if r.proven == build {
+		r.failed++
+	}
+	if r.proven != build || r.failed >= forgiven {
+		r.bad, bad = build, true
+	}
 	h.roles[role] = r
-	return true
+	return bad
 }
 
 // terminated notes that the end of a machine was accepted.

@@ -35,9 +35,9 @@ func (d *decision) update(r *Role, held []*machine) {
 	case !mem.told:
 		mem.told = true
 		d.events = append(d.events, scalr.Event{Time: d.now, Kind: UpdateFailed, Farm: d.spec.Name, Role: r.Name,
-			Message: "the first machine of what is new did not come to serve: the role goes on with what it had"})
+			Message: mem.why(build) + ": the role goes on with what it had"})
 	}
-	was := mem.outdated
+	was, serving := mem.outdated, 0
 	mem.outdated = 0
 	under := 0 // way: machines that do not serve, or that leave
 	going := 0 // of these, those that leave
@@ -46,7 +46,7 @@ func (d *decision) update(r *Role, held []*machine) {
 			m.leaving, m.updating = "", false // it has become the primary in the meantime
 		}
 		if m.ready && m.build == build {
-			mem.proven = build
+			serving++
 		}
 		if m.build != build {
 			mem.outdated++
@@ -59,6 +59,10 @@ func (d *decision) update(r *Role, held []*machine) {
 			under++
 		}
 	}
+	if serving > 0 && mem.proven != build || serving > mem.serving {
+		mem.proven, mem.failed = build, 0
+	}
+	mem.serving = serving
 	if was > 0 && mem.outdated == 0 && len(held) > 0 {
 		d.event(UpdateDone, held[0], "all %d machines are made of what the role has now", len(held))
 	}
@@ -67,7 +71,7 @@ func (d *decision) update(r *Role, held []*machine) {
 	}
 	switch {
 	case mem.bad == build:
-		d.wait(r.Name, 0, "%d machines are outdated and stay so: the first machine of what is new did not come to serve", mem.outdated)
+		d.wait(r.Name, 0, "%d machines are outdated and stay so: %s", mem.outdated, mem.why(build))
 		return
 	case r.Update.Pause:
 		d.wait(r.Name, 0, "%d machines are outdated, and the update is paused", mem.outdated)
@@ -127,6 +131,14 @@ func (d *decision) switchOver(r *Role, held []*machine, under int) {
 		d.step(Step{Action: SwitchOver, Role: r.Name, Index: primary.slot.index, Pool: primary.pool,
 			Reason: "the primary is the last outdated member: a replica takes over, and it is replaced"})
 	}
+}
+
+// why says why a build has been given up.
+func (r roleMemory) why(build string) string {
+	if r.proven == build {
+		return fmt.Sprintf("%d machines of what is new, one after another, did not come to serve", r.failed)
+	}
+	return "the first machine of what is new did not come to serve"
 }
 
 // made says what a machine that is launched now is made of: what the role has, or, if that does not come to serve, what the

@@ -218,6 +218,42 @@ func TestBadUpdateThatEndsByItself(t *testing.T) {
 	}
 }
 
+// An update whose later machines come to nothing is given up too: what serves of it stays, the others go on with what they had.
+func TestUpdateThatTurnsBad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRolling(t, memcloud.Options{BootTime: 10 * time.Second})
+		role := &r.spec.Roles[0]
+		role.Image, role.Update = "web-2", &Update{AtOnce: 1}
+		r.start(t)
+		good, bad, began := "", map[string]bool{}, time.Now()
+		turns(t, r.farm, 2000, func() bool {
+			for _, in := range r.cloud.World(map[string]string{TagFarm: "shop"}).Instances {
+				switch {
+				case in.Image != "web-2" || in.ID == good || bad[in.ID]:
+				case good == "":
+					good = in.ID
+				default:
+					bad[in.ID] = true
+					require.NoError(t, r.cloud.Fail(in.ID, "no space left"))
+				}
+			}
+			return slices.Contains(r.events.kinds(), string(UpdateFailed)) && maps.Equal(r.images(), map[string]int{"web": 5, "web-2": 1})
+		})
+		require.Len(t, bad, forgiven)
+		t.Log(time.Since(began))
+		require.Contains(t, r.events.text(), "3 machines of what is new, one after another, did not come to serve")
+		for range 100 {
+			_, err := r.farm.Reconcile(t.Context())
+			require.NoError(t, err)
+			time.Sleep(10 * time.Second)
+		}
+		require.Equal(t, map[string]int{"web": 5, "web-2": 1}, r.images())
+		role.Image = "web-3"
+		r.start(t)
+		r.roll(t, "web-3")
+	})
+}
+
 // A role's only machine is replaced too, although its names stay while nobody else serves.
 func TestUpdateOfTheOnlyMachine(t *testing.T) {
 	for name, change := range map[string]func(*Role){
