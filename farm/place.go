@@ -111,6 +111,12 @@ func (d *decision) offer(r *Role, s slot, disk *provider.Volume) (offer, string)
 			mv.short--
 		}
 		reason := fmt.Sprintf("slot %s is empty", mem.name)
+		if mem.generation > 0 {
+			reason += ": its last machine is gone"
+		}
+		if want := d.plan.Desired[r.Name]; r.Scale != nil {
+			reason += fmt.Sprintf("; the role is to have %d: %s", want.Count, want.Reason)
+		}
 		if len(skipped) > 0 {
 			reason += " (not " + strings.Join(skipped, "; ") + ")"
 		}
