@@ -96,3 +96,17 @@ func TestManagerNamesWhatIsWrong(t *testing.T) {
 		require.Equal(t, "1", one(t, nodes[2].admin(t), "SELECT COUNT(*) FROM theirs.t"))
 	})
 }
+
+// What was written to a replica behind the primary's back is found, and the replica is not promoted while there is another one.
+func TestManagerFindsErrantTransactions(t *testing.T) {
+	s := manage(t, 3, replication.Config{})
+	s.equal(t)
+	first := s.primary()
+	replica := s.nodes[slices.IndexFunc(s.nodes, func(n *node) bool { return n.Member.ID != first })]
+	exec(t, replica.admin(t), "INSERT INTO app.t VALUES (77, 'errant')")
+	exec(t, s.node(first).app(t), "INSERT INTO app.t VALUES (78, 'x')")
+	says(t, s.manager, replica.Member.ID, "somebody wrote to it")
+	require.NoError(t, s.node(first).Kill(t.Context()))
+	within(t, "another one is promoted", func() bool { p := s.primary(); return p != "" && p != first })
+	require.NotEqual(t, replica.Member.ID, s.primary())
+}

@@ -38,15 +38,24 @@ func openPool(t testing.TB, c pool.Config, nodes ...*node) *pool.DB {
 }
 
 // Writers and readers through the pool see no error while the primary changes as planned, whether they know it from the
-// Manager or ask the servers: with statements, prepared statements and transactions.
+// Manager or ask the servers, by their addresses or one name for them all: with statements, prepared statements and transactions.
 func TestPoolHoldsThroughASwitchover(t *testing.T) {
 	s := manage(t, 3, replication.Config{})
 	s.equal(t)
-	for _, by := range []string{"manager", "addresses"} {
+	for _, by := range []string{"manager", "addresses", "name"} {
 		t.Run(by, func(t *testing.T) {
 			c := pool.Config{Interval: 100 * time.Millisecond}
-			if by == "manager" {
+			switch by {
+			case "manager":
 				c.Manager = s.manager
+			case "name":
+				c.Addrs = []string{"db.shop.internal:3306"}
+				c.LookupHost = func(context.Context, string) (hosts []string, err error) {
+					for _, n := range s.nodes {
+						hosts = append(hosts, n.Host)
+					}
+					return hosts, nil
+				}
 			}
 			db := openPool(t, c, s.nodes...)
 			db.Writer.SetMaxIdleConns(20)
