@@ -144,10 +144,25 @@ func TestStallTakesItsTime(t *testing.T) {
 	app := nodes[0].app(t)
 	exec(t, app, "CREATE SCHEMA app", "CREATE TABLE app.t (i INT AUTO_INCREMENT PRIMARY KEY, v LONGTEXT)")
 	require.NoError(t, nodes[1].Hang(t.Context()))
+	failed := make(chan error, 2)
 	for range 2 { // of which the second one waits in its commit for the first, and that for a replica
-		go func() { _, _ = app.Exec("INSERT INTO app.t (v) VALUES ('x')") }()
+		go func() {
+			for { // until the replica stands still in fact
+				if _, err := app.Exec("INSERT INTO app.t (v) VALUES ('x')"); err != nil {
+					failed <- err
+					return
+				}
+			}
+		}()
 	}
-	within(t, "commits wait", func() bool { return observe(t, e, nodes[0]).Unacked > 0 })
+	within(t, "commits wait", func() bool {
+		select {
+		case err := <-failed:
+			t.Fatal(err)
+		default:
+		}
+		return observe(t, e, nodes[0]).Unacked > 0
+	})
 	for end := time.Now().Add(3 * c.Stall); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		observe(t, e, nodes[0])
 	}
