@@ -183,11 +183,7 @@ func (f *faults) config(s Spec, c Config) {
 	if !(c.ShrinkLimit >= 0 && c.ShrinkLimit <= 1) {
 		f.add("config.ShrinkLimit", "%v is no share, want 0 to 1", c.ShrinkLimit)
 	}
-	for _, name := range sortedKeys(c.Hooks) {
-		if !slices.ContainsFunc(s.Roles, func(r Role) bool { return r.Name == name }) {
-			f.add(fmt.Sprintf("config.Hooks[%q]", name), "the spec has no role of that name")
-		}
-	}
+	f.hooks(&s, &c)
 	owner := map[*replication.Manager]string{}
 	for _, name := range sortedKeys(c.Databases) {
 		if m := c.Databases[name]; m != nil && owner[m] != "" {

@@ -20,14 +20,7 @@ const outputShown = 200
 // and shows the end of the output. A command with streams (Stdin, Stdout) is for one server. It is safe for concurrent use.
 //
 // The command finds in its environment SCALR_FARM, SCALR_POOL, SCALR_ROLE, SCALR_INDEX and SCALR_NAME ("www-3"), beside what c
-// has. The context bounds it all. With [Farm.Servers] it reaches a role or the whole farm; as the function of a [Hooks] it is
-// what a machine waits for before it serves, or before it ends; from Config.Events it answers to whatever happens, in a
-// goroutine of its own where the farm is not to wait:
-//
-//	hooks.Started = func(ctx context.Context, s farm.Server) error {
-//		_, err := shop.RunCommand(ctx, provider.Command{Args: []string{"/usr/local/bin/deploy"}}, s)
-//		return err
-//	}
+// has. The context bounds it all. With [Farm.Servers] it reaches a role or the whole farm; a [Hook] runs one when something happens.
 func (f *Farm) RunCommand(ctx context.Context, c provider.Command, servers ...Server) (map[string]provider.CommandResult, error) {
 	if len(servers) > 1 {
 		for field, is := range map[string]bool{"Stdin": c.Stdin != nil, "Stdout": c.Stdout != nil} {

@@ -42,11 +42,11 @@ func TestRunCommand(t *testing.T) {
 			_, err := f.RunCommand(ctx, provider.Command{Args: []string{program}}, servers...)
 			return err
 		}
-		config.Hooks = map[string]Hooks{"www": {Started: func(ctx context.Context, s Server) error { return run(ctx, "prepare", s) }}}
-		config.Events = func(e scalr.Event) {
-			if e.Kind == HostDown {
-				require.NoError(t, run(t.Context(), "reload", f.Servers("www")...))
-			}
+		config.Hooks = []Hook{
+			{Name: "prepare", On: []scalr.Kind{HostStarting}, Role: "www", Command: provider.Command{Args: []string{"prepare"}}},
+			{Name: "reload", On: []scalr.Kind{HostDown}, Target: TheRole, Do: func(ctx context.Context, _ scalr.Event, servers []Server) error {
+				return run(ctx, "reload", servers...)
+			}},
 		}
 		f, err := New(spec, config)
 		require.NoError(t, err)
@@ -80,7 +80,7 @@ func TestRunCommand(t *testing.T) {
 
 		_, err = f.RunCommand(t.Context(), provider.Command{Args: []string{"true"}}, Server{ID: "i-1", Name: "www-9", Pool: "nowhere"})
 		require.ErrorContains(t, err, `www-9 (i-1): its pool "nowhere" is none of config.Pools`)
-		config.Pools[0].Provider = bare{cloud}
+		config.Pools[0].Provider, config.Hooks = bare{cloud}, nil
 		f, err = New(spec, config)
 		require.NoError(t, err)
 		_, err = f.RunCommand(t.Context(), provider.Command{Args: []string{"true"}}, Server{ID: "i-1", Name: "www-1", Pool: config.Pools[0].Name})

@@ -38,8 +38,8 @@ type Config struct {
 	Policies map[string]scale.Policy
 	// Checks are the custom health checks that roles name. A check returns nil if the server serves.
 	Checks map[string]func(context.Context, Server) error
-	// Hooks are functions of the host program that the life of a role's machines waits for, by role.
-	Hooks map[string]Hooks
+	// Hooks are what is done when something happens, and what machines wait for before they serve and before they end.
+	Hooks []Hook
 	// Doomed tells which machines their cloud has announced to take back, by instance ID, and why: spot machines mostly. It
 	// is asked at each pass. The farm launches a successor at once and takes the machine out of service when that serves.
 	// (*ec2.Cloud).Doomed is one.
@@ -80,18 +80,6 @@ type Config struct {
 	// Backoff is how long an offer (a size in a pool) is avoided after it had no capacity, and a slot after its machine
 	// failed to come up. It doubles with each failure in a row up to 16 times; default 1 min.
 	Backoff time.Duration
-}
-
-// Hooks are what the life of a machine waits for. They are asked at each pass, side by side and each within
-// Config.CallTimeout, until they return nil; the plan shows the error as the reason of the wait. A host program that starts
-// again asks again: they must take it well. A farm that is terminated asks nobody.
-type Hooks struct {
-	// Started is asked about a machine that runs until it has returned nil once; before, the machine does not serve. What
-	// has not been prepared within Role.LaunchTimeout is replaced.
-	Started func(context.Context, Server) error
-	// Stopping is asked about a machine that works and is to end, when its names are gone and it has drained. It is ended
-	// when this returns nil, and after Role.StopTimeout anyhow. It is not taken back into service once this was asked.
-	Stopping func(context.Context, Server) error
 }
 
 // Pool is a resource pool: one provider at one placement.

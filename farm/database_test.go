@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -166,6 +167,7 @@ func TestShrinkingSparesThePrimary(t *testing.T) {
 		require.Equal(t, []string{primary}, world(s.cloud))
 		require.Equal(t, "db-3", s.primary())
 		require.Contains(t, s.events.kinds(), string(ScaleDown))
+		require.Equal(t, 1, strings.Count(s.events.text(), "db-3 is the primary now, and db-1 was"), s.events.text())
 	})
 }
 

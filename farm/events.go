@@ -14,7 +14,12 @@ const (
 	MoveDone       scalr.Kind = "move-done"       // no machine of a role is left where the role may not be
 	CalledUp       scalr.Kind = "called-up"       // a machine of the warm pool serves
 	HostDoomed     scalr.Kind = "host-doomed"     // its cloud has announced to take a machine back
-	StopTimedOut   scalr.Kind = "stop-timed-out"  // a Stopping hook did not let a machine go in time
+	HostStarting   scalr.Kind = "host-starting"   // a machine runs, and hooks are to let it serve: see Hook
+	HostStopping   scalr.Kind = "host-stopping"   // a machine that worked has drained, and hooks are to let it end: see Hook
+	StopTimedOut   scalr.Kind = "stop-timed-out"  // hooks did not let a machine end in time
+	HookDone       scalr.Kind = "hook-done"       // a hook has returned without an error
+	HookFailed     scalr.Kind = "hook-failed"     // it has not
+	PrimaryChanged scalr.Kind = "primary-changed" // another machine is the primary of a database
 	Quarantined    scalr.Kind = "quarantined"     // a machine that no slot wants is kept for the grace period
 	ScaleUp        scalr.Kind = "scale-up"        // a policy wants more machines
 	ScaleDown      scalr.Kind = "scale-down"      // a policy wants fewer

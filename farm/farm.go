@@ -67,7 +67,8 @@ var ErrEnded = errors.New("the farm is terminated")
 type Farm struct {
 	spec    Spec
 	config  Config
-	hours   *hours            // nil: always
+	hours   *hours // nil: always
+	hooks   *hooks
 	token   uint64            // of the lease under which it is run; 0 without one
 	closing *TerminateOptions // how it is put away when it closes
 
@@ -92,8 +93,8 @@ func New(spec Spec, config Config) (*Farm, error) {
 	if err := check(spec, config); err != nil {
 		return nil, fmt.Errorf("farm %q:\n%w", spec.Name, err)
 	}
-	config.Pools = slices.Clone(config.Pools)
-	f := &Farm{spec: spec.detach().withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1), closing: closing()}
+	config.Pools, config.Hooks = slices.Clone(config.Pools), slices.Clone(config.Hooks)
+	f := &Farm{spec: spec.detach().withDefaults(), config: config.withDefaults(), turn: make(chan struct{}, 1), closing: closing(), hooks: newHooks()}
 	if spec.Hours != nil {
 		h, _ := spec.Hours.read("", "")
 		f.hours = &h
@@ -153,14 +154,14 @@ func (f *Farm) role(name string) *Role {
 	return nil
 }
 
-// emit tells of an event, one after another.
+// emit tells of an event, one after another, and lets the hooks follow it.
 func (f *Farm) emit(e scalr.Event) {
-	if f.config.Events == nil {
-		return
-	}
 	f.telling.Lock()
 	defer f.telling.Unlock()
-	f.config.Events(e)
+	if f.config.Events != nil {
+		f.config.Events(e)
+	}
+	f.notice(e)
 }
 
 // take waits for the turn to make a pass.
@@ -195,7 +196,7 @@ func (f *Farm) Plan(ctx context.Context) (Plan, error) {
 
 // plan observes and decides.
 func (f *Farm) plan(ctx context.Context, end *TerminateOptions, h history) (Plan, error) {
-	o := f.observe(ctx, end)
+	o := f.observe(ctx, end, false)
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx) // what was seen then is no fact
 	}
@@ -233,7 +234,7 @@ func (f *Farm) pass(ctx context.Context) (Plan, error) {
 	}
 	defer f.give()
 	end := f.ends()
-	o := f.observe(ctx, end)
+	o := f.observe(ctx, end, true)
 	if ctx.Err() != nil {
 		return Plan{}, context.Cause(ctx) // what was seen then is no fact
 	}

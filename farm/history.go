@@ -83,7 +83,7 @@ type machine struct {
 	ready    bool      // it serves now
 	listed   bool      // a list has shown it
 	spot     bool      // it is interruptible
-	started  bool      // its Started hook has let it serve
+	started  bool      // hooks have let it serve
 	updating bool      // it is leaving because it is outdated
 	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
 	parting  bool      // it is leaving because the role moves, and may stay after all
@@ -91,7 +91,7 @@ type machine struct {
 
 	private  netip.Addr
 	surplus  time.Time // since when no slot wants it; zero if one does
-	stopping time.Time // since when its Stopping hook is asked; zero before
+	stopping time.Time // since when hooks may hold it back from its end; zero before
 	readyAt  time.Time // when it first served; zero before
 	down     time.Time // since when it does not serve; zero while it does
 	why      string    // why it does not serve
@@ -199,6 +199,7 @@ type roleMemory struct {
 	failed   int           // machines of the build that is proven that came to nothing since another one of it served
 	bad      string        // a build that is given up: its first machine came to nothing, or several
 	told     bool          // of that
+	primary  string        // the member that was the primary last
 	moving   bool          // it had machines to move at the last pass
 	fronted  time.Time     // since when no name leads to the balancers in pools that it leaves; zero before
 }

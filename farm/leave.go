@@ -68,25 +68,25 @@ func (d *decision) alone(m *machine) bool {
 	return !m.parting && !slices.ContainsFunc(d.byRole[m.slot.role], func(o *machine) bool { return o != m && inService(o) })
 }
 
-// stopping reports whether the machine's Stopping hook holds it.
+// stopping reports whether hooks hold the machine.
 func (d *decision) stopping(r *Role, m *machine, why string) bool {
-	if d.config.Hooks[r.Name].Stopping == nil {
+	if !d.config.holds(HostStopping, r.Name) {
 		return false
 	}
 	m.leaving, m.moving = why, false // it may have begun to stop
 	m.stopping = or(m.stopping, d.now)
-	err, asked := d.o.stopping[m.id]
+	err, asked := d.o.held[m.id]
 	held := d.now.Sub(m.stopping)
 	switch {
 	case asked && err == nil:
 		return false
 	case held >= r.StopTimeout:
-		d.event(StopTimedOut, m, "its Stopping hook has held it for %v: it is ended%s", held.Round(time.Second), because(textOf(err)))
+		d.event(StopTimedOut, m, "it has been held for %v: it is ended%s", held.Round(time.Second), because(textOf(err)))
 		return false
 	case asked:
-		d.wait(r.Name, m.slot.index, "its Stopping hook holds it for %v at most: %v: %s", r.StopTimeout-held, err, why)
+		d.wait(r.Name, m.slot.index, "is held for %v at most: %v: %s", r.StopTimeout-held, err, why)
 	default:
-		d.wait(r.Name, m.slot.index, "its Stopping hook is asked: %s", why)
+		d.wait(r.Name, m.slot.index, "its hooks are asked: %s", why)
 	}
 	d.plan.soon = true
 	return true

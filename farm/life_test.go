@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -41,113 +40,6 @@ func turns(t require.TestingT, f *Farm, most int, done func() bool) {
 	}
 	p, err := f.Plan(context.Background())
 	require.Failf(t, "it has not come to that", "after %d passes: %v\n%s", most, err, p)
-}
-
-// A machine serves only when its Started hook has let it, and the hook is not asked again.
-func TestStartedHook(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cloud := testCloud(memcloud.Options{})
-		spec, config := web(2, 2), testConfig(cloud, testZone())
-		prepared, asked := map[string]bool{}, map[string]int{}
-		config.Hooks = map[string]Hooks{"www": {Started: func(_ context.Context, s Server) error {
-			asked[s.Name]++
-			if !prepared[s.Name] {
-				return errors.New("still copying the assets")
-			}
-			return nil
-		}}}
-		f, err := New(spec, config)
-		require.NoError(t, err)
-		for range 3 {
-			_, err = f.Reconcile(t.Context())
-			require.NoError(t, err)
-			time.Sleep(time.Second)
-		}
-		require.Empty(t, values(t, config, spec.Zone, "www.shop.example.", "A"))
-		p, err := f.Plan(t.Context())
-		require.NoError(t, err)
-		require.Contains(t, p.String(), "wait www-1: "+f.Servers("www")[0].ID+" does not serve yet: its Started hook: still copying the assets")
-		prepared["www-1"] = true
-		turns(t, f, 3, func() bool { return len(values(t, config, spec.Zone, "www.shop.example.", "A")) == 1 })
-		prepared["www-2"] = true
-		require.NoError(t, passes(t.Context(), f, 20, 2))
-		require.Len(t, values(t, config, spec.Zone, "www.shop.example.", "A"), 2)
-		before := maps.Clone(asked)
-		_, err = f.Reconcile(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, before, asked)
-
-		// Another program asks again, and takes no name away for it.
-		again, err := New(spec, config)
-		require.NoError(t, err)
-		p, err = again.Reconcile(t.Context())
-		require.NoError(t, err)
-		require.True(t, p.Empty(), "%s", p)
-		require.Equal(t, before["www-1"]+1, asked["www-1"])
-	})
-}
-
-// A machine that works is ended when its Stopping hook lets it go, or when its time is up; and is not taken back.
-func TestStoppingHook(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cloud := testCloud(memcloud.Options{})
-		spec, config := web(1, 4), testConfig(cloud, testZone())
-		spec.Roles[0].StopTimeout = time.Minute
-		want := dial(&spec, &config)
-		var busy []string
-		asked := map[string]bool{}
-		config.Hooks = map[string]Hooks{"www": {Stopping: func(_ context.Context, s Server) error {
-			asked[s.ID] = true
-			if named := values(t, config, spec.Zone, "www.shop.example.", "A"); slices.Contains(named, s.Public.String()) {
-				return errors.New("it is asked while clients can find it")
-			}
-			if slices.Contains(busy, s.ID) {
-				return errors.New("2 uploads under way")
-			}
-			return nil
-		}}}
-		events := record(&config)
-		f, err := New(spec, config)
-		require.NoError(t, err)
-		*want = 3
-		require.NoError(t, passes(t.Context(), f, 20, 2))
-		going := f.Servers("www")[2].ID
-		busy = []string{going}
-		*want = 2
-		turns(t, f, 20, func() bool { return asked[going] })
-		p, err := f.Plan(t.Context())
-		require.NoError(t, err)
-		require.Contains(t, p.String(), "at most: 2 uploads under way: role www is to have 2 machines")
-
-		// It is wanted again, and is left to go: another one comes.
-		*want = 3
-		turns(t, f, 20, func() bool {
-			return len(values(t, config, spec.Zone, "www.shop.example.", "A")) == 3
-		})
-		require.Contains(t, world(cloud), going)
-		require.Equal(t, "www-4", f.Servers("www")[3].Name)
-
-		// It lets go.
-		busy = nil
-		turns(t, f, 5, func() bool { return !slices.Contains(world(cloud), going) })
-		require.NotContains(t, events.kinds(), string(StopTimedOut))
-
-		// One that never does is ended in the end.
-		require.NoError(t, passes(t.Context(), f, 20, 2))
-		going = f.Servers("www")[2].ID
-		busy = []string{going}
-		*want = 2
-		turns(t, f, 20, func() bool { return asked[going] })
-		since := time.Now()
-		turns(t, f, 100, func() bool { return !slices.Contains(world(cloud), going) })
-		require.GreaterOrEqual(t, time.Since(since), spec.Roles[0].StopTimeout-4*time.Second)
-		require.Contains(t, events.text(), "its Stopping hook has held it for 1m0s: it is ended: 2 uploads under way")
-
-		// The end of the farm asks nobody.
-		clear(asked)
-		require.NoError(t, f.Terminate(t.Context(), TerminateOptions{}))
-		require.Empty(t, asked)
-	})
 }
 
 // Of machines that fail one after another a few are replaced at a time.

@@ -23,18 +23,18 @@ import (
 
 // observation is the facts of one pass. What could not be had is an error beside the facts, never an empty list.
 type observation struct {
-	at                time.Time
-	clouds            []cloud
-	health            map[string]error  // by instance: nil if it passed; not there if it was not checked
-	started, stopping map[string]error  // by instance: what its hook says; not there if it was not asked
-	doomed            map[string]string // by instance: why its cloud takes it back
-	sets              map[string]replication.Topology
-	zone              []dnsreg.RRset
-	zoneErr           error
-	resolved          map[string]*resolved      // by role
-	samples           map[string][]scale.Sample // by role
-	parents           map[string]*parent        // by role, where it is to be known which volume to copy
-	errs              []error                   // what the caller should hear of
+	at       time.Time
+	clouds   []cloud
+	health   map[string]error  // by instance: nil if it passed; not there if it was not checked
+	held     map[string]error  // by instance: what the hooks that hold it say; not there if they were not asked
+	doomed   map[string]string // by instance: why its cloud takes it back
+	sets     map[string]replication.Topology
+	zone     []dnsreg.RRset
+	zoneErr  error
+	resolved map[string]*resolved      // by role
+	samples  map[string][]scale.Sample // by role
+	parents  map[string]*parent        // by role, where it is to be known which volume to copy
+	errs     []error                   // what the caller should hear of
 }
 
 // cloud is one provider: the pools that share it, and what it holds of the farm.
@@ -81,11 +81,10 @@ func (c *Config) clouds() []cloud {
 }
 
 // observe gathers the facts. It makes one listing call for each kind of thing that the spec wants and provider; for the
-// end of the farm, of each kind.
-func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
+// end of the farm, of each kind. Acting, it asks the hooks that hold machines too, of which it knows otherwise what they said last.
+func (f *Farm) observe(ctx context.Context, end *TerminateOptions, acting bool) observation {
 	whole := end != nil
-	o := observation{clouds: f.config.clouds(), health: map[string]error{}, started: map[string]error{},
-		stopping: map[string]error{}, samples: map[string][]scale.Sample{}}
+	o := observation{clouds: f.config.clouds(), health: map[string]error{}, samples: map[string][]scale.Sample{}}
 	var wants struct{ volumes, addresses, balancers bool }
 	for i := range f.spec.Roles {
 		r := &f.spec.Roles[i]
@@ -136,7 +135,9 @@ func (f *Farm) observe(ctx context.Context, end *TerminateOptions) observation {
 			o.errs = append(o.errs, c.snapshots[k].err)
 		}
 	}
-	f.look(ctx, &o, whole)
+	held := f.look(ctx, &o, whole)
+	complete := !slices.ContainsFunc(o.clouds, func(c cloud) bool { return c.instances.err != nil })
+	o.held = f.ask(held, complete, acting)
 	if !whole {
 		f.askNames(ctx, &o)
 	}
@@ -188,29 +189,24 @@ func list[T any](ctx context.Context, f *Farm, c *cloud, what string, call func(
 }
 
 // look checks the machines' health, reads the sensors and the zone, side by side and each within a time-out: a slow one
-// delays nothing but itself.
-func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
+// delays nothing but itself. It gives the machines that hooks hold.
+func (f *Farm) look(ctx context.Context, o *observation, ending bool) (held []asked) {
 	var mu sync.Mutex
-	note := func(in map[string]error, id string, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		in[id] = err
-	}
 	g := f.group()
 	servers := map[string][]Server{}
 	for i := range o.clouds {
 		c := &o.clouds[i]
 		for in, m := range f.watched(c) {
-			r, hooks := f.role(m.slot.role), f.config.Hooks[m.slot.role]
+			r := f.role(m.slot.role)
 			server := Server{ID: in.ID, Name: m.slot.name(), Role: r.Name, Index: m.slot.index, Pool: m.pool, State: in.State,
 				Ready: m.ready && m.warm.IsZero(), Private: in.Private, Public: publicOf(in.Private, in.Public), Port: r.Port}
 			servers[r.Name] = append(servers[r.Name], server)
 			switch {
 			case ending:
-			case hooks.Started != nil && !m.started:
-				g.add(func() { note(o.started, in.ID, f.ask(ctx, hooks.Started, server)) })
-			case hooks.Stopping != nil && !m.stopping.IsZero():
-				g.add(func() { note(o.stopping, in.ID, f.ask(ctx, hooks.Stopping, server)) })
+			case !m.started && f.config.holds(HostStarting, r.Name):
+				held = append(held, asked{HostStarting, server})
+			case !m.stopping.IsZero() && f.config.holds(HostStopping, r.Name):
+				held = append(held, asked{HostStopping, server})
 			}
 		}
 	}
@@ -232,7 +228,12 @@ func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
 		slices.SortFunc(servers[r.Name], func(a, b Server) int { return cmp.Or(a.Index-b.Index, cmp.Compare(a.ID, b.ID)) })
 		if r.Health != nil && !ending {
 			for _, s := range servers[r.Name] {
-				g.add(func() { note(o.health, s.ID, f.checkHealth(ctx, r, s)) })
+				g.add(func() {
+					err := f.checkHealth(ctx, r, s)
+					mu.Lock()
+					defer mu.Unlock()
+					o.health[s.ID] = err
+				})
 			}
 		}
 		metrics := r.metrics()
@@ -268,6 +269,7 @@ func (f *Farm) look(ctx context.Context, o *observation, ending bool) {
 		})
 	}
 	g.wait()
+	return held
 }
 
 // watched gives the running instances of a cloud that somebody wants to hear of each pass (a check, a sensor, a hook), each with
@@ -277,7 +279,7 @@ func (f *Farm) watched(c *cloud) iter.Seq2[*provider.Instance, *machine] {
 		watched := map[string]bool{}
 		for i := range f.spec.Roles {
 			r := &f.spec.Roles[i]
-			if hooks := f.config.Hooks[r.Name]; r.Health != nil || r.Scale != nil || hooks.Started != nil || hooks.Stopping != nil {
+			if r.Health != nil || r.Scale != nil || f.config.holds(HostStarting, r.Name) || f.config.holds(HostStopping, r.Name) {
 				watched[r.Name] = true
 			}
 		}
@@ -324,13 +326,6 @@ func (f *Farm) readZone(ctx context.Context) ([]dnsreg.RRset, error) {
 		return nil, fmt.Errorf("read zone %s: %w", f.spec.Zone, err)
 	}
 	return records, nil
-}
-
-// ask asks a hook about a server, within the time-out of a call.
-func (f *Farm) ask(ctx context.Context, hook func(context.Context, Server) error, s Server) error {
-	ctx, cancel := context.WithTimeout(ctx, f.config.CallTimeout)
-	defer cancel()
-	return hook(ctx, s)
 }
 
 // checkHealth makes one check; nil means that the server serves.

@@ -2,6 +2,7 @@ package farm
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -318,19 +319,33 @@ func (d *decision) measure(m *machine) {
 	d.h.roles[m.slot.role] = mem
 }
 
-// serves reports whether the machine works and its Started hook has let it serve.
+// serves reports whether the machine works and its hooks have let it serve.
 func (d *decision) serves(r *Role, m *machine) (bool, string) {
-	if !m.started && d.config.Hooks[m.slot.role].Started != nil {
-		err, asked := d.o.started[m.id]
+	if !m.started && d.config.holds(HostStarting, m.slot.role) {
+		err, asked := d.o.held[m.id]
+		_, waiting := errors.AsType[underWay](err)
 		switch {
+		case !asked && m.state != provider.Running:
+			return d.works(r, m)
 		case !asked:
-			return false, "its Started hook has not been asked yet"
+			return false, "its hooks have not been asked yet"
+		case waiting && m.acked.IsZero() && d.found(m):
+			return d.works(r, m) // a run of the program before this one has let it serve
 		case err != nil:
-			return false, "its Started hook: " + err.Error()
+			return false, err.Error()
 		}
 		m.started = true
 	}
 	return d.works(r, m)
+}
+
+// found reports whether clients could find the machine when the pass began.
+func (d *decision) found(m *machine) bool {
+	return d.spec.Zone != "" && d.o.zoneErr == nil && d.inZone(m) || slices.ContainsFunc(d.o.clouds, func(c cloud) bool {
+		return slices.ContainsFunc(c.balancers.items, func(b provider.Balancer) bool {
+			return slices.ContainsFunc(b.Targets, func(t provider.Target) bool { return t.Instance == m.id })
+		})
+	})
 }
 
 func (d *decision) works(r *Role, m *machine) (bool, string) {

@@ -32,7 +32,7 @@ type Facts struct {
 	Samples map[string][]scale.Sample
 }
 
-// NewRehearsal checks the spec and the config as [New] does. Of the config, the providers, sensors and checks are never asked,
+// NewRehearsal checks the spec and the config as [New] does. Of the config, the providers, sensors, checks and hooks are never asked,
 // so that any will do. A role may have machines and a policy, and nothing that a machine is connected to: no volume, no
 // address, no balancer, no health check and no database; and the farm no zone.
 func NewRehearsal(spec Spec, config Config) (*Rehearsal, error) {
@@ -49,7 +49,7 @@ func NewRehearsal(spec Spec, config Config) (*Rehearsal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("farm %q:\n%w", spec.Name, err)
 	}
-	config.Pools = slices.Clone(config.Pools)
+	config.Pools, config.Hooks = slices.Clone(config.Pools), nil
 	r := &Rehearsal{spec: spec.detach().withDefaults(), config: config.withDefaults(), history: history{}.next()}
 	r.clouds = r.config.clouds()
 	return r, nil

@@ -88,6 +88,7 @@ func (f *Farm) held(work func(context.Context) error) func(context.Context, cron
 
 // live runs the farm until its end has come, and ends it then. As often as it closes it is put away, until it opens.
 func (f *Farm) live(ctx context.Context) error {
+	defer f.hooks.begin(ctx)()
 	for {
 		// What was known under an earlier lease, or before the farm was put away, is old.
 		if err := f.take(ctx); err != nil {
@@ -115,6 +116,7 @@ func (f *Farm) live(ctx context.Context) error {
 			return err
 		case due != f.closing:
 			f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
+			f.hooks.wait()
 			return nil
 		}
 		f.emit(scalr.Event{Time: time.Now(), Kind: Closed, Farm: f.spec.Name, Message: "the farm has been put away"})
@@ -219,6 +221,7 @@ func (f *Farm) loop(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 		case <-wake:
+		case <-f.hooks.freed:
 		}
 		timer.Stop()
 	}

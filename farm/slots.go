@@ -267,6 +267,7 @@ func (d *decision) connect(r *Role, held []*machine) {
 			}
 		}
 		d.plan.members[r.Name], d.plan.missing[r.Name] = members, d.orphaned(r, held)
+		d.succeeded(r, held)
 	case Cache:
 		// A slot keeps its keys while its machine is being replaced: its server stays in the set.
 		var servers []cache.Server
@@ -277,6 +278,23 @@ func (d *decision) connect(r *Role, held []*machine) {
 		}
 		d.plan.caches[r.Name] = servers
 	}
+}
+
+// succeeded tells of another primary than the one that this program has known.
+func (d *decision) succeeded(r *Role, held []*machine) {
+	mem, now := d.h.roles[r.Name], d.o.sets[r.Name].Primary
+	if now == "" || now == mem.primary {
+		return
+	}
+	switch i := slices.IndexFunc(held, d.primary); {
+	case mem.primary == "":
+	case i < 0:
+		return // it is told when its machine is seen
+	default:
+		d.event(PrimaryChanged, held[i], "%s is the primary now, and %s was", now, mem.primary)
+	}
+	mem.primary = now
+	d.h.roles[r.Name] = mem
 }
 
 func hostPort(a netip.Addr, port int) string { return netip.AddrPortFrom(a, uint16(port)).String() }

@@ -98,7 +98,7 @@ type Role struct {
 	// Drain is how long a machine that is to end is left running after its names are gone and its balancer has been
 	// told. Default the spec's TTL; negative means none.
 	Drain time.Duration `json:"drain,omitempty"`
-	// StopTimeout is how long Hooks.Stopping may hold a machine that has been drained; default 5 min.
+	// StopTimeout is how long hooks may hold a machine that has been drained; default 5 min.
 	StopTimeout time.Duration `json:"stop_timeout,omitempty"`
 	// Replace is how many machines that served and have failed may be under replacement at once; default a tenth of the
 	// role's machines, at least one. Of a database it is one.
@@ -158,7 +158,7 @@ type Health struct {
 	Failures int `json:"failures,omitempty"`
 }
 
-// Update says how a role's machines are replaced when the role has changed. A machine is drained, asked its Stopping hook and
+// Update says how a role's machines are replaced when the role has changed. A machine is drained, let go by its hooks and
 // ended, and its successor takes over its index with the volume, the address and the names. No further one is begun while
 // any machine of the role does not serve. Of a database the replicas come first; then one of them takes over from the
 // primary, by a planned switchover, and the old primary is replaced.

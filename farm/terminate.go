@@ -67,6 +67,7 @@ func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 			return err
 		}
 		f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
+		f.hooks.wait()
 		return nil
 	})
 }
