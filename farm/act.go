@@ -147,10 +147,11 @@ func (f *Farm) changeNames(ctx context.Context, p *Plan, s *Step) error {
 func (f *Farm) launch(ctx context.Context, s *Step, pool *Pool) error {
 	at := slot{s.Role, s.Index}
 	r := f.role(s.Role)
-	data := []byte(r.UserData)
+	text, version := r.userData(s.Build)
+	data := []byte(text)
 	if f.config.UserData != nil {
 		var err error
-		if data, err = f.config.UserData(Machine{f.spec.Name, s.Role, at.name(), s.Pool, s.Index}); err != nil {
+		if data, err = f.config.UserData(Machine{f.spec.Name, s.Role, at.name(), s.Pool, s.Index, version}); err != nil {
 			return fmt.Errorf("user data: %w", err)
 		}
 	}

@@ -255,6 +255,9 @@ func (f *faults) role(at string, r *Role, s *Spec, c *Config) {
 		if !(u.Share >= 0 && u.Share <= 1) {
 			f.add(at+".update.share", "%v is no share, want 0 to 1", u.Share)
 		}
+		if u.Before != nil && u.Before.Image == "" {
+			f.add(at+".update.before.image", "is empty, want the name of an image")
+		}
 		if r.Serves == Database && (u.AtOnce > 1 || u.Share > 0 || u.Surge) {
 			f.add(at+".update", "wants several at once, but the members of a database are replaced one by one")
 		}

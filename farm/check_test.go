@@ -41,7 +41,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 				Scale: &Scale{Target: &scale.Target{Value: -1}}},
 			{Name: "www-1", Image: "i", Min: 1, Max: 1, Scale: &Scale{}},
 			{Name: "x", Image: "i", Min: 1, Max: 1, Scale: &Scale{Threshold: &scale.Threshold{Metric: "load", Low: 5, High: 2}}, Health: &Health{Custom: "none"}},
-			{Name: "y", Image: "i", Min: 1, Max: 1, Scale: &Scale{Custom: "mine"}, Health: &Health{}},
+			{Name: "y", Image: "i", Min: 1, Max: 1, Scale: &Scale{Custom: "mine"}, Health: &Health{}, Update: &Update{Before: &Made{}}},
 		},
 	}, Config{
 		Pools:     []Pool{{Name: "a", Provider: cloud}, {Name: "a", Provider: cloud}, {Name: "bare", Provider: bare{}}, {Name: "nil", Provider: (*memcloud.Cloud)(nil)}, {Name: "odd", Provider: odd{}}},
@@ -56,6 +56,7 @@ func TestNewReportsEveryFault(t *testing.T) {
 		`spec.zone: "shop_example" is no domain name: label "shop_example"`,
 		`spec.ttl: 1.5s is no TTL`,
 		`spec.end.at: is missing`,
+		`spec.roles[7] (y).update.before.image: is empty`,
 		`config.Pools[1].Name: "a" is also the name of config.Pools[0]`,
 		`config.Pools[3].Provider: is nil`,
 		`config.Pools[4].Provider: farm.odd cannot be compared`,

@@ -104,6 +104,8 @@ type Pool struct {
 type Machine struct {
 	Farm, Role, Name, Pool string
 	Index                  int
+	// Version is Role.Version, or that of Update.Before if the update is taken back.
+	Version string
 }
 
 // Server is a machine of the farm as the last pass saw it.

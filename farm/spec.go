@@ -163,10 +163,12 @@ type Health struct {
 // any machine of the role does not serve. Of a database the replicas come first; then one of them takes over from the
 // primary, by a planned switchover, and the old primary is replaced.
 //
-// If the first machine of what is new does not come to serve, nothing more is replaced: what is launched from then on has
-// the image and the size that the others have, until the spec changes. (The user data is the spec's. A host program that
-// starts again tries once more.)
+// If the first machine of what is new does not come to serve, or three in a row of the later ones do not, nothing more is replaced:
+// what is launched from then on is made as Before says, until the spec changes. (A host program that starts again tries once more.)
 type Update struct {
+	// Before is what the role was made of until now. Without it, what takes the place of a machine that did not come to serve has
+	// the image and the size that the others have, and the user data of the spec.
+	Before *Made `json:"before,omitempty"`
 	// AtOnce is how many machines are replaced at once; default 1. Of a database it is 1.
 	AtOnce int `json:"at_once,omitempty"`
 	// Share is the same as a share of the role's machines, 0 to 1; the larger of both counts.
@@ -205,6 +207,15 @@ type Balancer struct {
 	Drain      time.Duration `json:"drain,omitempty"`       // how long open connections may last; default the role's Drain
 }
 
+// Made is what a role's machines are made of, each as the [Role]'s field of the same name. With Config.UserData, the Version
+// tells it which user data to make.
+type Made struct {
+	Image    string `json:"image"`
+	Size     string `json:"size,omitempty"`
+	UserData string `json:"user_data,omitempty"`
+	Version  string `json:"version,omitempty"`
+}
+
 // warm is how many machines wait beside those that serve.
 func (r *Role) warm() int {
 	if r.Warm == nil {
@@ -221,6 +232,9 @@ func (s Spec) detach() Spec {
 		r.Fallback, r.Pools, r.After, r.Aliases = slices.Clone(r.Fallback), slices.Clone(r.Pools), slices.Clone(r.After), slices.Clone(r.Aliases)
 		r.Health, r.Volume, r.Balancer, r.Scale = copied(r.Health), copied(r.Volume), copied(r.Balancer), r.Scale.clone()
 		r.Warm, r.Update, r.Move = copied(r.Warm), copied(r.Update), copied(r.Move)
+		if r.Update != nil {
+			r.Update.Before = copied(r.Update.Before)
+		}
 		if r.Volume != nil {
 			r.Volume.Snapshots, r.Volume.From = copied(r.Volume.Snapshots), copied(r.Volume.From)
 		}

@@ -12,8 +12,10 @@ import (
 )
 
 // build is a mark of what the role's machines are made of.
-func (r *Role) build() string {
-	data, err := json.Marshal([]string{r.Image, r.Size, r.UserData, r.Version})
+func (r *Role) build() string { return Made{r.Image, r.Size, r.UserData, r.Version}.build() }
+
+func (m Made) build() string {
+	data, err := json.Marshal([]string{m.Image, m.Size, m.UserData, m.Version})
 	if err != nil {
 		panic(err) // these are strings
 	}
@@ -35,7 +37,7 @@ func (d *decision) update(r *Role, held []*machine) {
 	case !mem.told:
 		mem.told = true
 		d.events = append(d.events, scalr.Event{Time: d.now, Kind: UpdateFailed, Farm: d.spec.Name, Role: r.Name,
-			Message: mem.why(build) + ": the role goes on with what it had"})
+			Message: mem.why(build) + ": the role goes on with " + d.back(r)})
 	}
 	was, serving := mem.outdated, 0
 	mem.outdated = 0
@@ -141,18 +143,71 @@ func (r roleMemory) why(build string) string {
 	return "the first machine of what is new did not come to serve"
 }
 
-// made says what a machine that is launched now is made of: what the role has, or, if that does not come to serve, what the
-// role's other machines are made of.
+// made says what a machine that is launched now is made of: what the role has, or, if that does not come to serve, what it had
+// before, as far as that is known.
 func (d *decision) made(r *Role) (role *Role, image, build string) {
 	build = r.build()
-	if d.h.roles[r.Name].bad == build {
-		for _, m := range d.byRole[r.Name] {
-			if m.build != build && m.at.holder == m && m.image != "" {
-				old := *r
-				old.Size = m.size
-				return &old, m.image, m.build
-			}
+	if d.h.roles[r.Name].bad != build {
+		return r, r.Image, build
+	}
+	old := *r
+	if r.Update != nil && r.Update.Before != nil {
+		before := *r.Update.Before
+		old.Size = before.Size
+		return &old, before.Image, before.build()
+	}
+	for _, m := range d.byRole[r.Name] {
+		if m.build != build && m.at.holder == m && m.image != "" {
+			old.Size = m.size
+			return &old, m.image, d.mixed(r, m)
 		}
 	}
 	return r, r.Image, build
+}
+
+// mixed is the mark of a machine with the image and the size of m, and the user data and the version that the role has now: that of m
+// itself, if it was made with the same.
+func (d *decision) mixed(r *Role, m *machine) string {
+	names := func(all map[string]string, is string) []string {
+		list := []string{is, ""} // no size is one too
+		for name, means := range all {
+			if means == is {
+				list = append(list, name)
+			}
+		}
+		return list
+	}
+	pool := d.config.pool(m.pool)
+	if pool == nil {
+		pool = &Pool{}
+	}
+	for _, image := range names(pool.Images, m.image) {
+		for _, size := range names(pool.Sizes, m.size) {
+			if (Made{image, size, r.UserData, r.Version}).build() == m.build {
+				return m.build
+			}
+		}
+	}
+	return Made{m.image, m.size, r.UserData, r.Version}.build()
+}
+
+// back says in words what made goes back to.
+func (d *decision) back(r *Role) string {
+	if r.Update != nil && r.Update.Before != nil {
+		return "what it had"
+	}
+	for _, m := range d.byRole[r.Name] {
+		if m.build != r.build() && m.at.holder == m && m.image != "" && d.mixed(r, m) != m.build {
+			return "the image and the size that it had; its user data is the new one, as Update.Before does not say what it was"
+		}
+	}
+	return "what it had"
+}
+
+// userData is that of a machine of the build, and the version that Config.UserData is to make.
+func (r *Role) userData(build string) (data, version string) {
+	if r.Update != nil && r.Update.Before != nil && r.Update.Before.build() == build && build != r.build() {
+		return r.Update.Before.UserData, r.Update.Before.Version
+	}
+	return r.UserData, r.Version
 }
