@@ -191,7 +191,9 @@ func (f *Farm) Plan(ctx context.Context) (Plan, error) {
 	if h.started.IsZero() {
 		h.started = time.Now().Add(-f.config.ListLag)
 	}
-	return f.plan(ctx, end, h)
+	p, err := f.plan(ctx, end, h)
+	p.Due = f.coming()
+	return p, err
 }
 
 // plan observes and decides.

@@ -72,6 +72,36 @@ func (f *Farm) due() *TerminateOptions {
 	return nil
 }
 
+// Due is something that the farm does when its time comes.
+type Due struct {
+	At   time.Time `json:"at"`
+	What string    `json:"what"`
+}
+
+// String gives it as a line for a person.
+func (d Due) String() string { return "at " + d.At.Format(time.RFC3339) + ": " + d.What }
+
+// coming says what the hours and the end of the farm bring next.
+func (f *Farm) coming() (all []Due) {
+	now := time.Now().Round(0)
+	end := f.spec.End
+	if f.hours != nil {
+		open, until := f.hours.at(now)
+		what := "the farm opens: it is launched, with its volumes from the snapshots that are kept"
+		if open {
+			what = "the farm closes: all is ended, and a last snapshot of each volume is kept"
+		}
+		if !until.IsZero() && (end == nil || until.Before(end.At)) {
+			all = append(all, Due{until, what})
+		}
+	}
+	if end != nil {
+		what := "the farm ends: " + end.TerminateOptions.keeps()
+		all = append(all, Due{end.At, what})
+	}
+	return all
+}
+
 // change is how long it is until due may say something else; the clock may be set meanwhile.
 func (f *Farm) change() time.Duration {
 	wait, now := f.config.Interval, time.Now().Round(0)

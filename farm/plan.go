@@ -138,6 +138,10 @@ type Plan struct {
 	Desired map[string]Desired `json:"desired"`
 	// Moves are the roles that move, and how far they are.
 	Moves []Moving `json:"moves,omitempty"`
+	// Updates are the roles that are updated, and how far they are.
+	Updates []Updating `json:"updates,omitempty"`
+	// Due is when the farm's hours and its end come next. Of a pass it is empty: [Farm.Plan] says it.
+	Due []Due `json:"due,omitempty"`
 	// Cost is what the farm costs, if a pool has Prices.
 	Cost *Cost `json:"cost,omitempty"`
 
@@ -175,6 +179,12 @@ func (p Plan) String() string {
 	}
 	for _, m := range p.Moves {
 		b.WriteString(m.String())
+	}
+	for _, u := range p.Updates {
+		b.WriteString(u.String())
+	}
+	for _, due := range p.Due {
+		fmt.Fprintln(&b, due)
 	}
 	if b.Len() == 0 {
 		return "nothing to do\n"

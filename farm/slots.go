@@ -62,6 +62,7 @@ func (d *decision) role(r *Role) {
 	}
 	d.leftBehind(r, held)
 	d.tellMove(r)
+	d.tellUpdate(r, there)
 	d.connect(r, held)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/scalr-go/scalr"
@@ -26,6 +27,25 @@ type TerminateOptions struct {
 	// Force ends the farm although others depend on it: although volumes of another farm are being filled from its snapshots, or,
 	// with DeleteSnapshots, have been.
 	Force bool `json:"force,omitempty"`
+}
+
+// keeps says in words what is left of the farm.
+func (o TerminateOptions) keeps() string {
+	var kept []string
+	keep := func(is bool, what string) {
+		if is {
+			kept = append(kept, what)
+		}
+	}
+	keep(!o.DeleteVolumes, "its volumes")
+	keep(o.FinalSnapshot, "a last snapshot of each volume")
+	keep(!o.DeleteSnapshots, "the snapshots by schedule")
+	keep(o.KeepAddresses, "its addresses")
+	keep(o.KeepNames, "its names")
+	if len(kept) == 0 {
+		return "nothing is kept"
+	}
+	return "it keeps " + strings.Join(kept, ", ")
 }
 
 // Terminate ends the farm: the roles in the reverse of their launch order, without draining, then balancers, addresses,

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math"
 
 	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/provider"
@@ -84,7 +83,7 @@ func (d *decision) update(r *Role, held []*machine) {
 	}
 	empty := max(mem.desired+r.warm()-len(held), 0) // a slot without a machine is under way as well
 	going, under = going+empty, under+empty
-	most := max(r.Update.AtOnce, int(math.Ceil(r.Update.Share*float64(len(held)))), 1)
+	most := r.Update.most(len(held))
 	if mem.proven != build {
 		most = 1 // until what is new has been seen to serve
 	}
