@@ -28,7 +28,8 @@ type Config struct {
 	// Locker makes sure that of several host programs one runs the farm: [Farm.Run] holds the lock "farm/<name>". Nil
 	// means that the caller makes sure.
 	Locker cronlock.Locker
-	// Databases are the managers of the database roles, by role. The farm tells each who its members are, and runs it.
+	// Databases are the managers of the database roles, by role. The farm tells each who its members are, and runs it. A manager is of
+	// one farm until that has been terminated, as is a follower: New refuses those of another.
 	Databases map[string]*replication.Manager
 	// Caches follow the servers of the cache roles, by role.
 	Caches map[string]cache.Follower

@@ -90,7 +90,11 @@ type Farm struct {
 // [DataAtRisk]. The error lists every fault of both, each with
 // its field, its value and the rule.
 func New(spec Spec, config Config) (*Farm, error) {
-	if err := check(spec, config); err != nil {
+	err := check(spec, config)
+	if err == nil {
+		err = claim(spec.Name, &config)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("farm %q:\n%w", spec.Name, err)
 	}
 	config.Pools, config.Hooks = slices.Clone(config.Pools), slices.Clone(config.Hooks)

@@ -115,6 +115,7 @@ func (f *Farm) live(ctx context.Context) error {
 		case err != nil:
 			return err
 		case due != f.closing:
+			release(f.spec.Name)
 			f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
 			f.hooks.wait()
 			return nil

@@ -86,6 +86,7 @@ func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 		if err := f.end(ctx); err != nil {
 			return err
 		}
+		release(f.spec.Name)
 		f.emit(scalr.Event{Time: time.Now(), Kind: Terminated, Farm: f.spec.Name, Message: "nothing is left of the farm"})
 		f.hooks.wait()
 		return nil

@@ -41,7 +41,9 @@ func TestPlanOfAnUpdate(t *testing.T) {
 		}, "\n"))
 		role.Update = &Update{Surge: true, Share: 0.5, Pause: true, Before: &Made{Image: "web"}}
 		r.start(t)
-		turns(t, r.farm, 100, func() bool { return len(world(r.cloud)) == 6 && len(plan().Updates) == 1 && plan().Updates[0].Now == nil && plan().Empty() })
+		turns(t, r.farm, 100, func() bool {
+			return len(world(r.cloud)) == 6 && len(plan().Updates) == 1 && plan().Updates[0].Now == nil && plan().Empty()
+		})
 		p := plan()
 		require.Contains(t, p.String(), "    paused  www-")
 		require.Contains(t, p.String(), "    3 at a time, each when a successor serves\n")
