@@ -2,6 +2,7 @@ package farm
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/scalr-go/scalr/provider"
@@ -14,6 +15,7 @@ type Prices struct {
 	Spot     map[string]float64 // an interruptible machine, likewise
 	VolumeGB float64            // a GB of a volume
 	Address  float64            // a public address
+	Balancer float64            // a balancer, without its traffic
 }
 
 // size gives the price of a machine.
@@ -27,17 +29,21 @@ func (p *Prices) size(size string, spot bool) (price float64, ok bool) {
 	return price, ok
 }
 
-// Cost is what a farm costs, as far as the pools' prices tell.
+// Cost is what a farm costs, as far as the pools' prices tell. Snapshots and traffic are not in it.
 type Cost struct {
-	Now   Bill                `json:"now"`   // with what there is
-	Then  Bill                `json:"then"`  // when the plan's steps have been done
+	Now  Bill `json:"now"`  // with what there is
+	Then Bill `json:"then"` // when the plan's steps have been done
+	// Whole is with all that the spec wants now, in the first pool of each role: what a farm or a twin is to cost that is
+	// not launched yet.
+	Whole Bill                `json:"whole"`
 	Roles map[string]RoleCost `json:"roles"` // the same by role
 }
 
 // RoleCost is what a role costs.
 type RoleCost struct {
-	Now  Bill `json:"now"`
-	Then Bill `json:"then"`
+	Now   Bill `json:"now"`
+	Then  Bill `json:"then"`
+	Whole Bill `json:"whole"`
 }
 
 // Bill is a sum of prices.
@@ -58,20 +64,28 @@ func (b Bill) String() string {
 	return text
 }
 
+// differs tells bills apart that are not the same sum in another order.
+func (b Bill) differs(o Bill) bool {
+	return b.Unpriced != o.Unpriced || math.Abs(b.Hour-o.Hour) > 1e-9*math.Max(b.Hour, o.Hour)
+}
+
 // String gives the cost as lines for a person: a role each, then all.
 func (c Cost) String() string {
 	var b strings.Builder
-	line := func(name string, now, then Bill) {
-		fmt.Fprintf(&b, "%s: %v", name, now)
-		if then != now {
-			fmt.Fprintf(&b, "; then %v", then)
+	line := func(name string, c RoleCost) {
+		fmt.Fprintf(&b, "%s: %v", name, c.Now)
+		if c.Then.differs(c.Now) {
+			fmt.Fprintf(&b, "; then %v", c.Then)
+		}
+		if c.Whole.differs(c.Then) {
+			fmt.Fprintf(&b, "; %v in all", c.Whole)
 		}
 		b.WriteString("\n")
 	}
 	for _, name := range sortedKeys(c.Roles) {
-		line(name, c.Roles[name].Now, c.Roles[name].Then)
+		line(name, c.Roles[name])
 	}
-	line("all", c.Now, c.Then)
+	line("all", RoleCost{c.Now, c.Then, c.Whole})
 	return b.String()
 }
 
@@ -85,6 +99,7 @@ func (p *Prices) each(f func(name string, price float64)) {
 	}
 	f("VolumeGB", p.VolumeGB)
 	f("Address", p.Address)
+	f("Balancer", p.Balancer)
 }
 
 // cost adds up what there is and what the plan makes of it; nil if no pool has prices.
@@ -104,12 +119,12 @@ func (d *decision) cost() *Cost {
 		}
 		return &none
 	}
-	add := func(role string, now, then, price float64, known bool) {
+	bill := func(role string, now, then, whole, price float64, known bool) {
 		r := c.Roles[role]
 		for _, sum := range []struct {
 			of    *Bill
 			count float64
-		}{{&r.Now, now}, {&r.Then, then}, {&c.Now, now}, {&c.Then, then}} {
+		}{{&r.Now, now}, {&r.Then, then}, {&r.Whole, whole}, {&c.Now, now}, {&c.Then, then}, {&c.Whole, whole}} {
 			if known {
 				sum.of.Hour += sum.count * price
 			} else {
@@ -118,6 +133,7 @@ func (d *decision) cost() *Cost {
 		}
 		c.Roles[role] = r
 	}
+	add := func(role string, now, then, price float64, known bool) { bill(role, now, then, 0, price, known) }
 	run := func(pool, role, size string, spot bool, now, then float64) {
 		price, ok := prices(pool).size(size, spot)
 		add(role, now, then, price, ok)
@@ -136,6 +152,9 @@ func (d *decision) cost() *Cost {
 		}
 		for _, a := range cloud.addresses.items {
 			add(a.Tags[TagRole], 1, 1, prices(a.Tags[TagPool]).Address, true)
+		}
+		for _, b := range cloud.balancers.items {
+			add(b.Tags[TagRole], 1, 1, prices(b.Tags[TagPool]).Balancer, true)
 		}
 	}
 	for _, s := range d.plan.Steps {
@@ -170,7 +189,37 @@ func (d *decision) cost() *Cost {
 			add(s.Role, 0, 1, prices(s.Pool).Address, true)
 		case ReleaseAddress:
 			add(s.Role, 0, -1, prices(s.Pool).Address, true)
+		case CreateBalancer:
+			add(s.Role, 0, 1, prices(s.Pool).Balancer, true)
+		case DeleteBalancer:
+			add(s.Role, 0, -1, prices(s.Pool).Balancer, true)
 		}
 	}
+	for i := range d.spec.Roles {
+		d.whole(&d.spec.Roles[i], prices, bill)
+	}
 	return c
+}
+
+// whole adds what a role costs that has all that it is to have.
+func (d *decision) whole(r *Role, prices func(pool string) *Prices, bill func(role string, now, then, whole, price float64, known bool)) {
+	pools := d.config.poolsOf(r)
+	if d.end != nil || len(pools) == 0 {
+		return
+	}
+	pool, n := pools[0], float64(d.plan.Desired[r.Name].Count+r.warm())
+	p := prices(pool.Name)
+	price, known := p.size(or(pool.Sizes[r.Size], r.Size), r.Spot)
+	bill(r.Name, 0, 0, n, price, known)
+	if r.Volume != nil {
+		bill(r.Name, 0, 0, n, p.VolumeGB*float64(r.Volume.SizeGB), true)
+	}
+	if r.Address {
+		bill(r.Name, 0, 0, n, p.Address, true)
+	}
+	if r.Balancer != nil {
+		for _, pool := range pools {
+			bill(r.Name, 0, 0, 1, prices(pool.Name).Balancer, true)
+		}
+	}
 }

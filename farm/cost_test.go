@@ -22,6 +22,8 @@ func TestCost(t *testing.T) {
 		plan, err := f.Plan(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, plan.Cost.Now)
+		require.InDelta(t, 1.24, plan.Cost.Whole.Hour, 1e-9, "of what is not launched yet")
+		require.Contains(t, plan.String(), "; 1.24 an hour, 29.76 a day in all\n")
 		for range 20 {
 			plan, err = f.Reconcile(t.Context())
 			require.NoError(t, err)
@@ -55,6 +57,31 @@ func TestCost(t *testing.T) {
 	_, err := New(spec, config)
 	require.ErrorContains(t, err, `config.Pools[0].Prices.Sizes["small"]: -1 is no price`)
 	require.ErrorContains(t, err, `Prices.VolumeGB: NaN is no price`)
+}
+
+// Balancers cost something too, and what is to end costs nothing in all.
+func TestCostOfBalancers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec, config := web(1, 1), testConfig(testCloud(memcloud.Options{}), testZone())
+		r := &spec.Roles[0]
+		r.Volume, r.Balancer = &Volume{SizeGB: 10}, &Balancer{Protocol: "tcp", Port: 80}
+		config.Pools[0].Prices = &Prices{Sizes: map[string]float64{"": 1}, VolumeGB: 0.01, Balancer: 0.25}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		var p Plan
+		for range 20 {
+			p, err = f.Reconcile(t.Context())
+			require.NoError(t, err)
+			time.Sleep(time.Minute)
+		}
+		want := 1 + 0.1 + 0.25
+		require.InDelta(t, want, p.Cost.Now.Hour, 1e-9)
+		require.InDelta(t, want, p.Cost.Whole.Hour, 1e-9)
+		end, err := f.PlanTerminate(t.Context(), TerminateOptions{DeleteVolumes: true})
+		require.NoError(t, err)
+		require.Less(t, end.Cost.Then.Hour, want)
+		require.Zero(t, end.Cost.Whole)
+	})
 }
 
 // An interruptible machine costs what others do where nothing else is known.

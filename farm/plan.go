@@ -164,7 +164,7 @@ type Desired struct {
 // Empty reports whether there is nothing to do.
 func (p Plan) Empty() bool { return len(p.Steps) == 0 }
 
-// String gives the plan as lines for a person: each step, then what waits.
+// String gives the plan as lines for a person: each step, then what waits, what is under way, and what it costs.
 func (p Plan) String() string {
 	var b strings.Builder
 	for _, s := range p.Steps {
@@ -187,7 +187,10 @@ func (p Plan) String() string {
 		fmt.Fprintln(&b, due)
 	}
 	if b.Len() == 0 {
-		return "nothing to do\n"
+		b.WriteString("nothing to do\n")
+	}
+	if p.Cost != nil {
+		b.WriteString("cost of " + strings.ReplaceAll(strings.TrimSpace(p.Cost.String()), "\n", "\ncost of ") + "\n")
 	}
 	return b.String()
 }
