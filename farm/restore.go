@@ -33,13 +33,18 @@ type Source struct {
 	// primary and each of its machines a volume, or with the farm. An index that comes later without a snapshot of the farm's own has an
 	// empty volume. Only of another farm, and with an Origin that has Volumes and a Source.
 	Now bool `json:"now,omitempty"`
+	// Before takes the newest snapshot that was begun before then. Only of another farm or role: what a farm has lost it fills from its
+	// newest.
+	Before time.Time `json:"before,omitzero"`
 }
 
 // source gives the farm and the role that fill the role's new volumes, and whether they are others than the role itself.
 func (r *Role) source(farm string) (from Source, other bool) {
 	own := Source{Farm: farm, Role: r.Name}
 	from = Source{Farm: or(r.Volume.From.Farm, own.Farm), Role: or(r.Volume.From.Role, own.Role)}
-	return from, from != own
+	other = from != own
+	from.Before = r.Volume.From.Before
+	return from, other
 }
 
 // restore chooses the snapshot that fills the slot's new volume; one of nothing leaves it empty. Not ok means that none may be
@@ -61,16 +66,24 @@ func (d *decision) restore(r *Role, s slot) (x shot, ok bool) {
 	case !ok || x.Snapshot != nil:
 		return x, ok
 	case highest == 0:
-		d.wait(r.Name, s.index, "its volume is to be filled from %s/%s, which has no complete snapshot", from.Farm, from.Role)
+		d.wait(r.Name, s.index, "its volume is to be filled from %s/%s, which has no complete snapshot%s", from.Farm, from.Role, from.before())
 		return shot{}, false
-	case s.index < highest:
-		d.wait(r.Name, s.index, "its volume is to be filled from %s/%s, which has no complete snapshot of index %d", from.Farm, from.Role, s.index)
+	case s.index <= highest:
+		d.wait(r.Name, s.index, "its volume is to be filled from %s/%s, which has no complete snapshot of index %d%s", from.Farm, from.Role, s.index, from.before())
 		return shot{}, false
 	}
 	return shot{}, true
 }
 
-// newest finds the newest complete snapshot of a source for a slot, and the highest index of which the source has any.
+func (s Source) before() string {
+	if s.Before.IsZero() {
+		return ""
+	}
+	return " from before " + clock(s.Before)
+}
+
+// newest finds the newest complete snapshot of a source for a slot, and the highest index of which the source has any, whenever it was
+// taken.
 func (d *decision) newest(r *Role, s slot, from Source) (x shot, highest int, ok bool) {
 	all, asked, why := d.shots(from.Farm)
 	if !asked {
@@ -88,7 +101,10 @@ func (d *decision) newest(r *Role, s slot, from Source) (x shot, highest int, ok
 			continue
 		}
 		highest = max(highest, at.index)
-		if r.Serves == Database || at.index == s.index {
+		if at.index == s.index || r.Serves == Database {
+			if !from.Before.IsZero() && !x.Created.Before(from.Before) {
+				continue
+			}
 			found = append(found, x)
 		}
 	}

@@ -123,6 +123,44 @@ func TestAFarmIsRestoredFromAnother(t *testing.T) {
 }
 
 // TestWhatCannotBeRestoredIsNotReplacedByNothing has no snapshot of a source, or none of one index.
+// A farm is restored as it was at a time; where there is nothing from before, it waits, and says so.
+func TestAFarmIsRestoredAsOfATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cloud := testCloud(memcloud.Options{ListLag: 2 * time.Second, ReadyTime: 5 * time.Second})
+		begun := time.Now()
+		shop, err := New(storeSpec(2, &Snapshots{Every: time.Hour, Keep: 5}), testConfig(cloud, nil))
+		require.NoError(t, err)
+		work(t, shop, time.Minute, 5*time.Second)
+		for _, what := range []string{"first", "second", "third"} {
+			write(t, cloud, "shop", what)
+			work(t, shop, time.Hour, 10*time.Second)
+		}
+		f, err := New(twin(2, Source{Farm: "shop", Before: begun.Add(2*time.Hour - 10*time.Minute)}), testConfig(cloud, nil))
+		require.NoError(t, err)
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+		got := contents(t, cloud, "twin")
+		require.Equal(t, map[string]string{"app-1": "app-1 first", "app-2": "app-2 first"}, got, copiesIn(cloud, "shop"))
+
+		early := twin(2, Source{Farm: "shop", Before: begun})
+		early.Name = "early"
+		f, err = New(early, testConfig(cloud, nil))
+		require.NoError(t, err)
+		for range 50 {
+			_, _ = f.Reconcile(t.Context())
+			time.Sleep(2 * time.Second)
+		}
+		p, err := f.Plan(t.Context())
+		require.NoError(t, err)
+		require.Contains(t, p.String(), "which has no complete snapshot of index 1 from before 2000-01-01T00:00:00Z")
+		require.Empty(t, contents(t, cloud, "early"))
+
+		own := storeSpec(1, nil)
+		own.Roles[0].Volume.From = &Source{Before: begun}
+		_, err = New(own, testConfig(cloud, nil))
+		require.ErrorContains(t, err, "spec.roles[0] (app).volume.from.before: is set, but the source is the role itself, want another farm or role")
+	})
+}
+
 func TestWhatCannotBeRestoredIsNotReplacedByNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cloud := testCloud(memcloud.Options{})

@@ -70,6 +70,14 @@ func (f *faults) snapshots(at string, r *Role, spec *Spec, c *Config) {
 	if s := r.Volume.From; s != nil && s.Role != "" {
 		f.label(at+".from.role", s.Role, 20)
 	}
+	if s := r.Volume.From; s != nil && !s.Before.IsZero() {
+		if _, other := r.source(spec.Name); !other {
+			f.add(at+".from.before", "is set, but the source is the role itself, want another farm or role")
+		}
+		if s.Now {
+			f.add(at+".from.before", "is set, and now is too, want one of them")
+		}
+	}
 	if !r.copiesNow() {
 		return
 	}
