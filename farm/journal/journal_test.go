@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/farm/journal"
@@ -81,6 +82,54 @@ func (m *moody) Append(ctx context.Context, events ...scalr.Event) error {
 	return m.Memory.Append(ctx, events...)
 }
 
+// picky refuses batches with a message that it does not like.
+type picky struct{ *journal.Memory }
+
+func (p picky) Append(ctx context.Context, events ...scalr.Event) error {
+	for _, e := range events {
+		if strings.Contains(e.Message, "bad") {
+			return errors.New("data too long for column")
+		}
+	}
+	return p.Memory.Append(ctx, events...)
+}
+
+// An event that the journal refuses keeps none from being written that comes before or after it, and is told as a gap in its place.
+func TestWriterGivesUpWhatIsRefused(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
+			messages := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", "bad"}), 1, 40).Draw(rt, "messages")
+			j := picky{new(journal.Memory)}
+			w := journal.NewWriter(j)
+			ctx, stop := context.WithCancel(context.Background())
+			done := make(chan error)
+			go func() { done <- w.Run(ctx) }()
+			var want, got []string
+			for i, m := range messages {
+				w.Event(scalr.Event{Time: time.Unix(int64(i), 0), Message: m})
+				if m == "c" {
+					synctest.Wait()
+				}
+				if m == "bad" {
+					m = "1 events are missing here"
+				}
+				want = append(want, m)
+			}
+			time.Sleep(time.Hour)
+			events, err := j.Read(context.Background(), journal.Query{})
+			require.NoError(rt, err)
+			for _, e := range events {
+				m, _, _ := strings.Cut(e.Message, ":")
+				got = append(got, m)
+			}
+			require.Equal(rt, want, got)
+			require.NoError(rt, w.Err())
+			stop()
+			require.NoError(rt, <-done)
+		})
+	})
+}
+
 // A Writer keeps what the journal does not take, in order; says how much it has given up; and hands on the rest at its end.
 func TestWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -121,7 +170,7 @@ func TestWriter(t *testing.T) {
 		j.set(false)
 		time.Sleep(time.Minute)
 		got := told()
-		require.Equal(t, "1000 events are missing here: the journal did not take them in time", got[5])
+		require.Equal(t, "1000 events are missing here: the journal did not take them in time, or refused them", got[5])
 		require.Equal(t, "10009", got[len(got)-1])
 		require.Len(t, got, 5+1+10_005-1000)
 

@@ -20,7 +20,8 @@ const waiting = 10_000
 const flush = 5 * time.Second
 
 // Writer is a sink of events that never waits: it keeps them until the journal has taken them. A journal that fails is tried
-// again; when more than 10,000 events wait, the oldest are given up, and an event of kind [Gap] says how many.
+// again; when more than 10,000 events wait, the oldest are given up, and an event of kind [Gap] says how many. So is an event that
+// the journal refuses while it takes the Gap in its place: what fails is tried by halves until that one is found.
 type Writer struct {
 	journal Journal
 	news    chan struct{}
@@ -28,6 +29,7 @@ type Writer struct {
 	mu   sync.Mutex
 	wait []scalr.Event
 	lost int
+	most int // how many events are tried at once; 0 means all
 	err  error
 }
 
@@ -57,11 +59,16 @@ func (w *Writer) Run(ctx context.Context) error {
 		case <-w.news:
 		case <-ctx.Done():
 		}
-		if w.append(ctx) == nil {
+		left, err := w.append(ctx)
+		if err == nil && !left {
 			pause = 0
 			continue
 		}
-		pause = min(max(2*pause, 100*time.Millisecond), 10*time.Second)
+		if err == nil {
+			pause = 0 // there is more, of which a part was tried
+		} else {
+			pause = min(max(2*pause, 100*time.Millisecond), 10*time.Second)
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -73,7 +80,11 @@ func (w *Writer) Run(ctx context.Context) error {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flush)
 	defer cancel()
-	return w.append(last)
+	for {
+		if left, err := w.append(last); err != nil || !left {
+			return err
+		}
+	}
 }
 
 // Err is why the last attempt to append failed; nil if it did not.
@@ -83,26 +94,46 @@ func (w *Writer) Err() error {
 	return w.err
 }
 
-// append hands what waits to the journal, and keeps it if that fails.
-func (w *Writer) append(ctx context.Context) error {
+// append hands what waits to the journal, and keeps it if that fails. It reports whether something is left.
+func (w *Writer) append(ctx context.Context) (left bool, err error) {
 	w.mu.Lock()
-	batch, lost := w.wait, w.lost
+	batch, lost, most := w.wait, w.lost, w.most
 	w.wait, w.lost = nil, 0
 	w.mu.Unlock()
 	if len(batch) == 0 {
-		return nil
+		return false, nil
 	}
-	all := batch
+	n := len(batch)
+	if most > 0 {
+		n = min(n, most)
+	}
+	gap := func(lost int) scalr.Event {
+		return scalr.Event{Time: batch[0].Time, Kind: Gap, Message: fmt.Sprintf("%d events are missing here: the journal did not take them in time, or refused them", lost)}
+	}
+	all := batch[:n]
 	if lost > 0 {
-		all = append([]scalr.Event{{Time: batch[0].Time, Kind: Gap, Message: fmt.Sprintf("%d events are missing here: the journal did not take them in time", lost)}}, batch...)
+		all = append([]scalr.Event{gap(lost)}, all...)
 	}
-	err := w.journal.Append(ctx, all...)
+	err = w.journal.Append(ctx, all...)
+	switch {
+	case err == nil:
+		batch, lost = batch[n:], 0
+	case n == 1 && w.journal.Append(ctx, gap(lost+1)) == nil:
+		batch, lost, err = batch[1:], 0, nil // it is the event that fails, not the journal
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err = err; err != nil {
-		w.wait, w.lost = append(batch, w.wait...), w.lost+lost
+	w.wait, w.lost, w.err = append(batch, w.wait...), w.lost+lost, err
+	switch {
+	case err != nil:
+		w.most = max(n/2, 1)
+	case w.most > 0:
+		w.most *= 2
 	}
-	return err
+	if len(w.wait) == 0 {
+		w.most = 0
+	}
+	return len(w.wait) > 0, err
 }
 
 func copied(e scalr.Event) scalr.Event {
