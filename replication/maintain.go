@@ -14,6 +14,9 @@ func (d *decider) maintain(p *fact) {
 		if f != p {
 			d.join(p, f)
 		}
+		if f.unkept != nil {
+			d.hold("%s does not keep what the next Manager has to know of recoveries: %v", f.ID, f.unkept)
+		}
 	}
 	d.semisync(p)
 	d.switchover(p)

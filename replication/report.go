@@ -45,6 +45,9 @@ func (m *Manager) note(d decision, now time.Time) {
 		if v := s.draft; v.To == d.leader.ID && d.primary == v.To {
 			v.Epoch, v.Took = m.topology.Epoch+1, now.Sub(v.Began)
 			s.verdict = v
+			if s.lost != (key{}) && s.lost != s.primary {
+				s.former[s.lost] = true
+			}
 			m.emit(KindVerdict, v.To, v.String(), nil)
 		}
 		if d.primary != "" {

@@ -15,11 +15,12 @@ import (
 	"github.com/scalr-go/scalr/replication/memdb"
 )
 
+// seen gives the events of a kind, or all.
 func (w *world) seen(kind scalr.Kind) (found []scalr.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range w.events {
-		if e.Kind == kind {
+		if e.Kind == kind || kind == "" {
 			found = append(found, e)
 		}
 	}

@@ -13,11 +13,11 @@ import (
 func (c *Cluster) call(ctx context.Context, op string, m replication.Member, work func(s *server, now time.Time) (time.Time, bool, error)) error {
 	f := func(s *server, now time.Time) (time.Time, bool, error) {
 		switch {
-		case op != "Observe" && op != "Backup" && m.Token != 0 && m.Token < s.token:
+		case op != "Observe" && op != "Backup" && op != "Recorded" && m.Token != 0 && m.Token < s.token:
 			return time.Time{}, true, replication.ErrOvertaken
 		case s.stalled && op == "Observe" && s.writable:
 			return time.Time{}, true, replication.ErrStalled
-		case s.stalled && op != "Observe":
+		case s.stalled && op != "Observe" && op != "Recorded":
 			return time.Time{}, false, nil
 		}
 		return work(s, now)
@@ -108,6 +108,23 @@ func (c *Cluster) Claim(ctx context.Context, m replication.Member) error {
 		s.token = m.Token
 		return nil
 	})
+}
+
+// Record implements replication.Recorder. The text outlives the data.
+func (c *Cluster) Record(ctx context.Context, m replication.Member, text string) error {
+	return c.alter(ctx, "Record", m, func(s *server, now time.Time) error {
+		s.record = text
+		return nil
+	})
+}
+
+// Recorded implements replication.Recorder.
+func (c *Cluster) Recorded(ctx context.Context, m replication.Member) (text string, err error) {
+	err = c.call(ctx, "Recorded", m, func(s *server, now time.Time) (time.Time, bool, error) {
+		text = s.record
+		return time.Time{}, true, nil
+	})
+	return text, err
 }
 
 // Fence implements replication.Engine.
