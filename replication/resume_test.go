@@ -169,7 +169,9 @@ func (w *world) judged(s situation, c replication.Config, k int) {
 		case e.Kind == replication.KindPrimary && e.Subject != "" && e.Subject == promoting:
 			promoting, from = "", from+1
 			require.NotNil(w.t, top.Verdict, "killed at call %d\n%s", k, w.story())
-			defer func() { require.True(w.t, told[e.Subject], "killed at call %d: no verdict on %s\n%s", k, e.Subject, w.story()) }()
+			defer func() {
+				require.True(w.t, told[e.Subject], "killed at call %d: no verdict on %s\n%s", k, e.Subject, w.story())
+			}()
 		}
 	}
 	if s.loses {

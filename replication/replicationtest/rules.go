@@ -50,6 +50,7 @@ var rules = []rule{
 	{"RewindRefused", "nothing is saved or taken back while a server takes writes, and only what has been saved is taken back", rewindRefused},
 	{"RewindBroken", "a rewind that breaks off leaves the server as it was, or empty, and it can be seeded", rewindBroken},
 	{"Claim", "a server that is claimed with a token is changed with a lower one no more, also when it starts again, and takes it to nobody", claim},
+	{"Record", "a server keeps the text that it was given last, also when it starts again or is promoted, as no transaction and for itself", record},
 	{"Close", "after Close the engine connects anew", closes},
 }
 
