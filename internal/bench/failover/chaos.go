@@ -100,6 +100,15 @@ func (f *fixture) account(r *result, t *traffic, before replication.Topology) {
 	r.TwoWrite = usurped(f.events, t.direct)
 }
 
+// promotes reports whether a promotion has begun in this round.
+func (f *fixture) promotes() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.events, func(e scalr.Event) bool {
+		return e.Kind == replication.KindStep && strings.HasPrefix(e.Message, "promote ")
+	})
+}
+
 // recovery is one change of primary that was seen through.
 type recovery struct {
 	planned bool
@@ -216,7 +225,11 @@ func (f *fixture) hurt(ctx context.Context, fault, primary string) (err error) {
 		a(2000)
 	case "manager-killed":
 		err = p.Kill(ctx)
-		a(900)
+		if rand.IntN(2) == 0 {
+			a(900)
+		} else if e := until(ctx, "a promotion begins", func() bool { return f.promotes() }); e == nil {
+			a(20)
+		}
 		f.restartManager()
 	case "switchover-killed":
 		asked, cancel := context.WithCancel(ctx)
