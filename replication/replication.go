@@ -6,8 +6,9 @@
 //
 // The Manager looks at every member, a pure function turns what is known into a [Plan] of typed steps with a reason each,
 // and the [Engine] (memdb, mysql) makes the steps happen. The same function serves [Manager.Plan] and [Manager.PlanLoss],
-// which show what would be done and do nothing. The servers' own state is the only record: a Manager may die at any
-// instruction, and the next one finishes its work. Where several hosts could run it, each does so under a lease ([Manager.RunUnder]):
+// which show what would be done and do nothing. The servers' own state says what is to be done: a Manager may die at any
+// instruction, and the next one finishes its work. What no server knows of itself the members keep for the next one ([Recorder]):
+// what a recovery that is under way costs, the last verdict and what may correct it, when the latest recoveries were. Where several hosts could run it, each does so under a lease ([Manager.RunUnder]):
 // whoever was overtaken without noticing, since its process stood still, is refused by the members ([Guard]).
 //
 // # Where the data comes from
@@ -52,7 +53,8 @@
 // reports what is missing. [Durability] lets the primary acknowledge a transaction only when a replica has it too
 // (semi-synchronous replication), and refuses to promote where an acknowledged transaction could be missing: then the set
 // has no primary until a member that may have it is back. When no replica is left, the primary waits. A set that is meant
-// to be one server has nobody to wait for, and is as durable as its disk. Every recovery ends in a [Verdict].
+// to be one server has nobody to wait for, and is as durable as its disk. Every recovery ends in a [Verdict],
+// also when its Manager dies: the next one tells it.
 //
 // Durability rests on one acknowledgement for each transaction. It survives the loss of any one server, and any number of
 // crashes that leave the data.
@@ -173,7 +175,7 @@ func (stalled) Is(target error) bool { return target == ErrHung }
 // leaves the member as it was or as it shall be when it fails. Implementations pass replicationtest.Run and are safe for
 // concurrent use; the Manager never runs two changing methods on one member at once.
 //
-// The servers' own state is the only record: a Manager that starts anew learns from Observe who takes writes, who follows
+// The servers' own state says what is to be done: a Manager that starts anew learns from Observe who takes writes, who follows
 // whom and how far everybody is. So a server that starts again, by itself or after a crash, takes no writes until it is
 // promoted, and says whom it followed. It goes on following at the latest when it is told to: an engine whose replicas
 // would lose what they have received by going on at once leaves them stopped, so that Drain finds it.
