@@ -113,7 +113,7 @@ func (d *decider) fresh(l lost) bool {
 		d.hold("a new set waits for all of its %d members: %d answer and are new", d.expected, answer)
 		return true
 	}
-	first := slices.MinFunc(d.members, func(f, g *fact) int { return cmp.Compare(g.Prefer, f.Prefer) })
+	first := slices.MinFunc(d.members, func(f, g *fact) int { return cmp.Or(cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.Delay, g.Delay)) })
 	if f := l.fact; f != nil {
 		first = f
 	}
@@ -283,7 +283,7 @@ func (d *decider) candidates(l lost) []*fact {
 // preference is negative if f is to be the primary rather than g, where both have the same data: it is preferred, or applies with less
 // of a delay, or its software is older, since a replica can follow a primary whose software is older, not always one whose is newer.
 func preference(f, g *fact) int {
-	return cmp.Or(cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.status().Delay, g.status().Delay),
+	return cmp.Or(cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.delay(), g.delay()),
 		slices.Compare(release(f.status().Version), release(g.status().Version)))
 }
 

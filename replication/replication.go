@@ -85,6 +85,11 @@ type Member struct {
 	// alone has all transactions, it hands over by a switchover as soon as a member that is not below 0 has them too. A set
 	// whose members are all below 0 stays as it is.
 	Prefer int `json:"prefer,omitempty"`
+	// Delay makes it apply what it receives so much later than it could, as a replica, in whole seconds: what is deleted by
+	// mistake is still there. It has that delay whenever it is made to follow, also when it has been seeded anew. 0 leaves it the
+	// one that its server is set to, if any. A change of a delay that its server has takes effect when it is made to follow
+	// again. If it is promoted, it applies all at once; with a Prefer below 0 it hands over when it can, and has its delay again.
+	Delay time.Duration `json:"delay,omitempty"`
 	// Fence stops the machine through its provider and returns nil only when the machine does nothing any more. It is
 	// called for a primary that cannot be reached, before another one is promoted. Nil where there is no such means.
 	Fence func(context.Context) error `json:"-"`
@@ -209,7 +214,7 @@ type Engine interface {
 
 	// Follow makes the member a read-only replica of the primary, whatever it was before, and returns when it has told
 	// the member so; whether it receives is seen by Observe. An empty primary may be followed before it is promoted. A
-	// member with a Status.Delay keeps it.
+	// member with a Member.Delay gets that one, whatever it has not applied yet; another one keeps its Status.Delay.
 	// ErrDiverged if the member has transactions that the primary lacks and that the engine cannot take back.
 	Follow(ctx context.Context, m, primary Member) error
 

@@ -82,8 +82,8 @@ func (m *Manager) count(d decision, x surplus) {
 	if f.counted == x.at {
 		return
 	}
-	f.counted = x.at
-	if x.n > 0 {
+	if x.n > 0 { // one that has nothing of its own has left nothing behind
+		f.counted = x.at
 		m.emit(KindSurplus, f.ID, fmt.Sprintf("it has %s that the primary %s lacks", transactions(x.n, x.exact), d.leader.ID), nil)
 	}
 	if v := m.state.verdict; v != nil && v.From == f.ID && v.Loss == LossAtLeast && m.state.former[x.member] {

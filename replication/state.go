@@ -74,6 +74,9 @@ func (f *fact) answers() bool {
 	return f.misses == 0 && f.fault == nil && f.good.ended > 0 && f.good.began >= f.settled
 }
 
+// delay is how much later than it could the member applies, or is to.
+func (f *fact) delay() time.Duration { return max(f.Delay, f.status().Delay) }
+
 // status is what the member said last.
 func (f *fact) status() *Status { return &f.good.status }
 
@@ -268,6 +271,10 @@ func (s *state) setMembers(members []Member, expected int) {
 			continue
 		case s.byAddr(m.Addr) != nil:
 			s.faults = append(s.faults, fmt.Sprintf("two members have the Addr %s: %s is left out", m.Addr, m.ID))
+			continue
+		}
+		if m.Delay < 0 || m.Delay%time.Second != 0 {
+			s.faults = append(s.faults, fmt.Sprintf("the member %s has the Delay %v, want whole seconds, at least 0: it is left out", m.ID, m.Delay))
 			continue
 		}
 		f := &fact{Member: m}

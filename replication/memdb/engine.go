@@ -1,6 +1,7 @@
 package memdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -201,6 +202,9 @@ func (c *Cluster) Follow(ctx context.Context, m, primary replication.Member) err
 		if m.Addr == primary.Addr {
 			return errors.New("a server cannot follow itself")
 		}
+		if m.Delay < 0 {
+			return fmt.Errorf("its Member.Delay is %v, want at least 0", m.Delay)
+		}
 		keep := s.log
 		if c.options.RelayLogsLost && s.source != primary.Addr {
 			keep = s.log[:s.applied]
@@ -221,6 +225,7 @@ func (c *Cluster) Follow(ctx context.Context, m, primary replication.Member) err
 			s.linked, s.silent = time.Time{}, false
 		}
 		s.semisync, s.source, s.receiving, s.imported = false, primary.Addr, true, false
+		s.delay = cmp.Or(m.Delay, s.delay)
 		return nil
 	})
 }

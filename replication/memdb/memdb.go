@@ -282,6 +282,7 @@ func (c *Cluster) erase(s *server) {
 	s.name = fmt.Sprintf("m%d", c.born)
 	s.log, s.applied, s.acked, s.data, s.dataTo = nil, 0, 0, map[string]string{}, 0
 	s.writable, s.semisync, s.source, s.receiving, s.hasAcked = false, false, "", false, false
+	s.delay = 0
 	s.filling, s.imported, s.foreign, s.foreignAt = false, false, false, ""
 }
 

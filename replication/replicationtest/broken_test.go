@@ -437,6 +437,34 @@ var broken = []struct {
 			return e.Cluster.Follow(ctx, m, p)
 		}
 	}},
+	{"Delay", "knows no delay", func(e *engine) {
+		e.follow = func(ctx context.Context, m, p member) error {
+			m.Delay = 0
+			return e.Cluster.Follow(ctx, m, p)
+		}
+	}},
+	{"Delay", "takes any", func(e *engine) {
+		e.follow = func(ctx context.Context, m, p member) error {
+			m.Delay = max(m.Delay, 0)
+			return e.Cluster.Follow(ctx, m, p)
+		}
+	}},
+	{"Delay", "ends it where none is told", func(e *engine) {
+		e.follow = func(ctx context.Context, m, p member) error {
+			if m.Delay == 0 {
+				e.Cluster.Delay(m.Addr, 0)
+			}
+			return e.Cluster.Follow(ctx, m, p)
+		}
+	}},
+	{"Delay", "only when it begins to follow", func(e *engine) {
+		e.follow = func(ctx context.Context, m, p member) error {
+			if st, err := e.Cluster.Observe(ctx, m); err == nil && st.Source == p.Addr && m.Delay >= 0 {
+				m.Delay = 0
+			}
+			return e.Cluster.Follow(ctx, m, p)
+		}
+	}},
 	{"Record", "keeps nothing", func(e *engine) {
 		e.record = func(context.Context, member, string) error { return nil }
 	}},

@@ -22,6 +22,7 @@ var rules = []rule{
 	{"FollowFresh", "an empty server may be followed before it is promoted", followFresh},
 	{"Refollow", "a replica that follows another primary keeps all it has and goes on", refollow},
 	{"Chain", "a replica of a replica gets what the primary has, and goes on when that one is promoted", chain},
+	{"Delay", "a replica that is to apply with a delay does so from then on, also after a drain or a seed, and keeps it where none is told", delay},
 	{"Fence", "a fenced server takes no writes, and the sessions of applications are gone for good", fence},
 	{"FenceWaiting", "fencing ends a write that waits for a replica, without acknowledging it", fenceWaiting},
 	{"Drain", "a drained replica has applied all it had received, receives no more, and still says whom it followed", drain},
