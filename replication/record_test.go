@@ -3,6 +3,7 @@ package replication_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +56,15 @@ func TestCountedByTheNext(t *testing.T) {
 func TestBegunByAnother(t *testing.T) {
 	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
 		promoting := make(chan struct{})
+		var armed atomic.Bool
+		w.hook = func(ctx context.Context, c memdb.Call) error {
+			if c.Op == "Promote" && armed.CompareAndSwap(true, false) {
+				close(promoting)
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+			return nil
+		}
 		w.start()
 		w.whole()
 		w.write("db-1", "x")
@@ -64,19 +74,11 @@ func TestBegunByAnother(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		w.write("db-1", "y")
 		time.Sleep(300 * time.Millisecond) // so that it is seen
-		w.hook = func(ctx context.Context, c memdb.Call) error {
-			if c.Op == "Promote" {
-				close(promoting)
-				<-ctx.Done()
-				return context.Cause(ctx)
-			}
-			return nil
-		}
+		armed.Store(true)
 		began := time.Now()
 		w.db.Crash(addr(1))
 		<-promoting
 		w.stop()
-		w.hook = nil
 		time.Sleep(10 * time.Second)
 		w.start()
 		v := w.primary("db-1").Verdict

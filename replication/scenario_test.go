@@ -226,18 +226,20 @@ func TestBackAndNotSeenYet(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {
 		bubble(t, 3, c, func(t *testing.T, w *world) {
 			w.members[1].Delay = time.Hour
+			var armed atomic.Bool
+			w.hook = func(ctx context.Context, c memdb.Call) error {
+				if c.Op == "Follow" && c.Addr == addr(1) && c.Done && armed.Load() {
+					w.db.Crash(addr(3))
+				}
+				return nil
+			}
 			w.start()
 			w.until("there are replicas", time.Minute, func(t replication.Topology) bool {
 				return t.Primary == "db-1" && t.Members[1].Role == replication.RoleReplica && t.Members[2].Serves
 			})
 			w.write("db-1", "x")
 			time.Sleep(5 * time.Second)
-			w.hook = func(ctx context.Context, c memdb.Call) error {
-				if c.Op == "Follow" && c.Addr == addr(1) && c.Done {
-					w.db.Crash(addr(3))
-				}
-				return nil
-			}
+			armed.Store(true)
 			require.NoError(t, w.manager().Switchover(w.ctx, "db-3"))
 			require.Equal(t, "db-1", w.primary("db-3").Primary)
 			require.Contains(t, w.rows("db-1"), "x")
