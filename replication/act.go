@@ -16,7 +16,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 		f := m.state.byID(s.Member)
 		t := try{keyOf(f.Member), s.Kind, s.Other}
 		wanted[t] = true
-		if f.running == nil && !now.Before(m.state.tries[t].until) && !(s.Kind == StepPromote && m.claims()) {
+		if f.running == nil && !now.Before(m.state.tries[t].until) && !(s.Kind == StepPromote && m.unasked()) && !m.owes(f, s) {
 			m.start(ctx, tasks, f, s, d)
 		}
 	}
@@ -45,7 +45,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 
 // start makes a step be under way.
 func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s Step, d decision) {
-	k, planned := keyOf(f.Member), false
+	k, planned, text := keyOf(f.Member), false, ""
 	switch s.Kind {
 	case StepDrain, StepSeed, StepSave, StepRewind, StepImport, StepBackup:
 		ctx, m.withdraw[f] = context.WithCancel(ctx)
@@ -56,11 +56,16 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 	}
 	switch s.Kind {
 	case StepPromote:
-		m.state.heir, m.state.draft = k, d.draft
+		m.state.heir = k
+		if d.leader != f { // whose promotion was broken off otherwise
+			m.state.draft = d.draft
+		}
 		if d.draft != nil {
+			m.state.lost, m.state.lostAt = d.lost, d.lostAt
 			m.state.recoveries = append(m.state.recoveries, time.Now())
 			m.state.recoveries = m.state.recoveries[max(0, len(m.state.recoveries)-m.config.Recoveries):]
 		}
+		text = m.state.text()
 	case StepFollow:
 		if s.Other == m.state.primary.id {
 			m.state.followers[k] = true
@@ -81,7 +86,14 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 		if planned {
 			m.quiesce(ctx, member)
 		}
-		m.finish(f, s, m.do(ctx, f, s, member, other))
+		var err error
+		if s.Kind == StepPromote {
+			err = m.keep(ctx, f, member, text)
+		}
+		if err == nil {
+			err = m.do(ctx, f, s, member, other)
+		}
+		m.finish(f, s, err)
 	})
 }
 
@@ -145,6 +157,9 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 	m.withdraw[f]()
 	delete(m.withdraw, f)
 	f.running, f.progress = nil, Progress{}
+	if s.Kind.refills() || s.Kind == StepImport {
+		f.keeps = ""
+	}
 	if s.Kind != StepBackup { // which changes nothing
 		f.settled, f.trouble = m.state.tick(), ""
 	}

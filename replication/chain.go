@@ -22,7 +22,7 @@ func (s *state) under(p, f *fact) bool {
 
 // upstream gives the member that f is to follow while p is the primary: p, or the relay of its pool.
 func (d *decider) upstream(p, f *fact) *fact {
-	if !d.c.Relays || f.Pool == p.Pool || f.status().Delay > 0 || d.isStuck(f, StepDrain) {
+	if !d.c.Relays || f.Pool == p.Pool || f.delay() > 0 || d.isStuck(f, StepDrain) {
 		return p
 	}
 	if r := d.request; r != nil && r.to == f.ID {
@@ -53,7 +53,7 @@ func (d *decider) relay(p *fact, pool string) (relay *fact) {
 // relays reports whether g can hand on what the primary writes. A look that it misses does not matter, nor that it does not
 // follow the primary yet, after a change; but no relay follows another one.
 func (d *decider) relays(p, g *fact) bool {
-	return g != p && !d.down(g) && !d.excluded[g] && g.fault == nil && g.errant == 0 && g.status().Delay == 0 && !g.refills() &&
+	return g != p && !d.down(g) && !d.excluded[g] && g.fault == nil && g.errant == 0 && g.delay() == 0 && !g.refills() &&
 		!g.status().Empty && !g.status().Writable && (g.status().Source == p.Addr || d.relayOf(g) == nil) &&
 		d.out.roles[g.ID] != RoleQuarantined && d.stale(g) <= d.c.MaxLag
 }

@@ -60,7 +60,7 @@ type Config struct {
 	Patience time.Duration
 
 	// Recoveries is how many unplanned promotions there may be within Window; the next one waits until the window has
-	// moved on. The defaults are 3 within 1 min.
+	// moved on. Those of earlier Managers count if the Engine is a Recorder. The defaults are 3 within 1 min.
 	Recoveries int
 	Window     time.Duration
 

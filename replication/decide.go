@@ -16,6 +16,8 @@ type decision struct {
 	roles   map[string]Role   // by ID, where it is not what the member says of itself
 	errors  map[string]string // by ID
 	draft   *Verdict          // of the recovery that a promotion among the steps ends
+	lost    key               // the server that draft.From is
+	lostAt  Position          // how far that is known to have been
 	surplus []surplus         // found on members
 	chosen  string            // the candidate of a switchover
 	answer  error             // ends the switchover that is asked for, with answered

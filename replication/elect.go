@@ -113,7 +113,7 @@ func (d *decider) fresh(l lost) bool {
 		d.hold("a new set waits for all of its %d members: %d answer and are new", d.expected, answer)
 		return true
 	}
-	first := slices.MinFunc(d.members, func(f, g *fact) int { return cmp.Compare(g.Prefer, f.Prefer) })
+	first := slices.MinFunc(d.members, func(f, g *fact) int { return cmp.Or(cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.Delay, g.Delay)) })
 	if f := l.fact; f != nil {
 		first = f
 	}
@@ -127,6 +127,7 @@ func (d *decider) fresh(l lost) bool {
 			return true
 		}
 		d.out.draft = &Verdict{From: l.name, To: first.ID, Began: d.now, Loss: LossAtLeast, Lost: n, Reason: "all members are empty"}
+		d.lose(l)
 	}
 	switch {
 	case imported != nil: // the others are seeded from it when it is the primary
@@ -282,7 +283,7 @@ func (d *decider) candidates(l lost) []*fact {
 // preference is negative if f is to be the primary rather than g, where both have the same data: it is preferred, or applies with less
 // of a delay, or its software is older, since a replica can follow a primary whose software is older, not always one whose is newer.
 func preference(f, g *fact) int {
-	return cmp.Or(cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.status().Delay, g.status().Delay),
+	return cmp.Or(cmp.Compare(g.Prefer, f.Prefer), cmp.Compare(f.delay(), g.delay()),
 		slices.Compare(release(f.status().Version), release(g.status().Version)))
 }
 
@@ -336,6 +337,7 @@ func (d *decider) promotion(l lost, candidates []*fact) {
 	}
 	d.addPromote(best, "%s", reason(l))
 	d.attach(best)
+	d.lose(l)
 	began := d.started
 	switch {
 	case l.fact != nil && !l.fact.missingAt.IsZero() && l.fact.misses > 0:
@@ -343,14 +345,26 @@ func (d *decider) promotion(l lost, candidates []*fact) {
 	case l.warm:
 		began = d.now
 	}
+	// A recovery that another Manager has begun goes on.
+	if d.draft != nil && d.draft.Began.Before(began) && d.lost == d.out.lost && !l.warm {
+		began, d.out.lostAt = d.draft.Began, d.lostAt
+	}
 	v := &Verdict{From: l.name, To: best.ID, Began: began, Loss: LossNone, Reason: reason(l) + "; " + why}
 	if !proven {
 		v.Loss = LossAtLeast
-		if l.warm {
-			v.Lost, _ = d.c.Engine.Count(d.position, best.status().Received)
-		}
+		v.Lost, _ = d.c.Engine.Count(d.out.lostAt, best.status().Received)
 	}
 	d.out.draft = v
+}
+
+// lose says of which server the draft of a verdict is.
+func (d *decider) lose(l lost) {
+	if l.fact != nil {
+		d.out.lost = keyOf(l.fact.Member)
+	}
+	if l.warm {
+		d.out.lost, d.out.lostAt = d.primary, d.position
+	}
 }
 
 func reason(l lost) string {

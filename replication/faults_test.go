@@ -134,14 +134,27 @@ func TestFenceThatFails(t *testing.T) {
 
 // A primary that crashes again and again is followed only so often, and then again without a person.
 func TestFlapping(t *testing.T) {
+	for name, restart := range map[string]bool{"OneManager": false, "Many": true} {
+		t.Run(name, func(t *testing.T) { flapping(t, restart) })
+	}
+}
+
+// flapping lets each primary die, and with restart its Manager too.
+func flapping(t *testing.T, restart bool) {
 	bubble(t, 3, replication.Config{Recoveries: 2, Window: 5 * time.Minute}, func(t *testing.T, w *world) {
 		w.start()
 		w.whole()
+		w.write("db-1", "x")
+		w.settled()
 		begin := time.Now()
 		for time.Since(begin) < 30*time.Minute {
 			top, _ := w.manager().Topology()
 			if top.Primary != "" {
 				w.db.Crash(w.addr(top.Primary))
+				if restart {
+					w.stop()
+					w.start()
+				}
 				time.Sleep(5 * time.Second)
 				for i := range 3 {
 					w.db.Start(addr(i + 1))
@@ -150,8 +163,10 @@ func TestFlapping(t *testing.T) {
 			time.Sleep(5 * time.Second)
 		}
 		var times []time.Time
-		for _, e := range w.seen(replication.KindVerdict) {
-			times = append(times, e.Time)
+		for _, e := range w.seen(replication.KindStep) {
+			if contains(e.Message, "promote ") && e.Time.After(begin) {
+				times = append(times, e.Time)
+			}
 		}
 		require.Greater(t, len(times), 8)
 		for i := 2; i < len(times); i++ {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // ErrOvertaken: the member has been claimed under a later lease.
@@ -19,51 +18,28 @@ type Guard interface {
 	Claim(ctx context.Context, m Member) error
 }
 
-// claim claims a member, again and again until it succeeds.
-func (m *Manager) claim(ctx context.Context, g Guard, member Member) {
-	for ctx.Err() == nil {
-		bounded, cancel := context.WithTimeout(ctx, 2*m.config.Timeout)
-		err := g.Claim(bounded, member)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		done := err == nil || errors.Is(err, errors.ErrUnsupported)
-		m.mu.Lock()
-		if errors.Is(err, ErrOvertaken) {
-			m.stop(fmt.Errorf("claiming %s: %w", member.ID, err))
-		}
-		if f := m.state.find(keyOf(member)); f != nil && !errors.Is(err, ErrUnreachable) {
-			f.claimed = true
-			if done {
-				f.settled = m.state.tick() // what was seen before may have been changed until now
-			}
-		}
-		m.ring()
-		m.mu.Unlock()
-		if done {
-			return
-		}
-		t := time.NewTimer(m.config.Interval)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-		}
-		t.Stop()
-	}
-}
-
-// claims reports whether a member that answers is still to be claimed.
-func (m *Manager) claims() bool {
-	if _, ok := m.config.Engine.(Guard); !ok || m.token == 0 {
+// claim claims a member, and reports whether it need not be tried again.
+func (m *Manager) claim(ctx context.Context, g Guard, member Member) (done bool) {
+	bounded, cancel := context.WithTimeout(ctx, 2*m.config.Timeout)
+	err := g.Claim(bounded, member)
+	cancel()
+	if ctx.Err() != nil {
 		return false
 	}
-	for _, f := range m.state.members {
-		if f.misses == 0 && !f.claimed {
-			return true
+	done = err == nil || errors.Is(err, errors.ErrUnsupported)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if errors.Is(err, ErrOvertaken) {
+		m.stop(fmt.Errorf("claiming %s: %w", member.ID, err))
+	}
+	if f := m.state.find(keyOf(member)); f != nil && !errors.Is(err, ErrUnreachable) {
+		f.claimed = true
+		if done {
+			f.settled = m.state.tick() // what was seen before may have been changed until now
 		}
 	}
-	return false
+	m.ring()
+	return done
 }
 
 // marked is the member as the Engine gets it.

@@ -32,9 +32,7 @@ func (m *Manager) watch(ctx context.Context, tasks *sync.WaitGroup) {
 				defer m.config.Engine.Close(member)
 				m.look(ctx, member, l)
 			})
-			if g, ok := m.config.Engine.(Guard); ok && m.token > 0 {
-				tasks.Go(func() { m.claim(ctx, g, member) })
-			}
+			tasks.Go(func() { m.ask(ctx, member) })
 			if w, ok := m.config.Engine.(Watcher); ok {
 				tasks.Go(func() { m.hold(ctx, w, member, l) })
 			}

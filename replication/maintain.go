@@ -14,6 +14,9 @@ func (d *decider) maintain(p *fact) {
 		if f != p {
 			d.join(p, f)
 		}
+		if f.unkept != nil {
+			d.hold("%s does not keep what the next Manager has to know of recoveries: %v", f.ID, f.unkept)
+		}
 	}
 	d.semisync(p)
 	d.switchover(p)
@@ -78,6 +81,8 @@ func (d *decider) join(p, f *fact) {
 	case d.under(p, f) && !st.Empty && f.joined && d.relation(f, p) == hasMore:
 		n, exact := d.foundSurplus(p, f)
 		d.quarantine(f, "it follows %s and has %s that the primary lacks: somebody wrote to it; empty it or remove it", d.name(st.Source), transactions(n, exact))
+	case follows && f.Delay > 0 && st.Delay == 0:
+		d.step(StepFollow, f, up.ID, "it is to apply with a delay of %v", f.Delay)
 	case follows && st.Receives && (st.Applies || st.Empty):
 	case d.moves(p, f, up):
 	case st.Empty && p.status().Empty:

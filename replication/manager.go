@@ -103,6 +103,7 @@ func (m *Manager) RunUnder(ctx context.Context, token uint64) error {
 		for _, e := range m.pass(ctx, &tasks) {
 			m.config.Events(e)
 		}
+		m.remind(ctx, &tasks)
 		select {
 		case <-m.wake:
 		case <-tick.C:

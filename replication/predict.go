@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -81,6 +82,7 @@ func (s *state) suppose(step Step, c *Config, now time.Time) {
 	case StepFollow:
 		st.Writable, st.Source, st.Receives, st.Applies, st.Imported = false, other.Addr, true, true, false
 		st.Empty = other.status().Empty
+		st.Delay = cmp.Or(f.Delay, st.Delay)
 		st.Received, st.Applied = other.status().Applied, other.status().Applied
 		f.drained, f.deaf, f.idle, f.current = false, time.Time{}, time.Time{}, now
 	case StepSave:

@@ -6,8 +6,9 @@
 //
 // The Manager looks at every member, a pure function turns what is known into a [Plan] of typed steps with a reason each,
 // and the [Engine] (memdb, mysql) makes the steps happen. The same function serves [Manager.Plan] and [Manager.PlanLoss],
-// which show what would be done and do nothing. The servers' own state is the only record: a Manager may die at any
-// instruction, and the next one finishes its work. Where several hosts could run it, each does so under a lease ([Manager.RunUnder]):
+// which show what would be done and do nothing. The servers' own state says what is to be done: a Manager may die at any
+// instruction, and the next one finishes its work. What no server knows of itself the members keep for the next one ([Recorder]):
+// what a recovery that is under way costs, the last verdict and what may correct it, when the latest recoveries were. Where several hosts could run it, each does so under a lease ([Manager.RunUnder]):
 // whoever was overtaken without noticing, since its process stood still, is refused by the members ([Guard]).
 //
 // # Where the data comes from
@@ -52,7 +53,8 @@
 // reports what is missing. [Durability] lets the primary acknowledge a transaction only when a replica has it too
 // (semi-synchronous replication), and refuses to promote where an acknowledged transaction could be missing: then the set
 // has no primary until a member that may have it is back. When no replica is left, the primary waits. A set that is meant
-// to be one server has nobody to wait for, and is as durable as its disk. Every recovery ends in a [Verdict].
+// to be one server has nobody to wait for, and is as durable as its disk. Every recovery ends in a [Verdict],
+// also when its Manager dies: the next one tells it.
 //
 // Durability rests on one acknowledgement for each transaction. It survives the loss of any one server, and any number of
 // crashes that leave the data.
@@ -83,6 +85,11 @@ type Member struct {
 	// alone has all transactions, it hands over by a switchover as soon as a member that is not below 0 has them too. A set
 	// whose members are all below 0 stays as it is.
 	Prefer int `json:"prefer,omitempty"`
+	// Delay makes it apply what it receives so much later than it could, as a replica, in whole seconds: what is deleted by
+	// mistake is still there. It has that delay whenever it is made to follow, also when it has been seeded anew. 0 leaves it the
+	// one that its server is set to, if any. A change of a delay that its server has takes effect when it is made to follow
+	// again. If it is promoted, it applies all at once; with a Prefer below 0 it hands over when it can, and has its delay again.
+	Delay time.Duration `json:"delay,omitempty"`
 	// Fence stops the machine through its provider and returns nil only when the machine does nothing any more. It is
 	// called for a primary that cannot be reached, before another one is promoted. Nil where there is no such means.
 	Fence func(context.Context) error `json:"-"`
@@ -173,7 +180,7 @@ func (stalled) Is(target error) bool { return target == ErrHung }
 // leaves the member as it was or as it shall be when it fails. Implementations pass replicationtest.Run and are safe for
 // concurrent use; the Manager never runs two changing methods on one member at once.
 //
-// The servers' own state is the only record: a Manager that starts anew learns from Observe who takes writes, who follows
+// The servers' own state says what is to be done: a Manager that starts anew learns from Observe who takes writes, who follows
 // whom and how far everybody is. So a server that starts again, by itself or after a crash, takes no writes until it is
 // promoted, and says whom it followed. It goes on following at the latest when it is told to: an engine whose replicas
 // would lose what they have received by going on at once leaves them stopped, so that Drain finds it.
@@ -207,7 +214,7 @@ type Engine interface {
 
 	// Follow makes the member a read-only replica of the primary, whatever it was before, and returns when it has told
 	// the member so; whether it receives is seen by Observe. An empty primary may be followed before it is promoted. A
-	// member with a Status.Delay keeps it.
+	// member with a Member.Delay gets that one, whatever it has not applied yet; another one keeps its Status.Delay.
 	// ErrDiverged if the member has transactions that the primary lacks and that the engine cannot take back.
 	Follow(ctx context.Context, m, primary Member) error
 

@@ -45,6 +45,9 @@ func (m *Manager) note(d decision, now time.Time) {
 		if v := s.draft; v.To == d.leader.ID && d.primary == v.To {
 			v.Epoch, v.Took = m.topology.Epoch+1, now.Sub(v.Began)
 			s.verdict = v
+			if s.lost != (key{}) && s.lost != s.primary {
+				s.former[s.lost] = true
+			}
 			m.emit(KindVerdict, v.To, v.String(), nil)
 		}
 		if d.primary != "" {
@@ -79,8 +82,8 @@ func (m *Manager) count(d decision, x surplus) {
 	if f.counted == x.at {
 		return
 	}
-	f.counted = x.at
-	if x.n > 0 {
+	if x.n > 0 { // one that has nothing of its own has left nothing behind
+		f.counted = x.at
 		m.emit(KindSurplus, f.ID, fmt.Sprintf("it has %s that the primary %s lacks", transactions(x.n, x.exact), d.leader.ID), nil)
 	}
 	if v := m.state.verdict; v != nil && v.From == f.ID && v.Loss == LossAtLeast && m.state.former[x.member] {

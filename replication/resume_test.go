@@ -3,6 +3,7 @@ package replication_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,32 +19,33 @@ import (
 type situation struct {
 	name  string
 	keeps bool           // what the primary lacks is saved and taken back
+	loses bool           // the primary is lost, and has one transaction that none else has
 	begin func(w *world) // from a whole set with some rows
 	end   func(w *world, t replication.Topology) bool
 }
 
 var situations = []situation{
-	{"Beginning", false, nil, func(w *world, t replication.Topology) bool { return whole(t) }},
-	{"Killed", false, func(w *world) { w.db.Crash(addr(1)) }, func(w *world, t replication.Topology) bool {
+	{"Beginning", false, false, nil, func(w *world, t replication.Topology) bool { return whole(t) }},
+	{"Killed", false, false, func(w *world) { w.db.Crash(addr(1)) }, func(w *world, t replication.Topology) bool {
 		return t.Primary != "" && t.Primary != "db-1" && serving(t) == 2
 	}},
-	{"KilledAndBack", false, func(w *world) {
+	{"KilledAndBack", false, false, func(w *world) {
 		w.db.Crash(addr(1))
 		time.Sleep(500 * time.Millisecond)
 		time.AfterFunc(time.Second, func() { w.db.Start(addr(1)) })
 	}, func(w *world, t replication.Topology) bool { return whole(t) }},
-	{"Hung", false, func(w *world) { w.db.Hang(addr(1)) }, func(w *world, t replication.Topology) bool {
+	{"Hung", false, false, func(w *world) { w.db.Hang(addr(1)) }, func(w *world, t replication.Topology) bool {
 		return t.Primary != "" && t.Primary != "db-1" && serving(t) == 2
 	}},
-	{"Surplus", false, surplus, func(w *world, t replication.Topology) bool { return whole(t) }},
-	{"SurplusSaved", true, surplus, func(w *world, t replication.Topology) bool { return whole(t) }},
-	{"Replaced", false, func(w *world) { // a replica's machine, by an empty one
+	{"Surplus", false, true, surplus, func(w *world, t replication.Topology) bool { return whole(t) }},
+	{"SurplusSaved", true, true, surplus, func(w *world, t replication.Topology) bool { return whole(t) }},
+	{"Replaced", false, false, func(w *world) { // a replica's machine, by an empty one
 		w.db.Remove(addr(2))
 		w.db.Start(addr(9))
 		w.members[1].Addr, w.members[1].Machine = addr(9), "i-9"
 		w.manager().SetMembers(w.members, 3)
 	}, func(w *world, t replication.Topology) bool { return whole(t) }},
-	{"Switchover", false, func(w *world) {
+	{"Switchover", false, false, func(w *world) {
 		m := w.manager()
 		go m.Switchover(w.ctx, "db-2")
 	}, func(w *world, t replication.Topology) bool { return whole(t) }},
@@ -68,7 +70,8 @@ func serving(t replication.Topology) (n int) {
 }
 
 // A Manager that is killed at any call, before or after it has had its effect, is followed by one that finishes the work:
-// by the facts alone, at once, and with nothing lost under Durability.
+// by the facts alone, at once, and with nothing lost under Durability. However many Managers have been at it, the recovery ends in
+// a verdict, and that is right.
 func TestKilledAtEveryCall(t *testing.T) {
 	for _, s := range situations {
 		t.Run(s.name, func(t *testing.T) {
@@ -144,7 +147,39 @@ func resume(t *testing.T, s situation, c replication.Config, k int) (took time.D
 		w.write(top.Primary, "afterwards")
 		w.db.Start(addr(1))
 		w.settled()
+		w.judged(s, c, k)
 		w.stop()
 	})
 	return took, reached
+}
+
+// judged fails unless every recovery has been told the verdict of, and the latest Manager knows the last one, which is right.
+func (w *world) judged(s situation, c replication.Config, k int) {
+	w.t.Helper()
+	top, _ := w.manager().Topology()
+	promoting, from := "", 0
+	told := map[string]bool{}
+	for _, e := range w.seen("") {
+		switch {
+		case e.Kind == replication.KindVerdict:
+			told[e.Subject] = true
+		case e.Kind == replication.KindStep && strings.HasPrefix(e.Message, "promote ") && !strings.Contains(e.Message, "as planned") &&
+			!strings.Contains(e.Message, "the set is new") && !strings.Contains(e.Message, "was broken off"):
+			promoting = e.Subject
+		case e.Kind == replication.KindPrimary && e.Subject != "" && e.Subject == promoting:
+			promoting, from = "", from+1
+			require.NotNil(w.t, top.Verdict, "killed at call %d\n%s", k, w.story())
+			defer func() {
+				require.True(w.t, told[e.Subject], "killed at call %d: no verdict on %s\n%s", k, e.Subject, w.story())
+			}()
+		}
+	}
+	if s.loses {
+		require.NotZero(w.t, from)
+	}
+	if s.loses && c.Policy == replication.Availability {
+		require.Equal(w.t, replication.LossExact, top.Verdict.Loss, "killed at call %d: %v\n%s", k, top.Verdict, w.story())
+		require.EqualValues(w.t, 1, top.Verdict.Lost, "killed at call %d: %v\n%s", k, top.Verdict, w.story())
+		require.Equal(w.t, s.keeps, top.Verdict.Saved != "", "killed at call %d: %v\n%s", k, top.Verdict, w.story())
+	}
 }

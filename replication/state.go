@@ -36,37 +36,46 @@ type fact struct {
 	stalled   bool      // the newest look was answered, and commits do not end there
 	fault     error     // the newest look was answered with this error
 
-	settled  uint64    // looks that began before are out of date: a step has ended then
-	running  *Step     // under way now
-	against  key       // the server that running.Other is
-	withdrew bool      // it has been withdrawn
-	drained  bool      // a drain has succeeded, and it has not received since
-	told     key       // whom it was told to follow last
-	claimed  bool      // see Guard, or it does not let itself be claimed
-	joined   bool      // it has been seen to receive from the primary, itself or through another member
-	diverged bool      // Engine.Follow said so
-	saved    Position  // its transactions up to here that the primary lacks have been saved
-	file     string    // where; empty if they have not
-	stays    string    // why Rewinder.Rewind has failed, if it did
-	fell     int       // so many times in a row it fell silent while it was told to follow
-	fellAt   time.Time // the last time
-	ended    bool      // it has refused connections since it took writes: it takes none when it has started again
-	stopped  bool      // Member.Fence has succeeded, and it has not answered since
-	deaf     time.Time // since when it follows somebody and does not receive; zero if it does
-	idle     time.Time // since when it follows somebody and does not receive or does not apply
-	progress Progress  // of the step that is under way
-	waits    time.Time // since when commits have waited for an acknowledgement and nothing else has been written
-	current  time.Time // up to when it was known to have applied everything
-	errant   uint64    // so many transactions were written to it while it followed the primary
-	counted  Position  // a surplus up to here has been reported
-	lastErr  error     // why the newest look failed, if it did
-	trouble  string    // why its last step failed
+	settled  uint64        // looks that began before are out of date: a step has ended then
+	running  *Step         // under way now
+	against  key           // the server that running.Other is
+	withdrew bool          // it has been withdrawn
+	drained  bool          // a drain has succeeded, and it has not received since
+	told     key           // whom it was told to follow last
+	claimed  bool          // see Guard, or it does not let itself be claimed
+	recalled bool          // it has said what it keeps: see Recorder
+	keeps    string        // the record that it is known to keep
+	keepless bool          // it keeps none
+	keeping  chan struct{} // open while it is being made to keep one; nil otherwise
+	keptAt   time.Time     // when that failed last
+	unkept   error         // why
+	joined   bool          // it has been seen to receive from the primary, itself or through another member
+	diverged bool          // Engine.Follow said so
+	saved    Position      // its transactions up to here that the primary lacks have been saved
+	file     string        // where; empty if they have not
+	stays    string        // why Rewinder.Rewind has failed, if it did
+	fell     int           // so many times in a row it fell silent while it was told to follow
+	fellAt   time.Time     // the last time
+	ended    bool          // it has refused connections since it took writes: it takes none when it has started again
+	stopped  bool          // Member.Fence has succeeded, and it has not answered since
+	deaf     time.Time     // since when it follows somebody and does not receive; zero if it does
+	idle     time.Time     // since when it follows somebody and does not receive or does not apply
+	progress Progress      // of the step that is under way
+	waits    time.Time     // since when commits have waited for an acknowledgement and nothing else has been written
+	current  time.Time     // up to when it was known to have applied everything
+	errant   uint64        // so many transactions were written to it while it followed the primary
+	counted  Position      // a surplus up to here has been reported
+	lastErr  error         // why the newest look failed, if it did
+	trouble  string        // why its last step failed
 }
 
 // answers reports whether the newest look says what the member is.
 func (f *fact) answers() bool {
 	return f.misses == 0 && f.fault == nil && f.good.ended > 0 && f.good.began >= f.settled
 }
+
+// delay is how much later than it could the member applies, or is to.
+func (f *fact) delay() time.Duration { return max(f.Delay, f.status().Delay) }
 
 // status is what the member said last.
 func (f *fact) status() *Status { return &f.good.status }
@@ -95,6 +104,11 @@ type state struct {
 
 	heir       key // a server that Engine.Promote has been called for, until it is known what came of it
 	draft      *Verdict
+	lost       key          // the server that draft.From was
+	lostAt     Position     // how far that is known to have been
+	number     uint64       // of the record
+	left       string       // the record as it was found, or is to be kept
+	knows      bool         // this Manager knows better than any record that it finds
 	former     map[key]bool // servers that were primaries, and have not followed a later one yet
 	kin        map[key]bool // servers that were primaries or followed one
 	recoveries []time.Time  // the latest unplanned promotions
@@ -257,6 +271,10 @@ func (s *state) setMembers(members []Member, expected int) {
 			continue
 		case s.byAddr(m.Addr) != nil:
 			s.faults = append(s.faults, fmt.Sprintf("two members have the Addr %s: %s is left out", m.Addr, m.ID))
+			continue
+		}
+		if m.Delay < 0 || m.Delay%time.Second != 0 {
+			s.faults = append(s.faults, fmt.Sprintf("the member %s has the Delay %v, want whole seconds, at least 0: it is left out", m.ID, m.Delay))
 			continue
 		}
 		f := &fact{Member: m}

@@ -31,7 +31,8 @@ type Topology struct {
 	Members []MemberState `json:"members"`
 	// Held says, in words, what should be done and is not, and why.
 	Held []string `json:"held,omitempty"`
-	// Verdict is about the last recovery, nil if there was none.
+	// Verdict is about the last recovery, nil if there was none that is known. A Manager that begins anew learns of it from the
+	// members, if the Engine is a Recorder.
 	Verdict *Verdict `json:"verdict,omitempty"`
 	// Backup is when the newest of Config.Backups was taken; zero if there is none, or that is not known.
 	Backup time.Time `json:"backup,omitzero"`
@@ -96,7 +97,7 @@ const (
 
 // Verdict says how a recovery ended.
 type Verdict struct {
-	Epoch  uint64        `json:"epoch"`  // the epoch that it began
+	Epoch  uint64        `json:"epoch"`  // the epoch that it began, as counted by the Manager that told it
 	From   string        `json:"from"`   // the ID of the primary that was lost, its address where it is no member
 	To     string        `json:"to"`     // the ID of the member that was promoted
 	Reason string        `json:"reason"` // what happened and, where nothing is lost, why that is certain

@@ -1,6 +1,7 @@
 package memdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,11 +14,11 @@ import (
 func (c *Cluster) call(ctx context.Context, op string, m replication.Member, work func(s *server, now time.Time) (time.Time, bool, error)) error {
 	f := func(s *server, now time.Time) (time.Time, bool, error) {
 		switch {
-		case op != "Observe" && op != "Backup" && m.Token != 0 && m.Token < s.token:
+		case op != "Observe" && op != "Backup" && op != "Recorded" && m.Token != 0 && m.Token < s.token:
 			return time.Time{}, true, replication.ErrOvertaken
 		case s.stalled && op == "Observe" && s.writable:
 			return time.Time{}, true, replication.ErrStalled
-		case s.stalled && op != "Observe":
+		case s.stalled && op != "Observe" && op != "Recorded":
 			return time.Time{}, false, nil
 		}
 		return work(s, now)
@@ -110,6 +111,23 @@ func (c *Cluster) Claim(ctx context.Context, m replication.Member) error {
 	})
 }
 
+// Record implements replication.Recorder. The text outlives the data.
+func (c *Cluster) Record(ctx context.Context, m replication.Member, text string) error {
+	return c.alter(ctx, "Record", m, func(s *server, now time.Time) error {
+		s.record = text
+		return nil
+	})
+}
+
+// Recorded implements replication.Recorder.
+func (c *Cluster) Recorded(ctx context.Context, m replication.Member) (text string, err error) {
+	err = c.call(ctx, "Recorded", m, func(s *server, now time.Time) (time.Time, bool, error) {
+		text = s.record
+		return time.Time{}, true, nil
+	})
+	return text, err
+}
+
 // Fence implements replication.Engine.
 func (c *Cluster) Fence(ctx context.Context, m replication.Member) error {
 	return c.alter(ctx, "Fence", m, func(s *server, now time.Time) error {
@@ -184,6 +202,9 @@ func (c *Cluster) Follow(ctx context.Context, m, primary replication.Member) err
 		if m.Addr == primary.Addr {
 			return errors.New("a server cannot follow itself")
 		}
+		if m.Delay < 0 {
+			return fmt.Errorf("its Member.Delay is %v, want at least 0", m.Delay)
+		}
 		keep := s.log
 		if c.options.RelayLogsLost && s.source != primary.Addr {
 			keep = s.log[:s.applied]
@@ -204,6 +225,7 @@ func (c *Cluster) Follow(ctx context.Context, m, primary replication.Member) err
 			s.linked, s.silent = time.Time{}, false
 		}
 		s.semisync, s.source, s.receiving, s.imported = false, primary.Addr, true, false
+		s.delay = cmp.Or(m.Delay, s.delay)
 		return nil
 	})
 }

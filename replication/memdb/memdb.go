@@ -58,7 +58,7 @@ type Options struct {
 
 // Call is a call of an Engine method, for Options.Hook.
 type Call struct {
-	Op   string // "Observe", "Fence", "Drain", "Promote", "SetSemiSync", "Follow", "Seed", "Save", "Rewind", "Import", "Backup", "Restore"
+	Op   string // "Observe", "Fence", "Drain", "Promote", "SetSemiSync", "Follow", "Seed", "Save", "Rewind", "Import", "Backup", "Restore", "Claim", "Record", "Recorded"
 	Addr string // the member that it acts on
 	Done bool   // false before the call, true after it
 }
@@ -80,6 +80,8 @@ var (
 	_ replication.Adopter  = (*Cluster)(nil)
 	_ replication.Rewinder = (*Cluster)(nil)
 	_ replication.Backuper = (*Cluster)(nil)
+	_ replication.Guard    = (*Cluster)(nil)
+	_ replication.Recorder = (*Cluster)(nil)
 )
 
 // New makes a cluster without servers.
@@ -104,6 +106,7 @@ type server struct {
 	stalled bool
 	denied  bool
 	token   uint64 // it has been claimed with
+	record  string // see replication.Recorder
 	version string
 	delay   time.Duration // as a replica
 	started time.Time
@@ -279,6 +282,7 @@ func (c *Cluster) erase(s *server) {
 	s.name = fmt.Sprintf("m%d", c.born)
 	s.log, s.applied, s.acked, s.data, s.dataTo = nil, 0, 0, map[string]string{}, 0
 	s.writable, s.semisync, s.source, s.receiving, s.hasAcked = false, false, "", false, false
+	s.delay = 0
 	s.filling, s.imported, s.foreign, s.foreignAt = false, false, false, ""
 }
 

@@ -92,6 +92,7 @@ func (s *shelf) parent() (*mysql.Engine, *node) {
 		"CREATE SERVER elsewhere FOREIGN DATA WRAPPER mysql OPTIONS (HOST '127.0.0.9', USER 'x', PASSWORD 'y')",
 		"CREATE EVENT app.now ON SCHEDULE EVERY 1 SECOND DISABLE DO INSERT INTO app.w VALUES (-UNIX_TIMESTAMP())", // until just before the snapshot
 		"SET sql_log_bin = 0; CREATE TABLE mysql.scalr_claimed (one TINYINT PRIMARY KEY, token BIGINT UNSIGNED NOT NULL); INSERT INTO mysql.scalr_claimed VALUES (1, 99)",
+		"SET sql_log_bin = 0; CREATE TABLE mysql.scalr_record (one TINYINT PRIMARY KEY, text LONGTEXT NOT NULL); INSERT INTO mysql.scalr_record VALUES (1, 'parents')",
 		"CHANGE MASTER TO MASTER_HOST='127.0.0.9', MASTER_USER='repl', MASTER_PASSWORD='parents', MASTER_USE_GTID=slave_pos")
 	return e, p
 }
@@ -181,6 +182,9 @@ func TestAdoptASnapshotOfAWorkingServer(t *testing.T) {
 		st := observe(t, e2, first)
 		require.True(t, st.Empty && st.Foreign && !st.Writable && st.Source == "" && st.Applied == "", "%+v", st)
 		require.Error(t, e2.Promote(t.Context(), first.Member, false))
+		text, err := e2.Recorded(t.Context(), first.Member)
+		require.NoError(t, err)
+		require.Empty(t, text, "what the other set's Managers have left")
 		twin := first.db(t, twinConfig.User, twinConfig.Password, "")
 		require.Equal(t, "twin,twin_repl", one(t, twin, opened))
 		require.Equal(t, "0", one(t, twin, "SELECT COUNT(*) FROM mysql.servers"))

@@ -71,6 +71,7 @@ var (
 	_ replication.Adopter  = (*Engine)(nil)
 	_ replication.Rewinder = (*Engine)(nil)
 	_ replication.Guard    = (*Engine)(nil)
+	_ replication.Recorder = (*Engine)(nil)
 	_ replication.Backuper = (*Engine)(nil)
 )
 

@@ -24,6 +24,9 @@ func TestManagerAndADelayedReplica(t *testing.T) {
 			other = n
 		}
 	}
+	within(t, "the replica has the table", func() bool {
+		return observe(t, s.engine, delayed).Applied == observe(t, s.engine, s.node(first)).Applied
+	})
 	exec(t, delayed.admin(t), "STOP SLAVE", "CHANGE MASTER TO MASTER_DELAY=3600", "START SLAVE")
 	within(t, "the replica receives", func() bool {
 		st := observe(t, s.engine, delayed)
@@ -59,4 +62,41 @@ func TestManagerAndADelayedReplica(t *testing.T) {
 	require.NoError(t, s.node(first).Start(t.Context()))
 	require.NoError(t, other.Start(t.Context()))
 	s.equal(t)
+}
+
+// A replica with a Member.Delay has it from the beginning, and again when it has lost its data and been seeded. It is not promoted while
+// another one can be.
+func TestManagerSeedsADelayedReplica(t *testing.T) {
+	nodes := start(t, 3)
+	delayed := nodes[1] // the first by ID of the replicas
+	delayed.Member.Delay = time.Hour
+	s := manageOn(t, nodes, replication.Config{})
+	first := s.node(s.primary())
+	require.Equal(t, nodes[0], first)
+	receives := func() {
+		t.Helper()
+		within(t, "the replica has received all and keeps its delay", func() bool {
+			st := observe(t, s.engine, delayed)
+			return st.Source == first.Addr && st.Receives && st.Delay == time.Hour &&
+				s.engine.Compare(st.Received, observe(t, s.engine, first).Applied) == replication.Equal
+		})
+	}
+	receives()
+	exec(t, first.app(t), "INSERT INTO app.t VALUES (1, 'x')")
+	receives()
+	const tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'app'"
+	require.Equal(t, "0", one(t, delayed.admin(t), tables))
+
+	exec(t, delayed.admin(t), "STOP SLAVE", "RESET SLAVE ALL", "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''")
+	within(t, "the replica has been seeded", func() bool { return one(t, delayed.admin(t), tables) == "1" })
+	receives()
+	exec(t, first.app(t), "INSERT INTO app.t VALUES (2, 'y')")
+	receives()
+	require.Equal(t, "1", one(t, delayed.admin(t), "SELECT COUNT(*) FROM app.t"))
+	within(t, "the other one has it", func() bool { return one(t, nodes[2].admin(t), "SELECT COUNT(*) FROM app.t") == "2" })
+	require.NoError(t, first.Kill(t.Context()))
+	within(t, "the other one is promoted", func() bool { return s.primary() == nodes[2].Member.ID })
+	first = nodes[2]
+	receives()
+	require.Equal(t, "1", one(t, delayed.admin(t), "SELECT COUNT(*) FROM app.t"))
 }

@@ -93,7 +93,8 @@
 //   - The passwords of caching_sha2_password go over TLS if Config.TLS is set, otherwise encrypted by the server's public key,
 //     which nobody checks.
 //
-// What MariaDB has and MySQL has not, here: Import, Adopt and Config.Set, Backup and Restore (errors.ErrUnsupported); ErrStalled, so that a primary whose disk is full
+// What MariaDB has and MySQL has not, here: Import, Adopt and Config.Set, Backup and Restore, Claim and Record (errors.ErrUnsupported), so that a verdict
+// is told by the Manager that has seen the recovery through, or not; ErrStalled, so that a primary whose disk is full
 // or stuck is hung at best; Status.Acked, of which MySQL's replicas say nothing, so that under Durability a Manager that has
 // not seen the lost primary itself promotes only when all other members answer; [CloudInit].
 package mysql

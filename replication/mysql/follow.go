@@ -22,7 +22,8 @@ const (
 // Follow attaches the member by GTID. Before anything is changed, it refuses two servers with one server_id, servers
 // without binary logs, and, as ErrDiverged, a member that has received or applied transactions that the primary lacks. A
 // member that takes writes is fenced first. What lies in its relay logs is applied first, since attaching deletes them; a
-// member with a MASTER_DELAY keeps it, and gets from the new primary what it has not applied.
+// member with a MASTER_DELAY keeps it, or gets Member.Delay in its place (in whole seconds, rounded up), and gets from the new
+// primary what it has not applied.
 //
 // It returns when the primary has accepted the replica or cannot be reached from it, after 2 s at most. ErrDiverged is also
 // what it returns if the primary's binary logs no longer reach back to the member's position: either way the member has to
@@ -51,7 +52,10 @@ func (s *server) follow(ctx context.Context, p *server, m, primary replication.M
 	if err := checkPair(l, pl, m, primary); err != nil {
 		return err
 	}
-	if l.follows(primary.Addr) {
+	if m.Delay < 0 {
+		return badDelay(m)
+	}
+	if l.follows(primary.Addr, m.Delay) {
 		return nil
 	}
 	if _, err := s.observeRelayLogs(ctx, l, observeLimit); err != nil {
@@ -89,19 +93,28 @@ func (s *server) follow(ctx context.Context, p *server, m, primary replication.M
 			return err
 		}
 	}
-	if err := s.attach(ctx, l, primary.Addr); err != nil {
+	if err := s.attach(ctx, l, primary.Addr, m.Delay); err != nil {
 		return err
 	}
 	return s.awaitSource(ctx, primary)
 }
 
-// follows reports whether the member is a healthy replica of the address already.
-func (l look) follows(addr string) bool {
+// badDelay refuses a delay that there cannot be.
+func badDelay(m replication.Member) error {
+	return fmt.Errorf("its Member.Delay is %v, want at least 0", m.Delay)
+}
+
+// seconds is a delay as servers count it.
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// follows reports whether the member is a healthy replica of the address already, with the delay if there is to be one.
+func (l look) follows(addr string, delay time.Duration) bool {
 	if len(l.channels) != 1 || l.seeding || !l.on("read_only") || l.on("master_enabled") || !l.on("slave_enabled") {
 		return false
 	}
 	c := l.channels[0]
-	return c.source == addr && c.gtid && c.io == "Yes" && c.sql == "Yes"
+	return c.source == addr && c.gtid && c.io == "Yes" && c.sql == "Yes" &&
+		(delay == 0 || seconds(c.delay()) == seconds(delay))
 }
 
 // checkPair refuses what can never work.
@@ -185,7 +198,7 @@ func (s *server) settle(ctx context.Context, l look) (look, error) {
 }
 
 // attach points the member to the address.
-func (s *server) attach(ctx context.Context, l look, addr string) error {
+func (s *server) attach(ctx context.Context, l look, addr string, delay time.Duration) error {
 	var statements []string
 	for _, c := range l.channels {
 		statements = append(statements, "STOP SLAVE "+quote(c.name))
@@ -199,7 +212,11 @@ func (s *server) attach(ctx context.Context, l look, addr string) error {
 	if at := l.applied.plain(); at != l.slavePos.plain() {
 		statements = append(statements, "SET GLOBAL gtid_slave_pos = "+quote(at))
 	}
-	statements = append(statements, s.engine.changeMaster(addr), "START SLAVE")
+	change := s.engine.changeMaster(addr)
+	if delay > 0 {
+		change += fmt.Sprintf(", MASTER_DELAY=%d", seconds(delay))
+	}
+	statements = append(statements, change, "START SLAVE")
 	if err := s.exec(ctx, strings.Join(statements, "; ")); err != nil {
 		return fmt.Errorf("attaching it to %s: %w", addr, err)
 	}

@@ -33,7 +33,7 @@ func lockSQL(c Config) []string {
 		"RESET SLAVE ALL; " +
 		"UPDATE mysql.event SET status = 'SLAVESIDE_DISABLED' WHERE status = 'ENABLED'; " +
 		"IF @@global.event_scheduler = 'ON' THEN SET GLOBAL event_scheduler = OFF; END IF; " +
-		"DROP TABLE IF EXISTS " + claimed + ", " + name("mysql", imported) + "; " +
+		"DROP TABLE IF EXISTS " + claimed + ", " + recorded + ", " + name("mysql", imported) + "; " +
 		// A schema without a table beside it is a copy that was not complete when the volume was.
 		"IF NOT " + seeding + " AND (EXISTS (SELECT 1 FROM information_schema.tables WHERE table_schema NOT IN " + systemSchemas + ")" +
 		" OR @@global.gtid_binlog_state <> '' OR @@global.gtid_slave_pos <> '') THEN " +

@@ -50,7 +50,7 @@ func resetReplica8(c *conn8, _ []string) (resultSet, *sqlError) {
 	case r == nil:
 	case r.io || r.sql:
 		return resultSet{}, sqlErrorf(3081, "This operation cannot be performed with running replication threads; run STOP REPLICA FOR CHANNEL '' first")
-	case len(r.relay) > 0 && !c.f.schemas["scalr_seeding"]:
+	case len(r.relay) > 0 && r.delay == 0 && !c.f.schemas["scalr_seeding"]:
 		c.f.w.t.Errorf("the replica at %s loses %d received transactions", c.f.addr, len(r.relay))
 	}
 	c.f.replica = nil
@@ -78,6 +78,7 @@ func changeSource8(c *conn8, args []string) (resultSet, *sqlError) {
 	if r.io || r.sql {
 		return resultSet{}, sqlErrorf(3021, "This operation cannot be performed with a running replica thread; run STOP REPLICA FOR CHANNEL '' first")
 	}
+	delayed := r.delay > 0
 	auto, relay := r.auto, options["RELAY_LOG_FILE"] != "" || options["RELAY_LOG_POS"] != ""
 	for n, v := range options {
 		switch n {
@@ -111,7 +112,7 @@ func changeSource8(c *conn8, args []string) (resultSet, *sqlError) {
 		f.w.t.Errorf("the applier at %s is sent to %s %s, where it is not", f.addr, options["RELAY_LOG_FILE"], options["RELAY_LOG_POS"])
 	}
 	if r.auto = auto; !relay { // both threads are stopped
-		if len(r.relay) > 0 && r.delay == 0 {
+		if len(r.relay) > 0 && !delayed {
 			f.w.t.Errorf("the replica at %s loses %d received transactions", f.addr, len(r.relay))
 		}
 		r.purge()

@@ -116,7 +116,10 @@ func (s mysql8) follow(ctx context.Context, primary *server, m, at replication.M
 	if err := checkPair8(l, pl, m, at); err != nil {
 		return err
 	}
-	if l.follows(at.Addr) {
+	if m.Delay < 0 {
+		return badDelay(m)
+	}
+	if l.follows(at.Addr, m.Delay) {
 		return nil
 	}
 	if err := checkHistory8(l, pl, at); err != nil {
@@ -145,20 +148,20 @@ func (s mysql8) follow(ctx context.Context, primary *server, m, at replication.M
 	if err := checkHistory8(l, pl, at); err != nil {
 		return err
 	}
-	if err := s.attach(ctx, l, at.Addr); err != nil {
+	if err := s.attach(ctx, l, at.Addr, m.Delay); err != nil {
 		return err
 	}
 	return s.awaitSource(ctx, at)
 }
 
 // follows reports whether the member is a healthy replica of the address already.
-func (l look8) follows(addr string) bool {
+func (l look8) follows(addr string, delay time.Duration) bool {
 	if len(l.channels) != 1 || l.seeding || !l.on("super_read_only") ||
 		l.on("rpl_semi_sync_"+l.sourcePlugin()+"_enabled") || !l.on("rpl_semi_sync_"+l.replicaPlugin()+"_enabled") {
 		return false
 	}
 	c := l.channels[0]
-	return c.source == addr && c.auto && c.io == "Yes" && c.sql == "Yes"
+	return c.source == addr && c.auto && c.io == "Yes" && c.sql == "Yes" && (delay == 0 || seconds(c.delay()) == seconds(delay))
 }
 
 // checkPair8 refuses what can never work.
@@ -202,7 +205,7 @@ func checkHistory8(l, pl look8, primary replication.Member) error {
 }
 
 // attach points the member to the address. What a delay has kept from being applied comes from there again.
-func (s mysql8) attach(ctx context.Context, l look8, addr string) error {
+func (s mysql8) attach(ctx context.Context, l look8, addr string, delay time.Duration) error {
 	var statements []string
 	for _, c := range l.channels {
 		statements = append(statements, "STOP REPLICA"+c.of())
@@ -220,6 +223,9 @@ func (s mysql8) attach(ctx context.Context, l look8, addr string) error {
 	change := fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST=%s, SOURCE_PORT=%s, SOURCE_USER=%s, SOURCE_PASSWORD=%s, "+
 		"SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=1000000000, SOURCE_HEARTBEAT_PERIOD=%.3f",
 		quote(host), port, quote(c.ReplicationUser), quote(c.ReplicationPassword), heartbeat.Seconds())
+	if delay > 0 {
+		change += fmt.Sprintf(", SOURCE_DELAY=%d", seconds(delay))
+	}
 	if c.TLS != nil {
 		change += ", SOURCE_SSL=1, SOURCE_SSL_VERIFY_SERVER_CERT=0"
 	} else {

@@ -43,6 +43,7 @@ type engine struct {
 	backup  func(ctx context.Context, m member, w io.Writer, f func(replication.Progress)) (pos, error)
 	restore func(ctx context.Context, m member, r io.Reader, scrub func(context.Context, member) error, f func(replication.Progress)) (pos, error)
 	adopt   func(ctx context.Context, m member, scrub func(context.Context, member) error, f func(replication.Progress)) (pos, error)
+	record  func(ctx context.Context, m member, text string) error
 	close   func(m member) error
 
 	restarted func(addr string)
@@ -155,6 +156,13 @@ func (e *engine) Adopt(ctx context.Context, m member, scrub func(context.Context
 		return e.adopt(ctx, m, scrub, f)
 	}
 	return e.Cluster.Adopt(ctx, m, scrub, f)
+}
+
+func (e *engine) Record(ctx context.Context, m member, text string) error {
+	if e.record != nil {
+		return e.record(ctx, m, text)
+	}
+	return e.Cluster.Record(ctx, m, text)
 }
 
 func (e *engine) Close(m member) error {

@@ -22,6 +22,7 @@ var rules = []rule{
 	{"FollowFresh", "an empty server may be followed before it is promoted", followFresh},
 	{"Refollow", "a replica that follows another primary keeps all it has and goes on", refollow},
 	{"Chain", "a replica of a replica gets what the primary has, and goes on when that one is promoted", chain},
+	{"Delay", "a replica that is to apply with a delay does so from then on, also after a drain or a seed, and keeps it where none is told", delay},
 	{"Fence", "a fenced server takes no writes, and the sessions of applications are gone for good", fence},
 	{"FenceWaiting", "fencing ends a write that waits for a replica, without acknowledging it", fenceWaiting},
 	{"Drain", "a drained replica has applied all it had received, receives no more, and still says whom it followed", drain},
@@ -50,6 +51,7 @@ var rules = []rule{
 	{"RewindRefused", "nothing is saved or taken back while a server takes writes, and only what has been saved is taken back", rewindRefused},
 	{"RewindBroken", "a rewind that breaks off leaves the server as it was, or empty, and it can be seeded", rewindBroken},
 	{"Claim", "a server that is claimed with a token is changed with a lower one no more, also when it starts again, and takes it to nobody", claim},
+	{"Record", "a server keeps the text that it was given last, also when it starts again or is promoted, as no transaction and for itself", record},
 	{"Close", "after Close the engine connects anew", closes},
 }
 

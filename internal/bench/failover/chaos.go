@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/scalr-go/scalr"
 	"github.com/scalr-go/scalr/replication"
 )
 
@@ -63,11 +65,11 @@ func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
 		f.b.Logf("round %d: %v", r.Run, e)
 	}
 	r.Errors, r.Ambiguous = len(t.errs), t.ambiguous
-	f.account(&r, t, before)
 	var err error
 	if r.Acked, r.Lost, err = f.lost(ctx, t); err != nil {
 		return r, err
 	}
+	f.account(&r, t, before)
 	if err := f.equal(ctx); err != nil {
 		return r, err
 	}
@@ -75,45 +77,109 @@ func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
 	return r, err
 }
 
-// account compares what the Manager says with what the servers did.
+// account compares what the Managers said with what the servers did.
 func (f *fixture) account(r *result, t *traffic, before replication.Topology) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ended, verdicts, promoting := 0, 0, ""
-	for _, e := range f.events {
-		switch {
-		case e.Kind == replication.KindStep && strings.HasPrefix(e.Message, "promote "):
-			r.Failovers++
-			promoting = e.Subject
-			if strings.Contains(e.Message, "as planned") || strings.Contains(e.Message, "was broken off") {
-				promoting = ""
-			}
-		case e.Kind == replication.KindPrimary && e.Subject != "" && e.Subject == promoting:
-			ended++ // one that dies while it is promoted ends no recovery
-			promoting = ""
-		case e.Kind == replication.KindVerdict:
-			verdicts++
+	recoveries := recoveries(f.events)
+	r.Failovers, r.NoVerdict = len(recoveries), 0
+	promised, bounded := 0, true
+	for _, c := range recoveries {
+		n, ok := promise(c.verdict)
+		promised, bounded = promised+n, bounded && ok
+		if !c.planned && c.verdict == "" {
+			r.NoVerdict++
 		}
 	}
-	// A Manager that is killed after it has called for a promotion leaves a primary, and its successor nothing to recover.
-	if !strings.HasSuffix(r.Mode, "killed") {
-		r.NoVerdict = max(0, ended-verdicts)
+	if bounded && r.Lost > promised {
+		r.BadVerdict = 1
 	}
 	if now, _ := f.manager.Topology(); now.Verdict != nil && now.Epoch != before.Epoch {
 		r.Verdict = now.Verdict.String()
 	}
-	acks := slices.SortedFunc(slices.Values(t.direct), func(a, b ack) int { return a.end.Compare(b.end) })
-	turns := 0
-	var last ack
-	for _, a := range acks {
-		if last.server != "" && a.server != last.server && a.began.After(last.end) {
-			turns++
-		}
-		if last.server == "" || a.server != last.server && a.began.After(last.end) || a.server == last.server {
-			last = a
+	r.TwoWrite = usurped(f.events, t.direct)
+}
+
+// promotes reports whether a promotion has begun in this round.
+func (f *fixture) promotes() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.events, func(e scalr.Event) bool {
+		return e.Kind == replication.KindStep && strings.HasPrefix(e.Message, "promote ")
+	})
+}
+
+// recovery is one change of primary that was seen through.
+type recovery struct {
+	planned bool
+	verdict string // the last one that was told before the next change began
+}
+
+// recoveries are the promotions that made a primary, by whichever Manager: one that dies while it is promoted is none.
+func recoveries(events []scalr.Event) (all []recovery) {
+	var now recovery
+	promoting, ended := "", false
+	for _, e := range events {
+		switch {
+		case e.Kind == replication.KindStep && strings.HasPrefix(e.Message, "promote "):
+			if strings.Contains(e.Message, "was broken off") { // and is made again
+				continue
+			}
+			if ended {
+				all = append(all, now)
+			}
+			promoting, ended = e.Subject, false
+			now = recovery{planned: strings.Contains(e.Message, "as planned")}
+		case e.Subject != promoting || promoting == "":
+		case e.Kind == replication.KindPrimary:
+			ended = true
+		case e.Kind == replication.KindVerdict:
+			now.verdict = e.Message
 		}
 	}
-	r.TwoWrite = max(0, turns-r.Failovers)
+	if ended {
+		all = append(all, now)
+	}
+	return all
+}
+
+// promise reads how many transactions are missing by a verdict, and whether that is all.
+func promise(verdict string) (n int, bounded bool) {
+	for words := range strings.SplitSeq(verdict, ": ") {
+		if i := strings.Index(words, " transactions are missing"); i >= 0 {
+			n, err := strconv.Atoi(words[:i])
+			return n, err == nil
+		}
+		if strings.HasPrefix(words, "none is known to be missing") {
+			return 0, false
+		}
+	}
+	return 0, true
+}
+
+// usurped counts the times that a server began to acknowledge rows in the place of another one and had not been promoted since it last
+// did so.
+func usurped(events []scalr.Event, direct []ack) (n int) {
+	promoted := func(server string, after, until time.Time) bool {
+		return slices.ContainsFunc(events, func(e scalr.Event) bool {
+			return e.Kind == replication.KindStep && e.Subject == server && strings.HasPrefix(e.Message, "promote ") &&
+				e.Time.After(after) && !e.Time.After(until)
+		})
+	}
+	reigned := map[string]time.Time{} // until when
+	var last ack
+	for _, a := range slices.SortedFunc(slices.Values(direct), func(a, b ack) int { return a.end.Compare(b.end) }) {
+		if last.server != "" && a.server != last.server {
+			if !a.began.After(last.end) {
+				continue
+			}
+			if !promoted(a.server, reigned[a.server], a.end) {
+				n++
+			}
+		}
+		last, reigned[a.server] = a, a.end
+	}
+	return n
 }
 
 // hurt does something bad and makes it good again.
@@ -159,7 +225,11 @@ func (f *fixture) hurt(ctx context.Context, fault, primary string) (err error) {
 		a(2000)
 	case "manager-killed":
 		err = p.Kill(ctx)
-		a(900)
+		if rand.IntN(2) == 0 {
+			a(900)
+		} else if e := until(ctx, "a promotion begins", func() bool { return f.promotes() }); e == nil {
+			a(20)
+		}
 		f.restartManager()
 	case "switchover-killed":
 		asked, cancel := context.WithCancel(ctx)
