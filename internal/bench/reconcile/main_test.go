@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 			require.Equal(t, calls, s["api_calls"], "listing calls a pass")
 			return s
 		}
-		small, large := measure(2000), measure(20_000)
+		small, large := measure(1000), measure(10_000)
 		for _, figure := range []string{"bytes_per_instance", "retained_bytes_per_instance"} {
 			t.Logf("owns %v: %s: %v, then %v", owns, figure, small[figure], large[figure])
 			require.LessOrEqual(t, large[figure], 1.5*small[figure].(float64), figure)
