@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"runtime"
@@ -42,13 +43,13 @@ func main() {
 		fmt.Fprintf(os.Stderr, "-instances is %d and -passes is %d, want 1 or more\n", *n, *passes)
 		os.Exit(2)
 	}
-	if err := run(*n, *passes, *names, *owns, *asJSON, *profile); err != nil {
+	if err := run(os.Stdout, *n, *passes, *names, *owns, *asJSON, *profile); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(n, passes int, names, owns, asJSON bool, profile string) error {
+func run(w io.Writer, n, passes int, names, owns, asJSON bool, profile string) error {
 	ctx := context.Background()
 	c := newCloud(n, owns)
 	role := farm.Role{Name: "www", Serves: farm.Web, Image: "web", Min: n, Max: n, Address: owns}
@@ -95,14 +96,14 @@ func run(n, passes int, names, owns, asJSON bool, profile string) error {
 			return fmt.Errorf("no farm at rest: %v, %d steps: %.300s", err, len(p.Steps), p)
 		}
 		if !asJSON {
-			fmt.Printf("pass %d: %v\n", i+1, times[i].Round(10*time.Microsecond))
+			fmt.Fprintf(w, "pass %d: %v\n", i+1, times[i].Round(10*time.Microsecond))
 		}
 	}
 	took := cpu() - startCPU
 	runtime.ReadMemStats(&end)
 	slices.Sort(times)
 	each := float64(n) * float64(passes)
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{"summary": true, "instances": n,
+	return json.NewEncoder(w).Encode(map[string]any{"summary": true, "instances": n,
 		"pass_ms":                     float64(times[passes/2].Microseconds()) / 1000,
 		"pass_ms_min":                 float64(times[0].Microseconds()) / 1000,
 		"pass_cpu_ms":                 float64(took.Microseconds()) / 1000 / float64(passes),
