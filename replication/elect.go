@@ -357,16 +357,6 @@ func (d *decider) promotion(l lost, candidates []*fact) {
 	d.out.draft = v
 }
 
-// lose says of which server the draft of a verdict is.
-func (d *decider) lose(l lost) {
-	if l.fact != nil {
-		d.out.lost = keyOf(l.fact.Member)
-	}
-	if l.warm {
-		d.out.lost, d.out.lostAt = d.primary, d.position
-	}
-}
-
 func reason(l lost) string {
 	switch {
 	case l.addr == "":

@@ -102,6 +102,16 @@ func (s *state) inherit(text string, now time.Time) {
 	}
 }
 
+// lose says of which server the draft of a verdict is.
+func (d *decider) lose(l lost) {
+	if l.fact != nil {
+		d.out.lost = keyOf(l.fact.Member)
+	}
+	if l.warm {
+		d.out.lost, d.out.lostAt = d.primary, d.position
+	}
+}
+
 // ask claims a member and reads what it keeps, again and again until both succeed.
 func (m *Manager) ask(ctx context.Context, member Member) {
 	guard, _ := m.config.Engine.(Guard)

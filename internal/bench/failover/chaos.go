@@ -146,8 +146,8 @@ func recoveries(events []scalr.Event) (all []recovery) {
 // promise reads how many transactions are missing by a verdict, and whether that is all.
 func promise(verdict string) (n int, bounded bool) {
 	for words := range strings.SplitSeq(verdict, ": ") {
-		if i := strings.Index(words, " transactions are missing"); i >= 0 {
-			n, err := strconv.Atoi(words[:i])
+		if before, _, ok := strings.Cut(words, " transactions are missing"); ok {
+			n, err := strconv.Atoi(before)
 			return n, err == nil
 		}
 		if strings.HasPrefix(words, "none is known to be missing") {
