@@ -147,22 +147,16 @@ type zoneOf struct {
 	h *mortal
 }
 
-// Apply is a step by what it takes from the zone and puts there.
+// Apply is a step by the names that it changes.
 func (z zoneOf) Apply(ctx context.Context, zone string, changes []dnsreg.Change) error {
-	count := func(r *dnsreg.RRset) int {
-		if r == nil {
-			return 0
-		}
-		return len(r.Values)
-	}
-	var what []string
+	var names []string
 	for _, c := range changes {
 		if c.Type == "A" {
-			what = append(what, fmt.Sprintf("%s %d-%d", strings.TrimSuffix(c.Name, "."+zone), count(c.Old), count(c.New)))
+			names = append(names, strings.TrimSuffix(c.Name, "."+zone))
 		}
 	}
-	slices.Sort(what)
-	return z.h.step("Apply "+strings.Join(what, ", "), func() error { return z.Memory.Apply(ctx, zone, changes) })
+	slices.Sort(names)
+	return z.h.step("Apply "+strings.Join(names, " "), func() error { return z.Memory.Apply(ctx, zone, changes) })
 }
 
 // engineOf is the databases as the host sees them.

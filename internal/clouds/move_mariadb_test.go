@@ -105,7 +105,7 @@ func TestMoveWithMariaDB(t *testing.T) {
 	began := time.Now()
 	points := []string{"Launch ", "Fence ", "Promote "}
 	if long {
-		points = append(points, "AttachVolume ", "Seed ", "Follow ", "Drain ", "Apply db 1-1")
+		points = append(points, "AttachVolume ", "Seed ", "Follow ", "Drain ", "Apply db db-primary ")
 	}
 	for _, point := range points {
 		killed := c.run(to("b"), func(step string, after bool) bool { return after && strings.HasPrefix(step, point) })
@@ -125,6 +125,8 @@ func TestMoveWithMariaDB(t *testing.T) {
 	wait()
 	t.Log("died at: ", strings.Join(slices.Sorted(maps.Keys(died)), "; "))
 	require.Greater(t, len(died), 30)
+	c.run(to("b"), nil) // one that lives
+	c.settle("b")
 	c.check()
 	c.stop()
 	require.NoError(t, c.farm.Terminate(t.Context(), farm.TerminateOptions{DeleteVolumes: true}))
