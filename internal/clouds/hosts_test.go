@@ -22,6 +22,8 @@ type hosts struct {
 	kill context.CancelCauseFunc // of the one that works, if it shall be killed
 	dead bool
 	made map[string]int
+	// once lets hosts live on through requests at whose like one has been killed: of what has to be done anew by each. Nil: it does not.
+	once map[string]bool
 }
 
 var errKilled = errors.New("the host program was killed")
@@ -37,7 +39,10 @@ func (h *hosts) fault(r faultproxy.Request) faultproxy.Fault {
 	switch {
 	case h.dead:
 		return faultproxy.Refuse
-	case h.kill != nil && changes(r):
+	case h.kill != nil && changes(r) && !h.once[r.Operation]:
+		if h.once != nil {
+			h.once[r.Operation] = true
+		}
 		h.dead = true
 		return faultproxy.Lose
 	}

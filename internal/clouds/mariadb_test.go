@@ -25,6 +25,7 @@ import (
 type marias struct {
 	t      *testing.T
 	cloud  *local.Cloud
+	images map[string]local.Image
 	events func(scalr.Event) // of the databases' Managers
 }
 
@@ -40,7 +41,8 @@ func onMariaDB(t *testing.T) marias {
 		return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), Port: 3306, BufferPool: 16 << 20})
 	}}.Image()
 	require.NoError(t, err)
-	return marias{t: t, cloud: testenv.Cloud(t, map[string]local.Image{"mariadb": image, "twin": twin})}
+	images := map[string]local.Image{"mariadb": image, "twin": twin}
+	return marias{t: t, cloud: testenv.Cloud(t, images), images: images}
 }
 
 // config is what a farm is made with; its database is its own.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,7 +68,10 @@ func host() {
 	case "CreateSnapshot":
 		_, err = c.CreateSnapshot(ctx, provider.SnapshotSpec{Token: "t", Volume: id})
 	case "CreateVolume":
-		_, err = c.CreateVolume(ctx, provider.VolumeSpec{Token: "copy", Snapshot: id})
+		size, _ := strconv.Atoi(os.Getenv("SIZE"))
+		_, err = c.CreateVolume(ctx, provider.VolumeSpec{Token: "copy", Snapshot: id, SizeGB: size})
+	case "DeleteVolume":
+		err = c.DeleteVolume(ctx, id)
 	case "CreateBalancer":
 		_, err = c.CreateBalancer(ctx, httpSpec)
 	case "RegisterTarget":

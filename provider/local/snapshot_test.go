@@ -200,6 +200,40 @@ func TestCrashOfWhoTakesASnapshot(t *testing.T) {
 	assert.Equal(t, readNumber(t, filepath.Join(c.Dir(s.ID), "a")), readNumber(t, filepath.Join(w.Device, "a")))
 }
 
+// Whoever finds a volume in a list waits until it is ready: a list completes what nobody is at work on, since nobody else may.
+func TestCrashOfWhoMakesAVolume(t *testing.T) {
+	c, dir := crashCloud(t)
+	dies(t, dir, "CreateVolume", "", "filled", "SIZE=1")
+	all, err := c.Volumes(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	assert.True(t, all[0].Ready)
+	again, err := c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "copy", SizeGB: 1})
+	require.NoError(t, err)
+	assert.Equal(t, all[0].ID, again.ID)
+	require.NoError(t, os.WriteFile(filepath.Join(again.Device, "data"), nil, 0o600))
+
+	dies(t, dir, "DeleteVolume", again.ID, "deleting")
+	all, err = c.Volumes(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Empty(t, all)
+	assert.NoDirExists(t, again.Device)
+}
+
+func TestVolumeIsTakenBackWhereItCannotBeCompleted(t *testing.T) {
+	c, dir := crashCloud(t)
+	v, err := c.CreateVolume(t.Context(), provider.VolumeSpec{Token: "v", SizeGB: 1})
+	require.NoError(t, err)
+	s, err := c.CreateSnapshot(t.Context(), provider.SnapshotSpec{Token: "s", Volume: v.ID})
+	require.NoError(t, err)
+	dies(t, dir, "CreateVolume", s.ID, "filled")
+	require.NoError(t, c.DeleteSnapshot(t.Context(), s.ID))
+	all, err := c.Volumes(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	assert.Equal(t, v.ID, all[0].ID)
+}
+
 func TestVolumeInUseIsNotDetached(t *testing.T) {
 	c, i, v := writerCloud(t)
 	require.ErrorContains(t, c.DetachVolume(t.Context(), v.ID), "stop the instance first")

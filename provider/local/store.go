@@ -84,6 +84,7 @@ type volume struct {
 	SizeGB  int
 	Created time.Time
 	Ready   bool
+	Doomed  bool `json:",omitzero"` // it is being deleted
 }
 
 // snapshot is the record of a snapshot. It is Ready once its directory is complete.

@@ -1,8 +1,10 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -75,9 +77,17 @@ func (c *Cloud) fill(ctx context.Context, v *volume) error {
 		return err
 	}
 	defer unlock()
+	return c.filled(ctx, v)
+}
+
+// filled is fill for who holds the volume's lock.
+func (c *Cloud) filled(ctx context.Context, v *volume) error {
 	now, err := get[volume](c.store, v.ID) // another caller may have completed it while this one waited
 	if err != nil {
 		return err
+	}
+	if now.Doomed {
+		return cmp.Or(c.unmake(ctx, v.ID), fmt.Errorf("volume %s was being deleted", v.ID))
 	}
 	if now.Ready {
 		*v = now
@@ -132,7 +142,21 @@ func (c *Cloud) takeBack(ctx context.Context, id string, cause error) error {
 	return errors.Join(cause, err)
 }
 
-// Volumes lists the volumes. The Device of a volume is its directory.
+// completeVolume does the rest of a CreateVolume or a DeleteVolume that nobody is at work on, and reports whether there is a volume.
+// Whoever finds it in a list and waits for it has not got its token.
+func (c *Cloud) completeVolume(ctx context.Context, v *volume) bool {
+	if v.Ready {
+		return true
+	}
+	if unlock, ok := c.store.tryLock(v.ID); ok {
+		defer unlock()
+		_ = c.filled(ctx, v)
+	}
+	return c.store.has(v.ID)
+}
+
+// Volumes lists the volumes. The Device of a volume is its directory. It completes what a program that called CreateVolume or
+// DeleteVolume did not live to complete; a volume of which that fails is taken back, for CreateVolume to make it anew.
 func (c *Cloud) Volumes(ctx context.Context, tags map[string]string) ([]provider.Volume, error) {
 	const op = "Volumes"
 	if err := ctx.Err(); err != nil {
@@ -148,7 +172,7 @@ func (c *Cloud) Volumes(ctx context.Context, tags map[string]string) ([]provider
 	}
 	shown := []provider.Volume{}
 	for _, v := range all {
-		if provider.Matches(v.Spec.Tags, tags) {
+		if provider.Matches(v.Spec.Tags, tags) && c.completeVolume(ctx, &v) {
 			shown = append(shown, c.showVolume(v, instances))
 		}
 	}
@@ -268,6 +292,14 @@ func (c *Cloud) DetachVolume(ctx context.Context, vol string) error {
 	return fail(op, vol, err)
 }
 
+// unmake removes a volume that nobody has, for who holds its lock.
+func (c *Cloud) unmake(ctx context.Context, vol string) error {
+	if err := os.RemoveAll(c.Dir(vol)); err != nil {
+		return err
+	}
+	return c.store.locked(ctx, func() error { return c.store.remove(vol) })
+}
+
 // DeleteVolume removes the volume's directory.
 func (c *Cloud) DeleteVolume(ctx context.Context, vol string) error {
 	const op = "DeleteVolume"
@@ -297,14 +329,12 @@ func (c *Cloud) DeleteVolume(ctx context.Context, vol string) error {
 		if owner := ownerOf(vol, all); owner != "" {
 			return provider.Errorf(op, vol, provider.ErrInvalid, "%s has the volume: detach it first", owner)
 		}
-		v.Ready = false // so that nobody takes a volume that is half removed
+		v.Ready, v.Doomed = false, true // so that nobody takes a volume that is half removed
 		return c.store.put(v)
 	})
+	c.step("deleting")
 	if err == nil {
-		err = os.RemoveAll(c.Dir(vol))
-	}
-	if err == nil {
-		err = c.store.locked(ctx, func() error { return c.store.remove(vol) })
+		err = c.unmake(ctx, vol)
 	}
 	return fail(op, vol, err)
 }
