@@ -209,15 +209,15 @@ func (c *Cloud) machine(r instance) Machine {
 	return m
 }
 
-// environ is what the machine's processes get beside their own variables. The marks come last, and so win.
+// environ is what the machine's processes get, with their own variables. These win, but over the mark by which its processes are found.
 func environ(m Machine, own []string) []string {
 	path := os.Getenv("PATH")
 	if path == "" {
 		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	}
-	env := append([]string{"PATH=" + path, "HOME=" + m.Dir}, own...)
-	return append(env, "SCALR_NAME="+m.Name, "SCALR_ADDR="+m.Addr.String(), "SCALR_DIR="+m.Dir,
-		"SCALR_VOLUMES="+strings.Join(m.Volumes, ":"), instanceMark(m.ID).env)
+	env := []string{"PATH=" + path, "HOME=" + m.Dir, "SCALR_NAME=" + m.Name, "SCALR_ADDR=" + m.Addr.String(), "SCALR_DIR=" + m.Dir,
+		"SCALR_VOLUMES=" + strings.Join(m.Volumes, ":")}
+	return append(append(env, own...), instanceMark(m.ID).env)
 }
 
 // freeAddr picks an address that no instance and no balancer has. Those of terminated instances come last: a client that has
