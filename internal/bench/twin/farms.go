@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -305,34 +308,58 @@ func (w *world) close() (err error) {
 
 // left counts what still exists.
 func (w *world) left(ctx context.Context) (int, error) {
+	return w.leftIn(ctx, nil, parentZone, twinZone)
+}
+
+// leftIn counts what still exists with these tags, and in these zones.
+func (w *world) leftIn(ctx context.Context, tags map[string]string, zones ...string) (int, error) {
 	left := 0
 	for _, cloud := range []*local.Cloud{w.cloud, w.there} {
-		instances, err1 := cloud.Instances(ctx, nil)
-		volumes, err2 := cloud.Volumes(ctx, nil)
-		balancers, err3 := cloud.Balancers(ctx, nil)
-		snapshots, err4 := cloud.Snapshots(ctx, nil)
+		instances, err1 := cloud.Instances(ctx, tags)
+		volumes, err2 := cloud.Volumes(ctx, tags)
+		balancers, err3 := cloud.Balancers(ctx, tags)
+		snapshots, err4 := cloud.Snapshots(ctx, tags)
 		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return 0, err
 		}
 		left += len(volumes) + len(balancers) + len(snapshots)
+		has := map[netip.Addr]bool{}
 		for _, in := range instances {
 			if !in.State.Gone() {
+				left++
+				has[in.Private] = true
+			}
+		}
+		for _, in := range instances { // what has ended gives its address back
+			if in.State.Gone() && !has[in.Private] && answers(ctx, in.Private) {
 				left++
 			}
 		}
 	}
-	for _, zone := range []string{parentZone, twinZone} {
+	for _, zone := range zones {
 		records, err := w.names.Records(ctx, zone)
 		if err != nil {
 			return 0, err
 		}
 		for _, r := range records {
-			if r.Type == "A" || r.Type == "TXT" {
+			if r.Type != "SOA" && r.Type != "NS" {
 				left += len(r.Values)
 			}
 		}
 	}
 	return left, nil
+}
+
+// answers reports whether anybody takes connections at an address that machines have had.
+func answers(ctx context.Context, addr netip.Addr) bool {
+	for _, port := range []string{"3306", strconv.Itoa(webPort)} {
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", net.JoinHostPort(addr.String(), port))
+		if err == nil {
+			conn.Close()
+			return true
+		}
+	}
+	return false
 }
 
 // members are the farm's database servers, and the one that takes writes.

@@ -27,7 +27,9 @@
 // that do not work: of each one machine may be launched (bad_launches), and the roles must go on whole with what they had
 // (rolled_back). Roll_failed_requests are pages, reads and writes that failed meanwhile.
 //
-// Left_over are machines, volumes, snapshots, balancers and records that are there when both farms have been terminated.
+// The twin ends by itself, when its time has come: kept are the last snapshots of its volumes, one of each, which are all that there
+// is of it then. Left_over are machines, volumes, balancers, addresses that answer, and records that are there besides, then or
+// when the parent has been terminated too and these snapshots have been deleted.
 package main
 
 import (
@@ -71,10 +73,12 @@ type summary struct {
 	RowsEqual   bool    `json:"rows_equal"`
 	Scrubbed    bool    `json:"scrubbed"`
 	Isolated    bool    `json:"isolated"`
+	Kept        int     `json:"kept"`
 	Moved
 	Rolled
 	LeftOver int `json:"left_over"`
 
+	volumes   int // of the twin
 	badImages int // that were tried
 }
 
@@ -137,6 +141,7 @@ func (s summary) verdict() error {
 		check(s.RowsEqual, "the twin's rows are not those of the parent at that moment"),
 		check(s.Scrubbed, "the twin has what should have been scrubbed"),
 		check(s.Isolated, "the twin and its parent can reach each other"),
+		check(s.Kept == s.volumes, "%d snapshots of the twin's %d volumes are left, want one of each", s.Kept, s.volumes),
 		check(s.Lost == 0, "%d acknowledged rows were lost in the move and the updates", s.Lost),
 		check(s.FailedReads == 0, "%d reads failed during the move", s.FailedReads),
 		check(s.RollFailed == 0, "%d requests failed during the updates", s.RollFailed),
@@ -205,11 +210,13 @@ func run(ctx context.Context, o options) (s summary, err error) {
 	if err != nil {
 		return s, err
 	}
-	if err := twin.end(ctx); err != nil {
-		return s, err
-	}
 	if s.Isolated = len(reached) == 0; !s.Isolated {
 		fmt.Fprintln(os.Stderr, strings.Join(reached, "\n"))
+	}
+	s.volumes = twin.spec.Roles[0].Min
+	var left int
+	if s.Kept, left, err = twin.expire(ctx); err != nil {
+		return s, fmt.Errorf("the end of the twin: %w", err)
 	}
 	if s.Moved, err = parent.move(ctx, o.writers); err != nil {
 		return s, fmt.Errorf("moving: %w", err)
@@ -225,7 +232,41 @@ func run(ctx context.Context, o options) (s summary, err error) {
 		return s, err
 	}
 	s.LeftOver, err = w.left(ctx)
+	s.LeftOver += left
 	return s, err
+}
+
+// expire lets the farm's end come, by its spec. It tells how many last snapshots of its volumes are left, which it deletes, and how many
+// other things.
+func (s *site) expire(ctx context.Context) (kept, left int, err error) {
+	spec := s.spec
+	spec.End = &farm.End{At: time.Now().Add(time.Second), TerminateOptions: farm.TerminateOptions{DeleteVolumes: true, FinalSnapshot: true}}
+	if err := s.run(spec); err != nil {
+		return 0, 0, err
+	}
+	if err := until(ctx, "it has ended", time.Hour, func() bool { return s.told(farm.Terminated, "") }); err != nil {
+		return 0, 0, err
+	}
+	s.halt()
+	s.ended = true
+	tags := map[string]string{farm.TagFarm: spec.Name}
+	if left, err = s.w.leftIn(ctx, tags, spec.Zone); err != nil {
+		return 0, 0, err
+	}
+	snapshots, err := s.w.cloud.Snapshots(ctx, tags)
+	if err != nil {
+		return 0, 0, err
+	}
+	of := map[string]bool{}
+	for _, x := range snapshots {
+		if x.Ready && x.Tags[farm.TagFinal] != "" && !of[x.Volume] {
+			of[x.Volume] = true
+			kept++
+			left-- // this is what shall be left
+		}
+		err = errors.Join(err, s.w.cloud.DeleteSnapshot(ctx, x.ID))
+	}
+	return kept, left, err
 }
 
 // end terminates the farm, data included.
