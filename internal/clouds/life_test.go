@@ -157,12 +157,6 @@ func TestLifeOfAFarmByKilledHostsOnEC2(t *testing.T) {
 	life(t, h, [2]string{"shop", "dev"}, s.cloud, s.config)
 }
 
-func TestLifeOfAFarmByKilledHostsOnOpenStack(t *testing.T) {
-	testenv.OpenStack(t)
-	h := &hosts{}
-	life(t, h, [2]string{own("crash"), own("dev")}, onOpenStack(t, h), func(p provider.Provider) farm.Config { return slow(onStack("here", "alpha", p)) })
-}
-
 // takenBack moves web servers up to the point of no return, by a host that is killed when it begins to end the first of them, and takes
 // them back, by hosts that are killed at each of their changes, after its effect: here is what was here, and has been all the while, the
 // names lead there again, and there is nothing there.
