@@ -270,8 +270,13 @@ func (c *Cloud) DeleteBalancer(ctx context.Context, id string) error {
 
 // revive starts the balancer's process unless it runs. The caller holds the balancer's lock.
 func (c *Cloud) revive(ctx context.Context, op string, r *instance, fresh bool) error {
-	if !fresh && c.judge(ctx, *r) == up {
-		return nil
+	if !fresh {
+		if c.judge(ctx, *r) == up {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err // it may run all the same
+		}
 	}
 	return c.boot(ctx, op, r, fresh)
 }

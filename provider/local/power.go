@@ -108,6 +108,9 @@ func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 	if !force && c.judge(ctx, r) == up {
 		return nil
 	}
+	if err := ctx.Err(); err != nil {
+		return fail(op, id, err) // it may run all the same
+	}
 	if isGone, err := c.setPhase(ctx, id, phaseOn); err != nil {
 		return fail(op, id, err)
 	} else if isGone {
