@@ -254,7 +254,7 @@ func TestDurabilitySoonAfterAManagerStarts(t *testing.T) {
 				w.start()
 				time.Sleep(alive)
 				w.db.Crash(addr(1))
-				<-ended
+				w.await("a write fails", ended)
 				top := w.primary("db-1")
 				require.Equal(t, replication.LossNone, top.Verdict.Loss)
 				rows := w.rows(top.Primary)

@@ -33,7 +33,12 @@ func TestOvertaken(t *testing.T) {
 			w.settled()
 			armed.Store(true)
 			w.db.Crash(addr(1))
-			wake := <-woken
+			var wake func()
+			select {
+			case wake = <-woken:
+			case <-time.After(time.Minute):
+				require.FailNow(t, "waited in vain for a promotion", "plan:\n%v", w.manager().Plan())
+			}
 			first := w.running.Load()
 
 			w.members[2].Prefer = 1

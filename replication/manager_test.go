@@ -137,6 +137,16 @@ func (w *world) start() {
 	go func() { defer close(done); r.result = m.RunUnder(ctx, token) }()
 }
 
+// await waits for a moment that has to come.
+func (w *world) await(what string, moment <-chan struct{}) {
+	w.t.Helper()
+	select {
+	case <-moment:
+	case <-time.After(time.Minute):
+		require.FailNow(w.t, "waited in vain until "+what, "plan:\n%v", w.manager().Plan())
+	}
+}
+
 // until waits for a topology.
 func (w *world) until(what string, limit time.Duration, cond func(t replication.Topology) bool) replication.Topology {
 	w.t.Helper()
@@ -195,12 +205,17 @@ func (w *world) addr(id string) string {
 
 func (w *world) write(id, key string) {
 	w.t.Helper()
-	require.NoError(w.t, w.db.Write(w.ctx, w.addr(id), key, key))
+	ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
+	defer cancel()
+	err := w.db.Write(ctx, w.addr(id), key, key)
+	require.NoError(w.t, err, "%v", w.manager().Plan())
 }
 
 func (w *world) rows(id string) map[string]string {
 	w.t.Helper()
-	rows, err := w.db.Rows(w.ctx, w.addr(id))
+	ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
+	defer cancel()
+	rows, err := w.db.Rows(ctx, w.addr(id))
 	require.NoError(w.t, err)
 	return rows
 }

@@ -77,7 +77,7 @@ func TestBegunByAnother(t *testing.T) {
 		armed.Store(true)
 		began := time.Now()
 		w.db.Crash(addr(1))
-		<-promoting
+		w.await("a member is promoted", promoting)
 		w.stop()
 		time.Sleep(10 * time.Second)
 		w.start()
