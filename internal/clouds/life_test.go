@@ -2,19 +2,14 @@ package clouds
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr"
-	"github.com/scalr-go/scalr/dnsreg"
 	"github.com/scalr-go/scalr/farm"
 	"github.com/scalr-go/scalr/internal/faultproxy"
 	"github.com/scalr-go/scalr/internal/testenv"
@@ -157,6 +152,13 @@ func TestLifeOfAFarmByKilledHostsOnEC2(t *testing.T) {
 	life(t, h, [2]string{"shop", "dev"}, s.cloud, s.config)
 }
 
+func TestLifeOfAFarmByKilledHostsOnOpenStack(t *testing.T) {
+	testenv.OpenStack(t)
+	h := &hosts{}
+	s := onOpenStack(t, h)
+	life(t, h, [2]string{own("crash"), own("dev")}, s.cloud, s.config)
+}
+
 // takenBack moves web servers up to the point of no return, by a host that is killed when it begins to end the first of them, and takes
 // them back, by hosts that are killed at each of their changes, after its effect: here is what was here, and has been all the while, the
 // names lead there again, and there is nothing there.
@@ -262,122 +264,9 @@ func TestMoveToOpenStackIsTakenBack(t *testing.T) {
 	spec := some(own("crash"), 1)
 	spec.Roles[0].Size = "small"
 	takenBack(t, h, a.Proxy, spec, func() (farm.Config, provider.Provider, provider.Provider) {
-		here, there := amazon.cloud(), stack()
+		here, there := amazon.cloud(), stack.cloud()
 		pool := amazon.config(here).Pools[0]
 		pool.Name = "here"
 		return slow(pool, onStack("there", "beta", there)), here, there
 	})
-}
-
-// TestBadImageOnEC2 updates web servers to an image whose machines do not come to serve, and to one that does not exist: the update
-// stops at the first, and the role goes on whole, of what it had.
-func TestBadImageOnEC2(t *testing.T) {
-	s := onEC2(t, testenv.Moto(t, testenv.MotoOptions{}))
-	cloud := s.cloud()
-	var zone dnsreg.Registrar
-	var mu sync.Mutex
-	told := map[scalr.Kind]int{}
-	launched := map[string]bool{} // of what does not serve
-	bad := ""
-	program := func(spec farm.Spec) *farm.Farm {
-		config := s.config(cloud)
-		if zone == nil {
-			zone = config.DNS
-		}
-		config.DNS = zone
-		config.Events = func(e scalr.Event) {
-			mu.Lock()
-			defer mu.Unlock()
-			told[e.Kind]++
-		}
-		config.Checks = map[string]func(context.Context, farm.Server) error{"serves": func(ctx context.Context, s farm.Server) error {
-			list, err := cloud.Instances(ctx, map[string]string{farm.TagFarm: spec.Name})
-			for _, in := range list {
-				if in.ID == s.ID && in.Image == bad {
-					err = errors.New("it does not serve")
-				}
-			}
-			return err
-		}}
-		f, err := farm.New(spec, config)
-		require.NoError(t, err)
-		return f
-	}
-	spec := some("shop", 1)
-	spec.Roles[0].Min, spec.Roles[0].Max, spec.Roles[0].Size, spec.Roles[0].Pools = 3, 3, "small", nil
-	spec.Roles[0].Health, spec.Roles[0].LaunchTimeout = &farm.Health{Custom: "serves"}, 3*time.Second
-	spec.Roles[0].Update = &farm.Update{}
-	require.NoError(t, rest(t.Context(), program(spec)))
-	before := look(t, cloud, spec.Name)
-	require.NoError(t, before.settled(spec))
-	images, _ := provider.As[provider.Images](cloud)
-	image, err := images.CreateImage(t.Context(), provider.ImageSpec{Token: "bad", Name: "bad", Instance: before.Instances["www-1"][0]})
-	require.NoError(t, err)
-
-	for name, id := range map[string]string{"does not serve": image.ID, "does not exist": "ami-00000000000000bad"} {
-		t.Run(name, func(t *testing.T) {
-			bad = id
-			before := look(t, cloud, spec.Name)
-			mu.Lock()
-			clear(told)
-			clear(launched)
-			mu.Unlock()
-			spec := spec
-			spec.Roles = slices.Clone(spec.Roles)
-			spec.Roles[0].Image = bad
-			f := program(spec)
-			s.proxy.SetFault((&host{lose: 5}).fault)
-			defer s.proxy.SetFault(nil)
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			serving := func() (n int) {
-				for _, x := range f.Servers("www") {
-					if x.Ready {
-						n++
-					}
-				}
-				return n
-			}
-			for {
-				p, err := f.Reconcile(ctx)
-				require.NoError(t, ctx.Err(), "%v\n%s", err, p)
-				require.GreaterOrEqual(t, serving(), 2, "all others serve")
-				list, err := cloud.Instances(ctx, map[string]string{farm.TagFarm: spec.Name})
-				if err != nil {
-					continue
-				}
-				for _, in := range list {
-					if in.Image == bad {
-						launched[in.ID] = true
-					}
-				}
-				mu.Lock()
-				failed := told[farm.UpdateFailed] > 0
-				mu.Unlock()
-				if failed && serving() == 3 && strings.Contains(p.String(), "are outdated and stay so") && len(p.Steps) == 0 {
-					break
-				}
-				time.Sleep(50 * time.Millisecond)
-			}
-			require.Len(t, launched, map[string]int{"does not serve": 1}[name], "one machine is tried, and no more")
-			s.proxy.SetFault(nil)
-			after := look(t, cloud, spec.Name)
-			require.NoError(t, after.settled(spec))
-			require.Equal(t, before.Addresses, after.Addresses)
-			kept := 0
-			for slot := range maps.Keys(before.Instances) {
-				if slices.Equal(before.Instances[slot], after.Instances[slot]) {
-					kept++
-				}
-			}
-			require.Equal(t, 2, kept, "one machine has made way, and no more")
-			mu.Lock()
-			defer mu.Unlock()
-			require.Equal(t, 1, told[farm.UpdateFailed])
-		})
-	}
-	f := program(spec)
-	require.NoError(t, rest(t.Context(), f))
-	require.NoError(t, f.Terminate(t.Context(), farm.TerminateOptions{}))
-	require.True(t, look(t, cloud, spec.Name).empty())
 }

@@ -20,18 +20,22 @@ import (
 	"github.com/scalr-go/scalr/provider/openstack"
 )
 
-// onOpenStack is the real OpenStack behind a proxy at which hosts are killed. It gives what a new process has of it.
-func onOpenStack(t *testing.T, h *hosts) func() provider.Provider {
+// onOpenStack is the real OpenStack behind a proxy at which hosts are killed.
+func onOpenStack(t *testing.T, h *hosts) subject {
 	p := faultproxy.New(t, faultproxy.Options{Targets: testenv.OpenStackServices(), Rewrite: true,
 		Layers: []faultproxy.Layer{h.layer, signedIn(), healthy}})
 	p.SetFault(h.fault)
 	auth, _, _, err := clouds.Parse(clouds.WithCloudName("scalr"))
 	require.NoError(t, err)
 	auth.IdentityEndpoint = p.URL("identity") + "/v3"
-	return func() provider.Provider {
-		c, err := openstack.New(t.Context(), openstack.Options{Auth: &auth, Network: "private"})
-		require.NoError(t, err)
-		return c
+	return subject{
+		proxy: p,
+		cloud: func() provider.Provider {
+			c, err := openstack.New(t.Context(), openstack.Options{Auth: &auth, Network: "private"})
+			require.NoError(t, err)
+			return c
+		},
+		config: func(p provider.Provider) farm.Config { return slow(onStack("here", "alpha", p)) },
 	}
 }
 
@@ -92,9 +96,9 @@ func onStack(name, placement string, p provider.Provider) farm.Pool {
 func TestHostsKilledAtEveryChangeOnOpenStack(t *testing.T) {
 	testenv.OpenStack(t)
 	h := &hosts{}
-	open := onOpenStack(t, h)
-	cloud := open()
-	config := func() farm.Config { return slow(onStack("here", "alpha", open())) }
+	s := onOpenStack(t, h)
+	cloud := s.cloud()
+	config := func() farm.Config { return s.config(s.cloud()) }
 	zone := config().DNS
 	// become runs a farm of the spec to rest under hosts that are killed.
 	become := func(spec farm.Spec) (killed int, made map[string]int) {
@@ -179,7 +183,7 @@ func TestHostsKilledAtEveryChangeOfAMoveToOpenStack(t *testing.T) {
 	amazon, stack := onEC2(t, a), onOpenStack(t, h)
 	zone := quick().DNS
 	start := func(spec farm.Spec) (f *farm.Farm, here, there provider.Provider) {
-		here, there = amazon.cloud(), stack()
+		here, there = amazon.cloud(), stack.cloud()
 		pool := amazon.config(here).Pools[0]
 		pool.Name = "here"
 		config := slow(pool, onStack("there", "beta", there))
@@ -224,6 +228,6 @@ func TestHostsKilledAtEveryChangeOfAMoveToOpenStack(t *testing.T) {
 func TestTwinOfNowByKilledHostsOnOpenStack(t *testing.T) {
 	testenv.OpenStack(t)
 	h := &hosts{}
-	twinOfNow(t, h, 1, [2]string{own("crash"), own("twin")}, onOpenStack(t, h),
-		func(p provider.Provider) farm.Config { return slow(onStack("here", "alpha", p)) }, "snapshots")
+	s := onOpenStack(t, h)
+	twinOfNow(t, h, 1, [2]string{own("crash"), own("twin")}, s.cloud, s.config, "snapshots")
 }

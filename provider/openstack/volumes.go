@@ -140,7 +140,8 @@ func (c *Cloud) postVolume(ctx context.Context, s provider.VolumeSpec) error {
 	return err
 }
 
-// Volumes lists the volumes; one that waits for the end of its snapshots to be deleted is left out.
+// Volumes lists the volumes. One that waits for the end of its snapshots to be deleted is left out, and deleted if they are gone:
+// whoever deleted the last of them has died before the volume was.
 func (c *Cloud) Volumes(ctx context.Context, tags map[string]string) ([]provider.Volume, error) {
 	const op = "Volumes"
 	if err := has(op, "", "block-storage", c.volume); err != nil {
@@ -157,7 +158,7 @@ func (c *Cloud) Volumes(ctx context.Context, tags map[string]string) ([]provider
 			if err != nil {
 				return nil, fail(ctx, op, "", err)
 			}
-			if len(held) > 0 {
+			if len(held) > 0 || ignore(volumes.Delete(ctx, c.volume, url.PathEscape(all[i].ID), nil).ExtractErr(), 404) == nil {
 				continue
 			}
 		}

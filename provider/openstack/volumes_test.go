@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -56,6 +57,44 @@ func TestAVolumeWhoseSnapshotsAreEndingIsDeleted(t *testing.T) {
 			require.NoError(t, cloud.DeleteVolume(t.Context(), "v"))
 			require.Equal(t, c.want, strings.Join(made, " "))
 			require.Empty(t, lists)
+		})
+	}
+}
+
+// A volume that was to go with its last snapshot is deleted by the next list, if whoever deleted the snapshot has died before it
+// deleted the volume. If it cannot be, it is there.
+func TestAVolumeWhoseSnapshotsHaveEndedIsDeletedByAList(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		snapshots string
+		deletion  int
+		made      string
+		listed    int
+	}{
+		{"it waits for a snapshot", `{"id": "s", "status": "available", "created_at": "2026-01-02T03:04:05.000000"}`, http.StatusAccepted, "", 0},
+		{"no snapshot is left", "", http.StatusAccepted, "DELETE", 0},
+		{"somebody else has deleted it", "", http.StatusNotFound, "DELETE", 0},
+		{"it is busy", "", http.StatusBadRequest, "DELETE", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var made atomic.Value
+			made.Store("")
+			cloud := canned(t, func(w http.ResponseWriter, r *http.Request) {
+				switch {
+				case strings.HasSuffix(r.URL.Path, "/snapshots/detail"):
+					fmt.Fprintf(w, `{"snapshots": [%s]}`, c.snapshots)
+				case strings.HasSuffix(r.URL.Path, "/volumes/detail"):
+					fmt.Fprintf(w, `{"volumes": [{"id": "v", "status": "available", "created_at": "2026-01-02T03:04:05.000000", "metadata": {%q: "2026-01-02T03:04:05Z"}}]}`, keyEnded)
+				default:
+					made.Store(r.Method)
+					w.WriteHeader(c.deletion)
+				}
+			})
+			cloud.volume = &gophercloud.ServiceClient{ProviderClient: cloud.compute.ProviderClient, Endpoint: cloud.compute.Endpoint}
+			found, err := cloud.Volumes(t.Context(), nil)
+			require.NoError(t, err)
+			require.Len(t, found, c.listed)
+			require.Equal(t, c.made, made.Load())
 		})
 	}
 }

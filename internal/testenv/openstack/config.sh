@@ -58,7 +58,7 @@ write_config() {
 		socket=$DIR/run/mysql.sock
 		pid-file=$DIR/run/mysqld.pid
 		user=root
-		innodb_flush_log_at_trx_commit=0
+		innodb_flush_log_at_trx_commit=2
 		innodb_doublewrite=0
 		sync_binlog=0
 		max_connections=400

@@ -119,7 +119,8 @@ start() {
 		mkdir -p "$DIR"/{mysql,rabbit,keys,credential,named}
 		mysql_install_db --defaults-file="$etc/my.cnf" --user=root --skip-test-db >/dev/null 2>&1
 	fi
-	background mariadb mariadbd --defaults-file="$etc/my.cnf"
+	# MariaDB 10.11.19 has crashed in Nova's list of a farm's servers (free_tmp_table): it is started again.
+	background mariadb bash -c 'trap "wait; exit" TERM; while :; do mariadbd --defaults-file="$0" & wait; sleep 0.2; done' "$etc/my.cnf"
 	background rabbit env HOME="$DIR/rabbit" RABBITMQ_NODENAME=scalr@localhost RABBITMQ_NODE_IP_ADDRESS=$HOST \
 		RABBITMQ_NODE_PORT=$RABBIT RABBITMQ_DIST_PORT=$ERLANG RABBITMQ_MNESIA_BASE="$DIR/rabbit" RABBITMQ_LOG_BASE="$DIR/rabbit" \
 		RABBITMQ_PID_FILE="$DIR/run/rabbit.node" ERL_EPMD_PORT=$EPMD ERL_EPMD_ADDRESS=$HOST \
