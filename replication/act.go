@@ -46,6 +46,7 @@ func (m *Manager) act(ctx context.Context, tasks *sync.WaitGroup, d decision, no
 // start makes a step be under way.
 func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s Step, d decision) {
 	k, planned, text := keyOf(f.Member), false, ""
+	var refusing []Member
 	switch s.Kind {
 	case StepDrain, StepSeed, StepSave, StepRewind, StepImport, StepBackup:
 		ctx, m.withdraw[f] = context.WithCancel(ctx)
@@ -65,7 +66,7 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 			m.state.recoveries = append(m.state.recoveries, time.Now())
 			m.state.recoveries = m.state.recoveries[max(0, len(m.state.recoveries)-m.config.Recoveries):]
 		}
-		text = m.state.text()
+		text, refusing = m.state.text(), m.refusing()
 	case StepFollow:
 		if s.Other == m.state.primary.id {
 			m.state.followers[k] = true
@@ -88,7 +89,9 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 		}
 		var err error
 		if s.Kind == StepPromote {
-			err = m.keep(ctx, f, member, text)
+			if err = m.claimAgain(ctx, refusing); err == nil {
+				err = m.keep(ctx, f, member, text)
+			}
 		}
 		if err == nil {
 			err = m.do(ctx, f, s, member, other)

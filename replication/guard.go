@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // ErrOvertaken: the member has been claimed under a later lease.
@@ -33,13 +34,39 @@ func (m *Manager) claim(ctx context.Context, g Guard, member Member) (done bool)
 		m.stop(fmt.Errorf("claiming %s: %w", member.ID, err))
 	}
 	if f := m.state.find(keyOf(member)); f != nil && !errors.Is(err, ErrUnreachable) {
-		f.claimed = true
+		f.claimed, f.refuses = true, !done
 		if done {
 			f.settled = m.state.tick() // what was seen before may have been changed until now
 		}
 	}
 	m.ring()
 	return done
+}
+
+// refusing gives the members that answer and have not let themselves be claimed.
+func (m *Manager) refusing() (members []Member) {
+	for _, f := range m.state.members {
+		if f.misses == 0 && f.refuses {
+			members = append(members, m.marked(f.Member))
+		}
+	}
+	return members
+}
+
+// claimAgain claims members once more before another one is promoted: whoever stood still while these were claimed in vain may be
+// about to promote one of them. It is an error if one lets itself be claimed now, since what it is has to be looked at first.
+func (m *Manager) claimAgain(ctx context.Context, members []Member) error {
+	errs := make([]error, len(members))
+	var tasks sync.WaitGroup
+	for i, member := range members {
+		tasks.Go(func() {
+			if m.claim(ctx, m.config.Engine.(Guard), member) {
+				errs[i] = fmt.Errorf("%s lets itself be claimed only now, and is looked at first", member.ID)
+			}
+		})
+	}
+	tasks.Wait()
+	return errors.Join(errs...)
 }
 
 // marked is the member as the Engine gets it.

@@ -56,6 +56,55 @@ func TestOvertaken(t *testing.T) {
 	})
 }
 
+// The one that a Manager was about to promote when its process stood still lets itself not be claimed by the next Manager, until
+// that one is about to promote another.
+func TestUnclaimedUntilThePromotion(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		c.StepTimeout = time.Hour
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			var armed, stands, free atomic.Bool
+			var wake atomic.Value
+			check := w.guard(func(string) bool { return false })
+			w.hook = func(ctx context.Context, c memdb.Call) error {
+				check(c)
+				second := stands.Load() && ctx.Value(runKey{}) == w.running.Load()
+				switch {
+				case c.Op == "Promote" && !c.Done && armed.CompareAndSwap(true, false):
+					wake.Store(w.standStill())
+					still := w.running.Load().still
+					stands.Store(true)
+					<-still
+				case second && c.Op == "Claim" && c.Addr == addr(2) && !free.Load():
+					return replication.ErrHung
+				case second && c.Op == "Drain" && c.Addr == addr(3) && c.Done:
+					free.Store(true)
+				case second && c.Op == "Promote" && c.Addr == addr(3) && c.Done:
+					wake.Load().(func())()
+				}
+				return nil
+			}
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			w.settled()
+			armed.Store(true)
+			w.db.Crash(addr(1))
+			w.until("a Manager stands still", time.Minute, func(replication.Topology) bool { return stands.Load() })
+			first := w.running.Load()
+			w.members[2].Prefer = 1
+			w.start()
+			require.Equal(t, "db-3", w.until("it recovers", time.Minute, func(t replication.Topology) bool { return t.Primary != "" }).Primary)
+			time.Sleep(5 * time.Second)
+			first.stop()
+			require.Empty(t, w.broken)
+			require.Equal(t, []string{addr(3)}, w.db.Writable())
+			require.ErrorIs(t, first.result, replication.ErrOvertaken)
+			w.db.Start(addr(1))
+			w.settled()
+		})
+	})
+}
+
 // A replica whose disk is full lets itself not be claimed, and delays the others for a moment only.
 func TestUnclaimed(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {

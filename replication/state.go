@@ -43,6 +43,7 @@ type fact struct {
 	drained  bool          // a drain has succeeded, and it has not received since
 	told     key           // whom it was told to follow last
 	claimed  bool          // see Guard, or it does not let itself be claimed
+	refuses  bool          // it has not let itself be claimed when that was tried last
 	recalled bool          // it has said what it keeps: see Recorder
 	keeps    string        // the record that it is known to keep
 	keepless bool          // it keeps none
