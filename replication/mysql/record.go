@@ -45,7 +45,7 @@ func (e *Engine) Recorded(ctx context.Context, m replication.Member) (text strin
 }
 
 func (s *server) recorded(ctx context.Context) (string, error) {
-	rows, err := s.rows(ctx, "SELECT text FROM "+recorded)
+	rows, err := s.rows(ctx, "SELECT text FROM "+recorded+" WHERE one = 1")
 	if isServer(err, errNoSuchTable) || err == nil && len(rows) == 0 {
 		return "", nil
 	}
