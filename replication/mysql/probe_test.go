@@ -3,14 +3,18 @@
 package mysql_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,6 +141,58 @@ func TestStalledStorageIsSeenWhereNobodyWrites(t *testing.T) {
 	text, err := maker.Recorded(t.Context(), n.Member)
 	require.NoError(t, err)
 	require.Equal(t, "kept", text)
+
+	slowSyncs(t, n, time.Hour)
+	within(t, "the primary is stalled again", stalled(e))
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	require.ErrorIs(t, maker.Fence(short, n.Member), context.DeadlineExceeded, "it waits for the probe")
+}
+
+// deafConn hears nothing any more once it has sent the first of the probes.
+type deafConn struct {
+	net.Conn
+	first *atomic.Bool
+	deaf  atomic.Bool
+}
+
+func (c *deafConn) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("INSERT INTO mysql.scalr_record SELECT")) && c.first.CompareAndSwap(true, false) {
+		c.deaf.Store(true)
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *deafConn) Read(b []byte) (n int, err error) {
+	for n, err = c.Conn.Read(b); err == nil && c.deaf.Load(); {
+		n, err = c.Conn.Read(b)
+	}
+	return n, err
+}
+
+// A probe whose answer is lost is no stall. It is given up once it has had its time, or when the server is no primary any more.
+func TestProbeWhoseAnswerIsLost(t *testing.T) {
+	for _, patience := range []time.Duration{time.Second, time.Hour} {
+		t.Run(patience.String(), func(t *testing.T) {
+			var first atomic.Bool
+			first.Store(true)
+			c := config
+			c.Stall, c.Timeout = 100*time.Millisecond, patience
+			c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+				return &deafConn{Conn: conn, first: &first}, err
+			}
+			e, n := idle(t, c, false, noLine)
+			if patience == time.Hour {
+				within(t, "the primary is probed", func() bool { observe(t, e, n); return !first.Load() })
+				exec(t, n.admin(t), "SET GLOBAL read_only = 1")
+				observe(t, e, n)
+				exec(t, n.admin(t), "SET GLOBAL read_only = 0")
+			}
+			require.Equal(t, 3, probed(t, e, n, 3, 30*time.Second))
+			require.False(t, first.Load())
+		})
+	}
 }
 
 // A disk that takes its time, though not Config.Stall, is none that stalls.
