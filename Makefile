@@ -1,8 +1,8 @@
 # What the tests need beside Go: real servers, as Debian packages. They are started by the tests, in temporary directories
 # and on loopback addresses; the packages' own services are not used.
-PACKAGES = mariadb-server-core mariadb-client mariadb-backup memcached haproxy bind9 bind9-dnsutils knot nsd zookeeper default-jre-headless iproute2 openssh-server \
+PACKAGES = mariadb-server-core mariadb-client mariadb-backup memcached haproxy bind9 bind9-dnsutils knot nsd zookeeper default-jre-headless iproute2 openssh-server strace \
 	prometheus prometheus-node-exporter
-PROGRAMS = mariadbd mariadb-binlog mariadb-backup mbstream memcached haproxy named knotd nsd dig java ip sshd prometheus prometheus-node-exporter
+PROGRAMS = mariadbd mariadb-binlog mariadb-backup mbstream memcached haproxy named knotd nsd dig java ip sshd strace prometheus prometheus-node-exporter
 FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
