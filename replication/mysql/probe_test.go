@@ -157,6 +157,23 @@ func stalledStorageIsSeen(t *testing.T, calls string) {
 	require.Error(t, maker.Fence(short, n.Member), "it waits for the probe")
 }
 
+func isProbe(b []byte) bool {
+	return bytes.Contains(b, []byte("INSERT INTO mysql.scalr_record SELECT"))
+}
+
+// triesConn counts the probes that are sent.
+type triesConn struct {
+	net.Conn
+	tries *atomic.Int64
+}
+
+func (c triesConn) Write(b []byte) (int, error) {
+	if isProbe(b) {
+		c.tries.Add(1)
+	}
+	return c.Conn.Write(b)
+}
+
 // deafConn hears nothing any more once it has sent the first of the probes.
 type deafConn struct {
 	net.Conn
@@ -165,7 +182,7 @@ type deafConn struct {
 }
 
 func (c *deafConn) Write(b []byte) (int, error) {
-	if bytes.Contains(b, []byte("INSERT INTO mysql.scalr_record SELECT")) && c.first.CompareAndSwap(true, false) {
+	if isProbe(b) && c.first.CompareAndSwap(true, false) {
 		c.deaf.Store(true)
 	}
 	return c.Conn.Write(b)
@@ -273,8 +290,13 @@ func TestProbeIsNoTransaction(t *testing.T) {
 
 // Who waits for something else than the disk does not stall: an acknowledgement, a lock, an account that may not write.
 func TestProbeWaitsForTheDiskOnly(t *testing.T) {
+	var tries atomic.Int64
 	c := config
 	c.Stall = 300 * time.Millisecond
+	c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		return triesConn{conn, &tries}, err
+	}
 	e, n := idle(t, c, true, noLine)
 	admin := n.admin(t)
 	app := n.app(t)
@@ -298,9 +320,8 @@ func TestProbeWaitsForTheDiskOnly(t *testing.T) {
 	} {
 		_, err := holder.ExecContext(t.Context(), statements[0])
 		require.NoError(t, err)
-		for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			observe(t, e, n)
-		}
+		before := tries.Load()
+		within(t, "it is tried again and again under "+what, func() bool { observe(t, e, n); return tries.Load() >= before+3 })
 		_, err = holder.ExecContext(t.Context(), statements[1])
 		require.NoError(t, err)
 		require.NotZero(t, probed(t, e, n, 1, 30*time.Second), what)
