@@ -24,6 +24,6 @@ func TestStalledKnowsItsProbe(t *testing.T) {
 
 	acks := append(processes, row{"Id": "8", "Command": "Query", "Time": "100", "State": ackWaiting}, row{"Id": "9", "Time": "1", "State": committing})
 	require.ErrorIs(t, s.stalled(acks, now.Add(2200*time.Millisecond)), replication.ErrStalled)
-	s.probe = nil
+	s.probe, acks[2]["Time"] = nil, "9"
 	require.NoError(t, s.stalled(acks, now.Add(10*time.Second)), "the one after the other waits for it")
 }
