@@ -69,11 +69,9 @@ chaos-cron: servers
 	$(CRON) -load -runners 50 -jobs 10000 -every 1h -timeout 10s
 	cd internal/bench/gocron && go test -v -count 1 .
 
-# Databases are hurt for ten minutes, or as long as CHAOS says; and, as root, one whose storage does not return.
+# Databases are hurt for ten minutes, or as long as CHAOS says.
 CHAOS ?= 10m
 chaos-failover: servers
-	dir=$$(mktemp -d) && truncate -s 64M $$dir/image && mkfs.ext4 -q $$dir/image && mkdir $$dir/disk && mount -o loop $$dir/image $$dir/disk && \
-		{ MYSQL_FREEZE=$$dir/disk go test -count=1 -v -run TestStalledStorage ./replication/mysql; rc=$$?; umount $$dir/disk; rm -r $$dir; exit $$rc; }
 	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover
 
 # Machines of a plain Debian boot with cloud-init, as root, in namespaces of this machine but its network, from which they install.
