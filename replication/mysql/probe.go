@@ -29,7 +29,7 @@ func (s *server) probeIdle(l look, now time.Time) {
 	switch {
 	case s.probe != nil && !primary:
 		s.probe.end()
-	case s.probe == nil && primary && !s.closed && len(s.commits.waiting) == 0 && now.Sub(s.commits.quiet) >= probeEvery:
+	case s.probe == nil && primary && !s.closed && now.Sub(s.commits.quiet) >= probeEvery:
 		ctx, end := context.WithCancel(context.Background())
 		p := &probe{end: end}
 		s.probe = p

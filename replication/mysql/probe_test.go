@@ -300,15 +300,22 @@ func TestProbeWaitsForTheDiskOnly(t *testing.T) {
 	e, n := idle(t, c, true, noLine)
 	admin := n.admin(t)
 	app := n.app(t)
-	waits := make(chan error, 1)
-	go func() {
-		_, err := app.Exec("INSERT INTO app.t (v) VALUES ('x')")
-		waits <- err
-	}()
-	within(t, "a commit waits for a replica", func() bool { return observe(t, e, n).Unacked == 1 })
+	const writers = 3 // the first waits for a replica, and the others for it
+	waits := make(chan error, writers)
+	for range writers {
+		go func() {
+			_, err := app.Exec("INSERT INTO app.t (v) VALUES ('x')")
+			waits <- err
+		}()
+	}
+	within(t, "commits wait for a replica", func() bool {
+		return observe(t, e, n).Unacked == 1 && one(t, admin, "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO app.t%'") == "3"
+	})
 	require.Equal(t, 3, probed(t, e, n, 3, 30*time.Second), "nobody acknowledges")
 	require.NoError(t, e.SetSemiSync(t.Context(), n.Member, false))
-	require.NoError(t, <-waits)
+	for range writers {
+		require.NoError(t, <-waits)
+	}
 
 	holder, err := admin.Conn(t.Context())
 	require.NoError(t, err)

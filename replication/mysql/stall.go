@@ -58,9 +58,6 @@ func (s *server) learn(l look, err error) {
 		s.commits.written, s.commits.quiet, s.commits.waiting = written, now, nil
 	}
 	s.commits.ask = idle && !l.on("read_only") && (number(l.counters["threads_running"]) > 1 || s.probe != nil)
-	if !s.commits.ask {
-		s.commits.waiting = nil
-	}
 	s.commits.known = s.commits.known || !s.commits.ask
 	s.probeIdle(l, now)
 }
