@@ -359,16 +359,25 @@ func TestFullDiskOfAnIdlePrimary(t *testing.T) {
 	require.NoError(t, n.Kill(t.Context()))
 }
 
-// Nobody writes, and the primary's storage stalls: a replica takes over.
+// Nobody writes, and the primary's storage stalls: a replica takes over, also if the Manager begins only then.
 func TestManagerFailsOverFromStalledStorage(t *testing.T) {
-	for _, policy := range []replication.Policy{replication.Availability, replication.Durability} {
-		t.Run(policy.String(), func(t *testing.T) {
-			c := config
+	for _, x := range []struct {
+		policy replication.Policy
+		anew   bool
+	}{{replication.Availability, false}, {replication.Durability, false}, {replication.Durability, true}} {
+		t.Run(fmt.Sprint(x.policy, ",", x.anew), func(t *testing.T) {
+			c, by := config, replication.Config{Policy: x.policy}
 			c.Stall = time.Second
-			s := manageWith(t, start(t, 3, durable...), c, replication.Config{Policy: policy})
+			s := manageWith(t, start(t, 3, durable...), c, by)
 			old := s.primary()
+			if x.anew {
+				s.stop()
+			}
 			began := time.Now()
 			slow(t, s.node(old), syncs, time.Hour)
+			if x.anew {
+				s.run(t, c, by)
+			}
 			within(t, "another member is the primary", func() bool { p := s.primary(); return p != "" && p != old })
 			t.Logf("another primary after %v", time.Since(began))
 			top, _ := s.manager.Topology()
