@@ -29,9 +29,9 @@
 // long as one does, it is the Manager's own network that is in doubt, and nothing is done, unless the primary says itself that
 // its commits do not end ([ErrStalled]). A Manager that sees no replica never acts.
 //
-// Nothing is written to find that out. The commits of applications are the probe: where none is under way nobody is kept from
-// anything, and a transaction of the Manager's own would, on a primary that dies with it, be one too many, for which the old
-// primary had to be seeded anew.
+// No transaction is written to find that out: on a primary that dies with it, it would be one too many, for which the old primary
+// had to be seeded anew. The commits of applications are the probe; where there are none, an engine may write what no replica gets
+// (mysql does with MariaDB).
 //
 // Before another member is promoted the old primary is fenced: by [Engine.Fence] where it answers, by [Member.Fence], which
 // stops its machine, where it does not. One whose address refuses connections does not run, and takes no writes when it

@@ -49,9 +49,9 @@ type Config struct {
 	// Timeout bounds every statement that should be short, where the caller's context does not end sooner. A server that
 	// takes longer is hung. The default is 5 s.
 	Timeout time.Duration
-	// Stall is how long a commit may wait for the disk before its primary is stalled, while nothing else is written to the
-	// binary log. It must be longer than what one transaction, however large, may take to be synced. A full disk is reported
-	// at once. The default is 10 s. Of MySQL it is not known.
+	// Stall is how long a commit, an application's or a probe's, may wait for the disk before its primary is stalled, while nothing else is
+	// written to the binary log. It must be longer than what one transaction, however large, may take to be synced, and than a file
+	// system is frozen for a snapshot. A full disk is reported as soon as a commit waits for it. The default is 10 s. Of MySQL it is not known. See "Stalled storage" of the package.
 	Stall time.Duration
 	// Machines lets Seed copy a MariaDB's files by mariadb-backup: see [Engine.Seed]. Without, it copies rows over SQL.
 	Machines Machines `json:"-"`

@@ -19,14 +19,16 @@ type server struct {
 	engine *Engine
 	addr   string
 	db     *sql.DB
+	probes *sql.DB
 
 	mu      sync.Mutex
 	kind    kind
 	hearing hearing
 	commits commits
+	probe   *probe // that is under way
 	relay   *relayReading
 
-	readers sync.WaitGroup // of relay logs
+	readers sync.WaitGroup // of relay logs, and the probe
 	closed  bool           // there are no more of them
 }
 
@@ -47,10 +49,17 @@ func (e *Engine) server(m replication.Member) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{engine: e, addr: m.Addr, db: db, commits: commits{ask: true}}
+	probes, err := e.open(m.Addr, noWaits)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{engine: e, addr: m.Addr, db: db, probes: probes, commits: commits{ask: true}}
 	e.servers[m.Addr] = s
 	return s, nil
 }
+
+// noTimeLimit is what follows a value where one is set: only MariaDB reads the comment, and has that limit.
+const noTimeLimit = "/*M!100100 , max_statement_time=0*/"
 
 // open makes a pool of connections to the address. The engine's sessions are never written to the binary log: what it
 // writes (accounts, positions, copies) concerns one member.
@@ -74,7 +83,7 @@ func (e *Engine) openBy(addr string, more map[string]string,
 		"sql_log_bin":       "0",
 		"sql_mode":          "''",
 		"time_zone":         "'+00:00'",
-		"lock_wait_timeout": "3/*M!100100 , max_statement_time=0*/", // only MariaDB reads the comment, and has that limit
+		"lock_wait_timeout": "3" + noTimeLimit,
 	}
 	maps.Copy(c.Params, more)
 	connector, err := sqldriver.NewConnector(c)

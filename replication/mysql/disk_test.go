@@ -168,29 +168,16 @@ func TestStallTakesItsTime(t *testing.T) {
 	}
 }
 
-// Storage that does not return is seen where there is a file system to freeze: MYSQL_FREEZE is a directory on one that holds
-// nothing else, as a loop device with ext4.
+// Storage that does not return is seen by the commits that wait for it.
 func TestStalledStorageIsSeen(t *testing.T) {
-	root := os.Getenv("MYSQL_FREEZE")
-	if root == "" {
-		t.Skip("MYSQL_FREEZE names no file system to freeze")
-	}
-	dir, err := os.MkdirTemp(root, "binlog")
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	c := config
 	c.Stall = time.Second
-	n := start(t, 1, "log_bin = "+filepath.Join(dir, "binlog"), "sync_binlog = 1")[0]
+	n := start(t, 1, durable...)[0]
 	e := engine(t, c, n)
 	require.NoError(t, e.Promote(t.Context(), n.Member, false))
 	app := n.app(t)
 	exec(t, app, "CREATE SCHEMA app", "CREATE TABLE app.t (i INT AUTO_INCREMENT PRIMARY KEY, v LONGTEXT)")
-	f, err := os.Open(root)
-	require.NoError(t, err)
-	defer f.Close()
-	const freeze, thaw = 0xC0045877, 0xC0045878 // FIFREEZE, FITHAW of linux/fs.h
-	require.NoError(t, unix.IoctlSetInt(int(f.Fd()), freeze, 0))
-	defer func() { _ = unix.IoctlSetInt(int(f.Fd()), thaw, 0) }()
+	thaw := slow(t, n, syncs, time.Hour)
 	waits := make(chan error, 1)
 	began := time.Now()
 	go func() {
@@ -205,13 +192,13 @@ func TestStalledStorageIsSeen(t *testing.T) {
 	// Who has not seen it before it stalled is not told what it has, which nobody may have been told is there.
 	late := engine(t, c, n)
 	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	_, err = late.Observe(short, n.Member)
+	_, err := late.Observe(short, n.Member)
 	cancel()
 	require.ErrorIs(t, err, replication.ErrHung)
 	require.NotErrorIs(t, err, replication.ErrStalled)
 	_, err = late.Observe(t.Context(), n.Member)
 	require.ErrorIs(t, err, replication.ErrStalled)
-	require.NoError(t, unix.IoctlSetInt(int(f.Fd()), thaw, 0))
+	thaw()
 	require.NoError(t, <-waits)
 	observe(t, e, n)
 	observe(t, late, n)

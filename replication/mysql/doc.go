@@ -62,6 +62,20 @@
 // a cloud that of provider/ssh, with "sudo -n" before the arguments where that signs in as somebody else. For provider/local,
 // local.MariaDB.Service gives Stop and Start. Nothing is opened between the machines: the bytes pass through this program.
 //
+// # Stalled storage
+//
+// The commits of applications show whether a primary's storage works. While nothing has been written to the binary log for a
+// second, looks are answered although every commit would wait. Then a primary is probed, once a second, on a connection of its
+// own: a row of mysql.scalr_record is written, where there is that table ([Engine.Record]). It is in no binary log, has no
+// GTID, waits for no replica, and fails at once where it would wait for a lock. How it ends is no matter; while its commit
+// waits for the disk it counts as any other one. So storage that does not return is found within [Config].Stall and a second
+// or two, whether anybody writes or not. A replica is never probed, nor is anything else that is read-only.
+//
+// The probe syncs InnoDB's log, as innodb_flush_log_at_trx_commit says: with 0 or 2 its commit waits for the disk no more than
+// an application's does. It does not write to the binary log, whose storage is not tried if it is another one, and it needs no
+// space: InnoDB's log has its own beforehand. So a full disk is found, at once, when the first commit waits for it. While a
+// probe waits for the disk Fence waits for it, as for any commit, so that only stopping the machine fences such a primary.
+//
 // # Limits
 //
 // Replication is of GTIDs and over the default, unnamed connection; members with further named connections are drained and

@@ -198,7 +198,9 @@ func checkVersion(version string) error {
 // Observe asks the member for its status: one round trip on a held connection, a second one only where the member has no
 // position at all, or has stopped replicating with relay logs left.
 //
-// A primary whose disk is full, or on which a commit has waited for the disk for Config.Stall, is replication.ErrStalled.
+// A primary on which a commit waits since the disk of its binary log is full, or has waited for the disk for Config.Stall, is
+// replication.ErrStalled. One that writes nothing is probed besides, once a second, by what goes on when Observe has returned, until
+// Close: Observe never waits for it.
 //
 // Applied is what the binary log and gtid_slave_pos hold together; Received is that and what the relay logs hold. Server
 // is the server_id. Lag is Seconds_Behind_Master, so whole seconds. Receives is false once nothing, heartbeats included,

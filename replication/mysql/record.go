@@ -7,7 +7,8 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-// recorded is the table in which a member keeps what a Manager leaves to the next one. Replicas do not get it.
+// recorded is the table in which a member keeps what a Manager leaves to the next one, in its row 1; row 2 is the probe's. Replicas
+// do not get it.
 const recorded = "mysql.scalr_record"
 
 // Record keeps the text in a table of the member, mysql.scalr_record. MySQL keeps none (errors.ErrUnsupported).
@@ -45,7 +46,7 @@ func (e *Engine) Recorded(ctx context.Context, m replication.Member) (text strin
 }
 
 func (s *server) recorded(ctx context.Context) (string, error) {
-	rows, err := s.rows(ctx, "SELECT text FROM "+recorded)
+	rows, err := s.rows(ctx, "SELECT text FROM "+recorded+" WHERE one = 1")
 	if isServer(err, errNoSuchTable) || err == nil && len(rows) == 0 {
 		return "", nil
 	}

@@ -150,8 +150,11 @@ func (s *server) close() error {
 	if s.closed = true; s.relay != nil {
 		s.relay.end()
 	}
+	if s.probe != nil {
+		s.probe.end()
+	}
 	s.mu.Unlock()
-	err := s.db.Close()
+	err := errors.Join(s.db.Close(), s.probes.Close())
 	s.readers.Wait()
 	return err
 }

@@ -23,9 +23,10 @@ const (
 
 // commits remembers which statements are in their commit, and since when.
 type commits struct {
-	ask     bool   // the next look has a reason to begin with processesQuery
-	known   bool   // a look has found that commits end, or that there were none
-	written string // changes with whatever is written to the binary log
+	ask     bool      // the next look has a reason to begin with processesQuery
+	known   bool      // a look has found that commits end, or that there were none
+	written string    // changes with whatever is written to the binary log
+	quiet   time.Time // since when that has not changed and no probe has ended
 	waiting map[string]commit
 }
 
@@ -50,13 +51,15 @@ func (s *server) learn(l look, err error) {
 		s.commits.ask = errors.Is(err, replication.ErrHung) || !s.commits.known
 		return
 	}
+	now := time.Now()
 	written := l.vars["binlog_state"] + " " + l.counters["binlog_bytes_written"]
 	idle := written == s.commits.written || s.commits.written == ""
 	if written != s.commits.written {
-		s.commits.written, s.commits.waiting = written, nil
+		s.commits.written, s.commits.quiet, s.commits.waiting = written, now, nil
 	}
-	s.commits.ask = idle && !l.on("read_only") && number(l.counters["threads_running"]) > 1
+	s.commits.ask = idle && !l.on("read_only") && (number(l.counters["threads_running"]) > 1 || s.probe != nil)
 	s.commits.known = s.commits.known || !s.commits.ask
+	s.probeIdle(l, now)
 }
 
 // knows reports whether commits are known to end here, now that the sessions have been looked at.
@@ -70,19 +73,26 @@ func (s *server) knows() bool {
 // stalled gives an ErrStalled if the disk is full, or a commit has waited for it for longer than Config.Stall, by what the
 // sessions did while nothing was written or the status hung.
 func (s *server) stalled(processes []row, now time.Time) error {
-	waiting, longest, acks := map[string]commit{}, time.Duration(0), false
+	waiting, longest, probed, acks := map[string]commit{}, time.Duration(0), time.Duration(0), false
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.checkProbe(processes, now)
 	for _, r := range processes {
 		switch state := r["State"]; {
 		case state == diskFull:
 			return fmt.Errorf("%w: the disk of its binary log is full", replication.ErrStalled)
 		case strings.HasPrefix(state, ackWaiting):
-			acks = true // the others wait for it
+			acks = true // the others wait for it, but for the probe
 		case state == committing:
 			c := commit{began: now.Add(-time.Duration(number(r["Time"])) * time.Second), since: now}
 			if known, ok := s.commits.waiting[r["Id"]]; ok && c.began.Sub(known.began).Abs() < 2*time.Second {
 				c = known
+			}
+			if p := s.probe; p != nil && r["Id"] == p.session {
+				if c.since.Before(p.sent) { // that was the probe before
+					c.since = p.sent
+				}
+				probed = now.Sub(c.since)
 			}
 			waiting[r["Id"]] = c
 			longest = max(longest, now.Sub(c.since))
@@ -90,7 +100,10 @@ func (s *server) stalled(processes []row, now time.Time) error {
 	}
 	s.commits.waiting = waiting
 	s.commits.known = s.commits.known || acks
-	if longest > s.engine.config.Stall && !acks {
+	if acks {
+		longest = probed
+	}
+	if longest > s.engine.config.Stall {
 		return fmt.Errorf("%w: one has waited for the disk for %v", replication.ErrStalled, longest.Round(time.Millisecond))
 	}
 	return nil

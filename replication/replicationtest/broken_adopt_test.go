@@ -7,10 +7,7 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-var brokenAdopters = []struct {
-	rule, what string
-	how        func(*engine)
-}{
+var brokenAdopters = []fault{
 	{"Adopt", "gives no position", func(e *engine) {
 		e.adopt = func(ctx context.Context, m member, s scrubber, f func(replication.Progress)) (pos, error) {
 			_, err := e.Cluster.Adopt(ctx, m, s, f)

@@ -10,10 +10,7 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-var brokenBackups = []struct {
-	rule, what string
-	how        func(*engine)
-}{
+var brokenBackups = []fault{
 	{"Backup", "moves on meanwhile", func(e *engine) {
 		e.backup = func(ctx context.Context, m member, w io.Writer, f func(replication.Progress)) (pos, error) {
 			p, err := e.Cluster.Backup(ctx, m, w, f)

@@ -276,7 +276,7 @@ func (r refusing) Seed(context.Context, member, member, func(replication.Progres
 // Each broken engine is caught by the rule that it breaks, and a correct one is not.
 func TestSuiteCatches(t *testing.T) {
 	tried := map[string]bool{}
-	for _, b := range slices.Concat(broken, brokenBackups, brokenAdopters) {
+	for _, b := range slices.Concat(brokenServers, brokenReplicas, brokenRecoveries, brokenCopies, brokenRecords, brokenBackups, brokenAdopters) {
 		t.Run(b.rule+"/"+strings.ReplaceAll(b.what, " ", "_"), func(t *testing.T) {
 			for _, r := range rules {
 				if r.name == b.rule {
