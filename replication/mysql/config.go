@@ -53,7 +53,8 @@ type Config struct {
 	// binary log. It must be longer than what one transaction, however large, may take to be synced. A full disk is reported
 	// at once. The default is 10 s. Of MySQL it is not known.
 	Stall time.Duration
-	// Machines lets Seed copy a MariaDB's files by mariadb-backup: see [Engine.Seed]. Without, it copies rows over SQL.
+	// Machines lets Seed and Backup copy a MariaDB's files by mariadb-backup, and Restore restore them: see [Engine.Seed] and
+	// [Engine.Backup]. Without, they copy rows over SQL.
 	Machines Machines `json:"-"`
 }
 

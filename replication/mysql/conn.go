@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sqldriver "github.com/go-sql-driver/mysql"
@@ -25,6 +26,8 @@ type server struct {
 	hearing hearing
 	commits commits
 	relay   *relayReading
+	// notFiles is why the next backup is not by files: the last one broke off in the middle.
+	notFiles atomic.Pointer[error]
 
 	readers sync.WaitGroup // of relay logs
 	closed  bool           // there are no more of them
