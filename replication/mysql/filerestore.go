@@ -47,14 +47,14 @@ func (c *copying) restoreFiles(ctx context.Context, m replication.Member, in *bu
 		return nil, err
 	}
 	at, err := f.receive(watched, in)
-	if err == nil {
-		err = f.mine(watched)
-	}
-	if err == nil {
-		err = f.to.exec(watched, closeAccounts(f.target.engine.config)...)
-	}
 	if err != nil {
 		_ = f.clean(ctx) // or the next one does
+		return nil, err
+	}
+	if err := f.mine(watched); err != nil {
+		return nil, err
+	}
+	if err := f.to.exec(watched, closeAccounts(f.target.engine.config)...); err != nil {
 		return nil, err
 	}
 	stop() // from here on the target comes and goes
@@ -67,7 +67,10 @@ func (c *copying) restoreFiles(ctx context.Context, m replication.Member, in *bu
 			watched, stop = watch(ctx, f.target)
 			err = f.complete(watched, all)
 		}
-		if err != nil && !errors.Is(err, replication.ErrOvertaken) {
+		if errors.Is(err, replication.ErrOvertaken) {
+			return nil, err
+		}
+		if err != nil {
 			stop()
 			release()
 			release = func() {}
