@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -434,4 +435,42 @@ func TestOriginBackup(t *testing.T) {
 		require.Equal(t, map[string]string{"secret": "scrubbed"}, w.rows("db-3"))
 		require.NoError(t, os.Remove(torn))
 	})
+}
+
+// An engine that starts the server again on what it restores is not told to stop, for as long as Patience.
+func TestOriginBackupStartsTheServerAgain(t *testing.T) {
+	dir := t.TempDir()
+	bubble(t, 1, replication.Config{Backups: &replication.Backups{Dir: dir, Every: time.Minute, Keep: 2}}, func(t *testing.T, w *world) {
+		w.start()
+		w.whole()
+		w.write("db-1", "row")
+		time.Sleep(3 * time.Minute)
+	})
+	bubble(t, 1, replication.Config{}, func(t *testing.T, w *world) {
+		var restores atomic.Int64
+		w.config.Origin = &replication.Origin{Backup: func(context.Context) (string, error) { return replication.LatestBackup(dir, "shop/db") }}
+		w.config.Engine = &restarting{w.config.Engine.(*memdb.Cluster), &restores}
+		w.start()
+		w.whole()
+		require.EqualValues(t, 1, restores.Load())
+		require.Contains(t, w.rows("db-1"), "row")
+	})
+}
+
+// restarting is an engine that starts a server again before it restores it.
+type restarting struct {
+	*memdb.Cluster
+	restores *atomic.Int64
+}
+
+func (e *restarting) Restore(ctx context.Context, m replication.Member, r io.Reader, scrub func(context.Context, replication.Member) error,
+	progress func(replication.Progress)) (replication.Position, error) {
+	e.restores.Add(1)
+	e.Crash(m.Addr)
+	select {
+	case <-time.After(20 * time.Second):
+	case <-ctx.Done():
+	}
+	e.Start(m.Addr)
+	return e.Cluster.Restore(ctx, m, r, scrub, progress)
 }

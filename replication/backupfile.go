@@ -22,7 +22,7 @@ import (
 // Backup is what a backup file says of itself.
 //
 // The file is two members of gzip, one after the other: what [Backuper.Backup] wrote, and one line with this, as JSON. So
-// "zcat FILE" shows all of it.
+// "zcat FILE" gives all of it, and "zcat FILE | tail -n 1" ends with what it is.
 type Backup struct {
 	File     string    `json:"-"`        // its path
 	Set      string    `json:"set"`      // Config.Name

@@ -56,7 +56,7 @@ type Config struct {
 	// StopTimeout bounds Member.Fence, which stops a machine. The default is 2 min.
 	StopTimeout time.Duration
 	// Patience is how long a Manager that knows of no primary waits for members that do not answer before it makes do
-	// with the others, and how long the server of a member may be gone that is being seeded. The default is 30 s.
+	// with the others, and how long the server of a member may be gone that is being seeded or gets the set's first data. The default is 30 s.
 	Patience time.Duration
 
 	// Recoveries is how many unplanned promotions there may be within Window; the next one waits until the window has

@@ -302,7 +302,7 @@ func same(a, b Step) bool {
 // the state is unclear for a moment, should go on.
 func (d *decider) sensible(f *fact, r Step) bool {
 	other := d.find(f.against)
-	restarts := r.Kind == StepSeed && d.now.Sub(f.missingAt) < d.c.Patience // an engine may start the server again, on the copy
+	restarts := (r.Kind == StepSeed || r.Kind == StepImport) && d.now.Sub(f.missingAt) < d.c.Patience // an engine may start the server again, on the copy
 	if d.down(f) && r.Kind != StepStop && !restarts || r.Other != "" && other == nil {
 		return false
 	}

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,22 +11,52 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-// Backup writes everything that Seed would copy, of one consistent snapshot and over SQL alone, as a text of statements:
-// each comes after a comment that says what it is, and each table's rows are followed by their number and checksum, which the
-// server has worked out in the same snapshot. Accounts and roles come with what they are granted and without their passwords
-// or hashes of them. An engine's own two accounts are left out.
+// Backup writes everything that Seed would copy over SQL: rows and definitions, and the accounts and roles with what they are
+// granted and without their passwords or hashes of them. An engine's own two accounts are left out. With Config.Machines it writes
+// the member's files as mariadb-backup reads them, otherwise and where that cannot be a text of SQL. [Engine.Restore] takes both.
 //
 // What Seed cannot copy makes Backup fail too: it says what and why. Nobody is kept from writing; definitions (DDL, accounts)
-// that change meanwhile make it fail, and while a table is read nobody can change the definition of that one: on a
-// replica, that is what replication waits for. The account needs what Import needs of a source.
+// that change meanwhile make it fail.
 //
-// Without this library a backup can be loaded into an empty server with what every MariaDB has:
+// MySQL is not backed up (errors.ErrUnsupported).
+//
+// # By files
+//
+// It is a stream of mbstream's, of which nothing is kept anywhere but in w. Commits stand still for as long as mariadb-backup locks
+// them: some tenths of a second at most, unless w stops taking what is written just then; and it gives up when it would wait for
+// the lock for more than 1 s, since nobody could commit meanwhile. The position is that of this moment.
+//
+// Its first file, scalr_backup.sql, has the definitions as statements. Then come the files of InnoDB, among them those of the
+// system tables in it, and what describes the tables, views and triggers of users. The system tables of Aria, where passwords and
+// their hashes are, and Aria's log, where they stay, are left out, and an empty log is put in, which mariadbd --bootstrap makes in a
+// temporary directory on the member's machine. The last file has the position: without it, a backup is a part of one.
+//
+// SQL is written instead, and each Progress says why ("not by mariadb-backup: …"), where mariadb-backup says so before it has begun: it is
+// not installed there, or of another series, or takes no account; a table is of another engine than InnoDB or has a DATA
+// DIRECTORY; a system table has been made one of InnoDB; or files are encrypted. Of a backup that breaks off later the error says why, and the
+// next one of that member is SQL.
+//
+// Without this library, a server of the same series can start on what follows, where SYSTEM is a data directory that
+// mariadb-install-db has made:
+//
+//	zcat FILE | mbstream -x -C DIR   # ends with an error: the file's last line is not mbstream's
+//	mariadb-backup --prepare --target-dir=DIR
+//	rm DIR/aria_log* && cp -a SYSTEM/aria_log* SYSTEM/sys SYSTEM/performance_schema DIR
+//	for f in SYSTEM/mysql/*.MAI SYSTEM/mysql/*.CSM; do cp -a ${f%.*}.* DIR/mysql; done
+//
+// Routines, events and accounts are missing then, and are in DIR/scalr_backup.sql.
+//
+// # Over SQL
+//
+// It is a text of statements, of one consistent snapshot: each comes after a comment that says what it is, and each table's rows
+// are followed by their number and checksum, which the server has worked out in the same snapshot. While a table is read nobody can
+// change the definition of that one: on a replica, that is what replication waits for. The account needs what Import needs of a source.
+//
+// Without this library it can be loaded into an empty server with what every MariaDB has:
 //
 //	zcat FILE | mariadb --binary-mode --comments --max-allowed-packet=1G --force
 //
 // Then views that use a later view, and accounts, are missing, and nothing has been compared.
-//
-// MySQL is not backed up (errors.ErrUnsupported).
 func (e *Engine) Backup(ctx context.Context, m replication.Member, w io.Writer, progress func(replication.Progress)) (replication.Position, error) {
 	if progress == nil {
 		progress = func(replication.Progress) {}
@@ -33,6 +64,14 @@ func (e *Engine) Backup(ctx context.Context, m replication.Member, w io.Writer, 
 	s, err := e.backedUp(ctx, m)
 	if err != nil {
 		return "", wrap("back up", m, err)
+	}
+	if e.config.Machines.Run != nil {
+		at, err := s.backupFiles(ctx, m, w, progress)
+		not, ok := errors.AsType[*notByFiles](err)
+		if !ok {
+			return at.public(), wrap("back up", m, err)
+		}
+		progress = not.tell(progress)
 	}
 	c := &copying{source: s, progress: progress}
 	at, err := c.backup(ctx, w)
@@ -55,15 +94,24 @@ func (e *Engine) backedUp(ctx context.Context, m replication.Member) (*server, e
 	return s, nil
 }
 
-func (c *copying) backup(ctx context.Context, to io.Writer) (position, error) {
+// readable refuses a source that a backup cannot be read from.
+func (c *copying) readable(ctx context.Context) (look, error) {
 	l, err := c.source.status(ctx)
 	switch {
 	case err != nil:
-		return nil, err
+		return l, err
 	case l.seeding:
-		return nil, fmt.Errorf("%w: it holds a part of a copy", replication.ErrUnsafe)
+		return l, fmt.Errorf("%w: it holds a part of a copy", replication.ErrUnsafe)
 	case !l.on("log_bin"):
-		return nil, fmt.Errorf("it has no binary log: set log_bin in my.cnf, see ServerConf")
+		return l, fmt.Errorf("it has no binary log: set log_bin in my.cnf, see ServerConf")
+	}
+	return l, nil
+}
+
+func (c *copying) backup(ctx context.Context, to io.Writer) (position, error) {
+	l, err := c.readable(ctx)
+	if err != nil {
+		return nil, err
 	}
 	ctx, stop := watch(ctx, c.source)
 	defer stop()
@@ -90,9 +138,7 @@ func (c *copying) backup(ctx context.Context, to io.Writer) (position, error) {
 	}
 	out := newFrameWriter(to)
 	out.write(frame{Kind: frameHead, Format: backupFormat, Position: string(at.public()), Version: l.vars["version"], Schemas: all.schemas, Rows: all.rows})
-	for _, a := range locked(all.accounts) {
-		out.write(frame{Kind: frameAccount, User: a.user, Host: a.host, Role: a.role, Grants: a.grants})
-	}
+	out.accounts(all)
 	out.session()
 	out.objects(all, false)
 	for _, t := range all.tables {
@@ -161,9 +207,17 @@ func (c *copying) backupTable(ctx context.Context, t *table, out *frameWriter) e
 }
 
 // Restore fills a member from what Backup wrote, by the rules of Import: the accounts come locked, the histories have no
-// transaction in common. Each table is compared with its checksum and number of rows when the backup was made, and, if the
-// member runs the version that the source ran, all definitions are too. So a backup that has been restored without an error
-// is proven, as far as a server can be asked.
+// transaction in common. If the member runs the version that the source ran, all definitions are compared. So a backup that has been
+// restored without an error is proven, as far as a server can be asked.
+//
+// Of a text of SQL each table is compared with its checksum and number of rows when the backup was made.
+//
+// Files are restored where Config.Machines runs commands on the member's machine: they are written beside the data directory, so that there must be room
+// for both, and made one state by mariadb-backup; then the server is stopped, the directories are exchanged, and it starts on the
+// copy, with its own my.cnf, server_id, system tables and passwords, as in [Engine.Seed]; and CHECK TABLE must find every table
+// whole. Until then it can go back to what it had, and does if anything fails; that is Empty by then, since it has the
+// schema scalr_seeding, and is removed in the end. Refused before anything is touched: a server of another version series, page size or the
+// like, a machine without mariadb-backup, a datadir that is a mount point, events of the member's that would run on the copy.
 func (e *Engine) Restore(ctx context.Context, m replication.Member, r io.Reader, scrub func(context.Context, replication.Member) error,
 	progress func(replication.Progress)) (replication.Position, error) {
 	if progress == nil {
@@ -194,11 +248,22 @@ func (c *copying) restore(ctx context.Context, m replication.Member, from io.Rea
 	case !l.on("log_bin"):
 		return nil, fmt.Errorf("it has no binary log: set log_bin in my.cnf, see ServerConf")
 	}
-	in, err := newFrameReader(from)
+	buffered := bufio.NewReaderSize(from, 1<<16)
+	if magic, _ := buffered.Peek(len(chunkMagic)); string(magic) == chunkMagic {
+		return c.restoreFiles(ctx, m, buffered, scrub)
+	}
+	in, err := newFrameReader(buffered)
 	if err != nil {
 		return nil, err
 	}
-	at, all, first, err := c.readDefinitions(in)
+	head, all, first, err := c.readDefinitions(in)
+	if err == nil && head.Files != nil {
+		err = unexpected(head)
+	}
+	if err != nil {
+		return nil, err
+	}
+	at, err := parsePosition(head.Position)
 	if err != nil {
 		return nil, err
 	}
@@ -248,25 +313,22 @@ func unexpected(f frame) error {
 }
 
 // readDefinitions reads what comes before the first table: nothing is done before it has been understood.
-func (c *copying) readDefinitions(in *frameReader) (at position, all *catalog, next frame, err error) {
-	head, err := in.next()
+func (c *copying) readDefinitions(in *frameReader) (head frame, all *catalog, next frame, err error) {
+	head, err = in.next()
 	switch {
 	case err != nil:
-		return nil, nil, head, err
+		return head, nil, head, err
 	case head.Kind != frameHead:
-		return nil, nil, head, unexpected(head)
+		return head, nil, head, unexpected(head)
 	case head.Format != backupFormat:
-		return nil, nil, head, fmt.Errorf("its format is %d, want %d", head.Format, backupFormat)
-	}
-	if at, err = parsePosition(head.Position); err != nil {
-		return nil, nil, head, err
+		return head, nil, head, fmt.Errorf("its format is %d, want %d", head.Format, backupFormat)
 	}
 	all = &catalog{schemas: head.Schemas, rows: head.Rows}
 	c.sourceVersion, c.total = head.Version, head.Rows
 	config := c.target.engine.config
 	for {
 		if next, err = in.next(); err != nil {
-			return nil, nil, next, err
+			return head, nil, next, err
 		}
 		switch {
 		case next.Kind == frameAccount && slices.Contains([]string{config.User, config.ReplicationUser}, next.User): // they stay the member's
@@ -276,7 +338,7 @@ func (c *copying) readDefinitions(in *frameReader) (at position, all *catalog, n
 			all.objects = append(all.objects, next.object())
 		default:
 			c.accounts = locked(all.accounts)
-			return at, all, next, nil
+			return head, all, next, nil
 		}
 	}
 }

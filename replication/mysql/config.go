@@ -53,7 +53,8 @@ type Config struct {
 	// written to the binary log. It must be longer than what one transaction, however large, may take to be synced, and than a file
 	// system is frozen for a snapshot. A full disk is reported as soon as a commit waits for it. The default is 10 s. Of MySQL it is not known. See "Stalled storage" of the package.
 	Stall time.Duration
-	// Machines lets Seed copy a MariaDB's files by mariadb-backup: see [Engine.Seed]. Without, it copies rows over SQL.
+	// Machines lets Seed and Backup copy a MariaDB's files by mariadb-backup, and Restore restore them: see [Engine.Seed] and
+	// [Engine.Backup]. Without, they copy rows over SQL.
 	Machines Machines `json:"-"`
 }
 

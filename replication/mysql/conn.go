@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sqldriver "github.com/go-sql-driver/mysql"
@@ -27,6 +28,8 @@ type server struct {
 	commits commits
 	probe   *probe // that is under way
 	relay   *relayReading
+	// notFiles is why the next backup is not by files: the last one broke off in the middle.
+	notFiles atomic.Pointer[error]
 
 	readers sync.WaitGroup // of relay logs, and the probe
 	closed  bool           // there are no more of them

@@ -49,7 +49,11 @@
 //
 // # Backups
 //
-// [Engine.Backup] is a text of SQL statements that this package writes, and not mariadb-dump's, for what is compared: it carries
+// With [Config.Machines], a backup is of the member's files, which is faster to make and much faster to restore, the more so the
+// more there is. There is no option for it: whoever lets commands run on the machines has mariadb-backup there for seeds, and a
+// backup that can be restored by files only is one that was made where that works. The accounts are not in the files, but beside them.
+//
+// Otherwise [Engine.Backup] is a text of SQL statements that this package writes, and not mariadb-dump's, for what is compared: it carries
 // each table's checksum and number of rows out of the snapshot that the rows are read in, so that [Engine.Restore] can tell that
 // what it has restored is what was there. It is the reading half of Seed, which copies what mariadb-dump 10.11 changes (a FLOAT of
 // 16777216 becomes 16777200, a DOUBLE of -0 becomes 0, what is no member of an ENUM becomes its empty member), and the accounts
@@ -57,7 +61,7 @@
 //
 // # Copies of files
 //
-// With [Config.Machines] a member is seeded by mariadb-backup, which must be installed on the machines (Debian package mariadb-backup;
+// With [Config.Machines] a member is seeded, backed up and restored by mariadb-backup, which must be installed on the machines (Debian package mariadb-backup;
 // [CloudInit] installs it): see [Engine.Seed]. Run is the RunCommand of the provider that the member's pool is of, as root: in
 // a cloud that of provider/ssh, with "sudo -n" before the arguments where that signs in as somebody else. For provider/local,
 // local.MariaDB.Service gives Stop and Start. Nothing is opened between the machines: the bytes pass through this program.

@@ -31,7 +31,7 @@ func (e *notByFiles) tell(progress func(replication.Progress)) func(replication.
 // errTakenOver is for a seed that has been overtaken by a later one.
 var errTakenOver = errors.New("another seed of it has begun")
 
-// filing is one Seed by mariadb-backup.
+// filing is one Seed, Backup or Restore by mariadb-backup.
 type filing struct {
 	copying
 	machines  Machines
@@ -102,19 +102,14 @@ func (f *filing) run(ctx context.Context) (position, error) {
 		_ = f.clean(ctx) // or the next one does
 		return nil, err
 	}
-	if rows, err := f.to.rows(watched, "SELECT IS_USED_LOCK("+quote(marker)+") = CONNECTION_ID() AS mine"); err != nil {
-		return nil, err
-	} else if rows[0]["mine"] != "1" {
-		return nil, errTakenOver
-	}
-	if err := f.target.mayChange(watched, f.m.Token); err != nil {
+	if err := f.mine(watched); err != nil {
 		return nil, err
 	}
 	stop() // from here on the target comes and goes
 	release()
 	release = func() {}
 	f.report("exchanging the data directory")
-	if err := f.swap(ctx); err != nil {
+	if err := f.swap(ctx, f.copy, f.old, ""); err != nil {
 		_ = f.clean(ctx)
 		return nil, err
 	}
@@ -136,34 +131,78 @@ func (f *filing) run(ctx context.Context) (position, error) {
 	return at, f.finish(watched, at)
 }
 
+// mine fails if another one has taken the target over.
+func (f *filing) mine(ctx context.Context) error {
+	rows, err := f.to.rows(ctx, "SELECT IS_USED_LOCK("+quote(marker)+") = CONNECTION_ID() AS mine")
+	if err != nil {
+		return err
+	}
+	if rows[0]["mine"] != "1" {
+		return errTakenOver
+	}
+	return f.target.mayChange(ctx, f.m.Token)
+}
+
 // enginesInFiles are the engines whose tables mariadb-backup copies whole.
 var enginesInFiles = []string{"INNODB", "ARIA", "MYISAM", "CSV", "ARCHIVE", "MRG_MYISAM", "BLACKHOLE"}
 
-const fitsQuery = `SELECT @@version AS version, @@innodb_page_size AS innodb_page_size, @@lower_case_table_names AS lower_case_table_names,
+const factsQuery = `SELECT @@version AS version, @@innodb_page_size AS innodb_page_size, @@lower_case_table_names AS lower_case_table_names,
 	@@innodb_data_file_path AS innodb_data_file_path, @@datadir AS datadir, @@innodb_data_home_dir AS innodb_data_home_dir,
 	@@innodb_log_group_home_dir AS innodb_log_group_home_dir, @@innodb_undo_directory AS innodb_undo_directory, @@socket AS socket,
 	@@tmpdir AS tmpdir, @@event_scheduler AS event_scheduler, @@gtid_binlog_state AS state,
 	(SELECT COUNT(*) FROM information_schema.events WHERE status = 'ENABLED') AS events,
 	(SELECT SUM(file_size) FROM information_schema.innodb_sys_tablespaces) AS size`
 
+// alike are the variables that must be the same where files are written and where they are read.
+var alike = []string{"innodb_page_size", "lower_case_table_names", "innodb_data_file_path"}
+
+// facts asks what copies of a server's files depend on.
+func (s *server) facts(ctx context.Context) (row, error) {
+	rows, err := s.rows(ctx, factsQuery)
+	if err != nil {
+		return nil, err
+	}
+	return rows[0], nil
+}
+
+// series is what a version begins with: files are not taken from one to another.
+func series(version string) string { return strings.Join(strings.SplitN(version, ".", 3)[:2], ".") }
+
 // fits refuses, before anything is touched, what files cannot be copied between.
 func (f *filing) fits(ctx context.Context) error {
-	target, err := f.target.rows(ctx, fitsQuery)
+	t, err := f.target.facts(ctx)
 	if err != nil {
 		return err
 	}
-	source, err := f.source.rows(ctx, fitsQuery)
+	s, err := f.source.facts(ctx)
 	if err != nil {
 		return fmt.Errorf("the source %s: %w", f.from.ID, err)
 	}
-	t, s := target[0], source[0]
-	series := func(version string) string { return strings.Join(strings.SplitN(version, ".", 3)[:2], ".") }
-	if series(t["version"]) != series(s["version"]) {
-		return fmt.Errorf("it runs %s and the source %s %s", t["version"], f.from.ID, s["version"])
+	if err := f.takes(t, s, "the source "+f.from.ID); err != nil {
+		return err
 	}
-	for _, same := range []string{"innodb_page_size", "lower_case_table_names", "innodb_data_file_path"} {
+	if t["event_scheduler"] == "ON" && s["events"] != "0" {
+		return fmt.Errorf("its event_scheduler is ON, and the %s events of the source %s would run on the copy as soon as it starts", s["events"], f.from.ID)
+	}
+	f.reads(s)
+	if f.state, err = parsePosition(s["state"]); err != nil {
+		return err
+	}
+	f.sourceVersion, f.targetVersion = s["version"], t["version"]
+	if err := f.tools(ctx, f.from, s["version"], ""); err != nil {
+		return err
+	}
+	return f.tools(ctx, f.m, s["version"], f.data)
+}
+
+// takes notes where the target's files are, and refuses a target that cannot start on those of a server with the facts s.
+func (f *filing) takes(t, s row, source string) error {
+	if series(t["version"]) != series(s["version"]) {
+		return fmt.Errorf("it runs %s and %s %s", t["version"], source, s["version"])
+	}
+	for _, same := range alike {
 		if t[same] != s[same] {
-			return fmt.Errorf("its %s is %s and that of the source %s is %s", same, t[same], f.from.ID, s[same])
+			return fmt.Errorf("its %s is %s and that of %s is %s", same, t[same], source, s[same])
 		}
 	}
 	f.data = path.Clean(t["datadir"])
@@ -175,30 +214,27 @@ func (f *filing) fits(ctx context.Context) error {
 			return fmt.Errorf("its %s is %s, outside of its datadir", dir, v)
 		}
 	}
-	if t["event_scheduler"] == "ON" && s["events"] != "0" {
-		return fmt.Errorf("its event_scheduler is ON, and the %s events of the source %s would run on the copy as soon as it starts", s["events"], f.from.ID)
-	}
+	f.copy, f.old = f.data+".scalr-"+strings.ToLower(rand.Text()[:8]), f.data+".scalr-old"
+	return nil
+}
+
+// reads notes what the source's files are read by.
+func (f *filing) reads(s row) {
 	if f.socket = s["socket"]; !path.IsAbs(f.socket) {
 		f.socket = path.Join(s["datadir"], f.socket)
 	}
 	f.tmp, _, _ = strings.Cut(s["tmpdir"], ":")
-	f.copy, f.old = f.data+".scalr-"+strings.ToLower(rand.Text()[:8]), f.data+".scalr-old"
 	f.size = number(s["size"])
-	if f.state, err = parsePosition(s["state"]); err != nil {
-		return err
+}
+
+// tools refuses a machine that lacks what is needed for files of the version, or whose data directory cannot be exchanged.
+func (f *filing) tools(ctx context.Context, m replication.Member, version, data string) error {
+	output, err := f.machines.script(ctx, m, haveScript, data)
+	if err == nil && !strings.Contains(output, "MariaDB server "+series(version)+".") {
+		err = fmt.Errorf("mariadb-backup there is none of %s: %s", series(version), lastWords(output))
 	}
-	f.sourceVersion, f.targetVersion = s["version"], t["version"]
-	for _, on := range []struct {
-		m    replication.Member
-		data string
-	}{{f.from, ""}, {f.m, f.data}} {
-		output, err := f.machines.script(ctx, on.m, haveScript, on.data)
-		if err == nil && !strings.Contains(output, "MariaDB server "+series(s["version"])+".") {
-			err = fmt.Errorf("mariadb-backup there is none of %s: %s", series(s["version"]), lastWords(output))
-		}
-		if err != nil {
-			return fmt.Errorf("the machine of %s: %w", on.m.ID, err)
-		}
+	if err != nil {
+		return fmt.Errorf("the machine of %s: %w", m.ID, err)
 	}
 	return nil
 }
@@ -240,25 +276,53 @@ func (f *filing) clean(ctx context.Context) error {
 
 // fetch brings the copy to the target's machine, ready to be started on, and gives its position.
 func (f *filing) fetch(ctx context.Context, before *catalog) (position, error) {
-	if _, err := f.machines.script(ctx, f.m, `umask 077; mkdir "$1"`, f.copy); err != nil {
+	if err := f.make(ctx); err != nil {
 		return nil, err
 	}
-	if err := f.stream(ctx); err != nil {
+	if err := f.stream(ctx, f.unpack); err != nil {
 		return nil, err
 	}
 	// What is compared later must not have changed meanwhile.
 	if err := f.unchanged(ctx, before, f.target.engine.config); err != nil {
 		return nil, err
 	}
+	info, err := f.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return f.position(info)
+}
+
+// make makes the directory of the copy.
+func (f *filing) make(ctx context.Context) error {
+	_, err := f.machines.script(ctx, f.m, `umask 077; mkdir "$1"`, f.copy)
+	return err
+}
+
+// unpack writes a stream to the copy.
+func (f *filing) unpack(ctx context.Context, r io.Reader) error {
+	_, err := f.machines.on(ctx, f.m, r, nil, "mbstream", "-x", "-C", f.copy)
+	if err != nil {
+		return fmt.Errorf("mbstream on the machine of %s: %w", f.m.ID, err)
+	}
+	return nil
+}
+
+// ready makes the copy one state, which a server can start on, and gives what it says of its position.
+func (f *filing) ready(ctx context.Context) (info string, err error) {
 	f.report("mariadb-backup --prepare")
 	if _, err := f.machines.on(ctx, f.m, nil, nil, "mariadb-backup", "--no-defaults", "--prepare", "--target-dir="+f.copy); err != nil {
-		return nil, fmt.Errorf("mariadb-backup --prepare on the machine of %s: %w", f.m.ID, err)
+		return "", fmt.Errorf("mariadb-backup --prepare on the machine of %s: %w", f.m.ID, err)
 	}
-	info, err := f.machines.script(ctx, f.m, settleScript, f.data, f.copy, marker)
-	if err != nil {
-		return nil, fmt.Errorf("the copy on the machine of %s: %w", f.m.ID, err)
+	if info, err = f.machines.script(ctx, f.m, settleScript, f.data, f.copy, marker); err != nil {
+		return "", fmt.Errorf("the copy on the machine of %s: %w", f.m.ID, err)
 	}
-	// file, offset, GTID position: where the binary log was when commits stood still
+	return info, nil
+}
+
+// position reads what a copy says of its position: the file and the offset of the binary log where commits stood still, and the
+// GTID position there.
+func (f *filing) position(info string) (position, error) {
 	fields := strings.Fields(info)
 	if len(fields) < 2 || len(fields) > 3 {
 		return nil, fmt.Errorf("the copy says %q of its position, want a file, an offset and a GTID position", lastWords(info))
@@ -281,110 +345,24 @@ chown -R --reference="$1" .
 chmod --reference="$1" .
 sync -f .`
 
-// withPassword is the script over mariadb-backup that takes the password from its standard input: it is on no command line and
-// in no file.
-const withPassword = `IFS= read -r MYSQL_PWD; export MYSQL_PWD; exec "$@"`
-
-// stream copies the source's files, as they are, to the target's machine.
-func (f *filing) stream(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		f.limitLocks(ctx, cancel)
-	}()
-	defer func() { cancel(nil); <-watching }()
-	r, w := io.Pipe()
-	fail := func(m replication.Member, program string, err error) {
-		if err != nil {
-			cancel(fmt.Errorf("%s on the machine of %s: %s", program, m.ID, f.source.engine.redact(err.Error())))
-		}
-	}
-	received := make(chan struct{})
-	go func() {
-		defer close(received)
-		_, err := f.machines.on(ctx, f.m, r, nil, "mbstream", "-x", "-C", f.copy)
-		fail(f.m, "mbstream", err)
-		r.CloseWithError(io.ErrClosedPipe)
-	}()
-	c := f.source.engine.config
-	_, err := f.machines.on(ctx, f.from, strings.NewReader(c.Password+"\n"), &meter{w: w, report: f.streamed}, "/bin/sh", "-c", withPassword, "scalr",
-		"mariadb-backup", "--no-defaults", "--backup", "--stream=mbstream", "--user="+c.User, "--socket="+f.socket,
-		"--target-dir="+f.tmp, "--open-files-limit=65536", "--log-copy-interval=10") // ms: commits stand still until the log has been copied
-	fail(f.from, "mariadb-backup", err)
-	w.CloseWithError(err) // without an error it is the end
-	<-received
-	return context.Cause(ctx)
-}
-
-func (f *filing) streamed(n int64) {
-	f.progress(replication.Progress{Done: n, Total: max(n, f.size), Unit: "bytes", What: "mariadb-backup"})
-}
-
-// report says what is under way when all bytes have come.
-func (f *filing) report(what string) {
-	f.progress(replication.Progress{Done: f.size, Total: f.size, Unit: "bytes", What: what})
-}
-
-// meter counts what is written.
-type meter struct {
-	w      io.Writer
-	n      int64
-	last   time.Time
-	report func(int64)
-}
-
-func (m *meter) Write(p []byte) (int, error) {
-	n, err := m.w.Write(p)
-	m.n += int64(n)
-	if now := time.Now(); now.Sub(m.last) > 100*time.Millisecond {
-		m.last = now
-		m.report(m.n)
-	}
-	return n, err
-}
-
-// How long a backup may wait for its locks. While it waits for commits to end, as they do not while they wait for a replica,
-// nobody else can commit.
-const (
-	commitLockLimit = time.Second
-	lockLimit       = 30 * time.Second
-)
-
-// limitLocks ends a backup that keeps the source from its work.
-func (f *filing) limitLocks(ctx context.Context, cancel context.CancelCauseFunc) {
-	query := fmt.Sprintf("SELECT id AS id, info AS info FROM information_schema.processlist WHERE user = %s AND state LIKE 'Waiting for backup lock%%' AND "+
-		"info LIKE 'BACKUP STAGE %%' AND time_ms > IF(info LIKE '%%BLOCK_COMMIT', %d, %d)",
-		quote(f.source.engine.config.User), commitLockLimit.Milliseconds(), lockLimit.Milliseconds())
-	for sleep(ctx, 100*time.Millisecond) == nil {
-		rows, err := f.source.rows(ctx, query)
-		if err != nil {
-			continue // watch looks whether it answers
-		}
-		for _, r := range rows {
-			_ = f.source.exec(ctx, "KILL CONNECTION "+r["id"]) // or it has gone on
-			cancel(fmt.Errorf("mariadb-backup on the machine of %s has waited too long for other sessions (%s)", f.from.ID, r["info"]))
-		}
-	}
-}
-
-// swap starts the target on the copy. It is not broken off half-way.
-func (f *filing) swap(ctx context.Context) error {
+// swap starts the target on the directory to, and keeps what it ran on as old, after the steps of a script in between. It is
+// not broken off half-way.
+func (f *filing) swap(ctx context.Context, to, old, between string) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), swapTime)
 	defer cancel()
-	_, err := f.machines.on(ctx, f.m, nil, nil, "/bin/sh", "-c", f.machines.swapScript(), "scalr", f.data, f.copy, f.old)
+	_, err := f.machines.on(ctx, f.m, nil, nil, "/bin/sh", "-c", f.machines.swapScript(between), "scalr", f.data, to, old)
 	if err != nil {
 		return fmt.Errorf("on the machine of %s: %w", f.m.ID, err)
 	}
 	return nil
 }
 
-// reclaim makes the server that has started on the copy this seed's, and takes from it what is the source's own.
-func (f *filing) reclaim(ctx context.Context, token uint64) (release func(), err error) {
+// reclaim makes the server that has started on the copy this seed's, and takes from it what is the source's own, by the first
+// statements too.
+func (f *filing) reclaim(ctx context.Context, token uint64, first ...string) (release func(), err error) {
 	release = func() {}
 	var l look
 	for deadline := time.Now().Add(shortCommand); ; {
@@ -400,6 +378,9 @@ func (f *filing) reclaim(ctx context.Context, token uint64) (release func(), err
 	}
 	if !l.seeding {
 		return release, fmt.Errorf("its server does not run on the copy: does its Start begin another one than that of %s?", f.data)
+	}
+	if err := f.target.exec(ctx, first...); err != nil {
+		return release, err
 	}
 	if release, err = f.claim(ctx); err != nil {
 		return release, err

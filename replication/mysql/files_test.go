@@ -29,12 +29,15 @@ func machines(t testing.TB, nodes ...*node) mysql.Machines {
 	t.Helper()
 	testenv.Need(t, "mariadb-backup", "mbstream")
 	stop, start := local.MariaDB{}.Service()
-	return mysql.Machines{Stop: stop, Start: start,
-		Run: func(ctx context.Context, m replication.Member, args []string, stdin io.Reader, stdout io.Writer) (int, []byte, error) {
-			i := slices.IndexFunc(nodes, func(n *node) bool { return n.Member.Machine == m.Machine })
-			r, err := nodes[i].Cloud.RunCommand(ctx, m.Machine, provider.Command{Args: args, Stdin: stdin, Stdout: stdout})
-			return r.Exit, r.Output, err
-		}}
+	return mysql.Machines{Stop: stop, Start: start, Run: on(nodes)}
+}
+
+func on(nodes []*node) runner {
+	return func(ctx context.Context, m replication.Member, args []string, stdin io.Reader, stdout io.Writer) (int, []byte, error) {
+		i := slices.IndexFunc(nodes, func(n *node) bool { return n.Member.Machine == m.Machine })
+		r, err := nodes[i].Cloud.RunCommand(ctx, m.Machine, provider.Command{Args: args, Stdin: stdin, Stdout: stdout})
+		return r.Exit, r.Output, err
+	}
 }
 
 // byFiles makes an engine that copies files, by the runner that wrap makes of the real one.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -156,16 +157,22 @@ func within(t testing.TB, what string, cond func() bool) {
 func factory(t testing.TB) replicationtest.Fixture {
 	own := config
 	own.Set = "conformance/db"
+	return fixture(t, own, func(*node) {})
+}
+
+// fixture does so with the config, and tells of each server.
+func fixture(t testing.TB, own mysql.Config, started func(*node)) replicationtest.Fixture {
 	e, err := mysql.New(own)
 	require.NoError(t, err)
 	wrong := own
 	wrong.Password = "not it"
 	denied, err := mysql.New(wrong)
 	require.NoError(t, err)
-	started := 0
+	count := 0
 	server := func(n *node) replicationtest.Server {
-		started++
-		n.Member.ID = fmt.Sprintf("db-%d", started)
+		count++
+		n.Member.ID = fmt.Sprintf("db-%d", count)
+		started(n)
 		t.Cleanup(func() {
 			require.NoError(t, e.Close(n.Member))
 			require.NoError(t, denied.Close(n.Member))
@@ -282,6 +289,20 @@ func (s *session) Close() error {
 
 func TestEngine(t *testing.T) {
 	replicationtest.Run(t, factory)
+}
+
+// An engine that copies files keeps the same rules.
+func TestEngineByFiles(t *testing.T) {
+	replicationtest.Run(t, func(t testing.TB) replicationtest.Fixture {
+		own := config
+		own.Set = "conformance/db"
+		var nodes []*node
+		own.Machines = machines(t)
+		own.Machines.Run = func(ctx context.Context, m replication.Member, args []string, stdin io.Reader, stdout io.Writer) (int, []byte, error) {
+			return on(nodes)(ctx, m, args, stdin, stdout)
+		}
+		return fixture(t, own, func(n *node) { nodes = append(nodes, n) })
+	})
 }
 
 // limited makes connections that break once so many statements have been sent over all of them together.

@@ -36,6 +36,8 @@ type frame struct {
 	Schemas  map[string]string `json:"schemas,omitempty"` // collation by name
 	// frameHead: an estimate for the whole; frameRows and frameSum: as many there are
 	Rows int64 `json:"rows,omitempty"`
+	// frameHead of a backup of files: what a server must agree in, and how large they are
+	Files map[string]string `json:"files,omitempty"`
 
 	// frameAccount
 	User   string   `json:"user,omitempty"`
@@ -119,6 +121,13 @@ func (w *frameWriter) write(f frame) {
 func (w *frameWriter) set(statements ...string) {
 	for _, s := range statements {
 		w.write(frame{Kind: frameSet, statement: s})
+	}
+}
+
+// accounts writes the accounts as another set gets them.
+func (w *frameWriter) accounts(all *catalog) {
+	for _, a := range locked(all.accounts) {
+		w.write(frame{Kind: frameAccount, User: a.user, Host: a.host, Role: a.role, Grants: a.grants})
 	}
 }
 

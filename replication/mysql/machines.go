@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +12,7 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-// Machines is how an [Engine] runs programs on the machines of members, which lets Seed copy files instead of rows.
+// Machines is how an [Engine] runs programs on the machines of members, which lets Seed and Backup copy files instead of rows.
 type Machines struct {
 	// Run runs a program on the member's machine, without a shell, and gives its exit status and what it wrote and stdout did
 	// not take. It is provider.Commands' RunCommand, with Member.Machine as the instance: streams of any size, no faster than
@@ -85,8 +86,9 @@ func words(args []string) string {
 }
 
 // swapScript gives the script that puts the directory $2 in the place of the data directory $1, which it keeps as $3. Whatever
-// fails, and whoever started it dies: the server runs when it ends, on the copy or on what it had.
-func (c Machines) swapScript() string {
+// fails, and whoever started it dies: the server runs when it ends, on the copy or on what it had. The steps of another script
+// come in between, when it has stopped.
+func (c Machines) swapScript(between string) string {
 	stop, start := c.Stop, c.Start
 	if len(stop) == 0 {
 		stop = []string{"systemctl", "stop", "mariadb"}
@@ -97,8 +99,10 @@ func (c Machines) swapScript() string {
 	return `trap '' HUP INT PIPE TERM
 stop() { ` + words(stop) + `; }
 start() { ` + words(start) + `; }
+between() { ` + cmp.Or(between, ":") + `; }
 back() { [ ! -e "$1" ] && mv "$3" "$1"; start; }
 stop || { start; echo "the server could not be stopped"; exit 1; }
+between "$@" || { start; echo "the copy could not be made complete"; exit 1; }
 mv "$1" "$3" && mv "$2" "$1" || { back "$@"; echo "the data directory could not be replaced"; exit 1; }
 start && exit 0
 stop; mv "$1" "$2"; back "$@"
