@@ -31,35 +31,49 @@ func (o TerminateOptions) check(field string, c *Config) error {
 	return nil
 }
 
-// dependents asks which farms depend on this one. It lists the volumes that came of its snapshots; what does not show in
-// a cloud's tags nobody knows.
+// dependents asks which farms depend on this one. It lists the volumes that came of its snapshots, and the snapshots of its volumes
+// that are another's first data; what does not show in a cloud's tags nobody knows.
 func (f *Farm) dependents(ctx context.Context, o TerminateOptions) error {
 	if o.Force {
 		return nil
 	}
 	uses := slices.ContainsFunc(f.spec.Roles, func(r Role) bool { return r.Volume != nil })
-	var found []provider.Volume
+	var volumes []provider.Volume
+	var snapshots []provider.Snapshot
 	clouds := f.config.clouds()
+	of := map[string]string{TagSource: f.spec.Name}
 	for i := range clouds {
-		v, ok := provider.As[provider.Volumes](clouds[i].provider)
-		if !ok {
-			continue
+		var errs []error
+		if v, ok := provider.As[provider.Volumes](clouds[i].provider); ok {
+			l := list(ctx, f, &clouds[i], "volumes", v.Volumes, of)
+			volumes, errs = append(volumes, l.items...), append(errs, l.err)
 		}
-		l := list(ctx, f, &clouds[i], "volumes", v.Volumes, map[string]string{TagSource: f.spec.Name})
-		if l.err != nil && (uses || !errors.Is(l.err, provider.ErrAuth) && !errors.Is(l.err, errors.ErrUnsupported)) {
-			return fmt.Errorf("which farms depend on farm %s is not known: %w", f.spec.Name, l.err)
+		if x, ok := provider.As[provider.Snapshots](clouds[i].provider); ok {
+			l := list(ctx, f, &clouds[i], "snapshots", x.Snapshots, of)
+			snapshots, errs = append(snapshots, l.items...), append(errs, l.err)
 		}
-		found = append(found, l.items...)
+		for _, err := range errs {
+			if err != nil && (uses || !errors.Is(err, provider.ErrAuth) && !errors.Is(err, errors.ErrUnsupported)) {
+				return fmt.Errorf("which farms depend on farm %s is not known: %w", f.spec.Name, err)
+			}
+		}
 	}
-	if why := dependents(f.spec.Name, o, found); len(why) > 0 {
+	if why := dependents(f.spec.Name, o, volumes, snapshots); len(why) > 0 {
 		return fmt.Errorf("farm %s: %w: %s", f.spec.Name, ErrDependents, strings.Join(why, "; "))
 	}
 	return nil
 }
 
 // dependents says which of the volumes that came of a farm's snapshots keep it from its end: those of other farms that are being
-// filled, and, if its snapshots are to be deleted, all, since they would be filled from these again.
-func dependents(farm string, o TerminateOptions, volumes []provider.Volume) (why []string) {
+// filled, and, if its snapshots are to be deleted, all, since they would be filled from these again. Likewise, of the snapshots that are
+// other farms' first data, those that are not complete: one that has failed is made again.
+func dependents(farm string, o TerminateOptions, volumes []provider.Volume, snapshots []provider.Snapshot) (why []string) {
+	for _, x := range snapshots {
+		s, _ := slotOf(x.Tags)
+		if other := x.Tags[TagFarm]; other != farm && other != "" && x.Tags[TagFirst] != "" && !x.Ready {
+			why = append(why, fmt.Sprintf("snapshot %s, of volume %s of it, is to be the first data of %s/%s and is not complete", x.ID, x.Volume, other, s.role))
+		}
+	}
 	for _, v := range volumes {
 		s, _ := slotOf(v.Tags)
 		switch other := v.Tags[TagFarm]; {

@@ -24,8 +24,8 @@ type TerminateOptions struct {
 	// DeleteSnapshots deletes the snapshots that the schedules of the roles have taken, after the volumes if these go too. Final
 	// ones stay, and those that a person has taken. (One that was to fill the first volumes, see Source.Now, goes in any case.)
 	DeleteSnapshots bool `json:"delete_snapshots,omitempty"`
-	// Force ends the farm although others depend on it: although volumes of another farm are being filled from its snapshots, or,
-	// with DeleteSnapshots, have been.
+	// Force ends the farm although others depend on it: although volumes of another farm are being filled from its snapshots or, with
+	// DeleteSnapshots, have been, or its volumes are being copied for another one (Source.Now).
 	Force bool `json:"force,omitempty"`
 }
 
