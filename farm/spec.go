@@ -13,7 +13,8 @@ type Spec struct {
 	// Name is the farm's name and the owner of everything that it creates: a DNS label of at most 32 characters. Two
 	// farms of one name that share a cloud account are one farm.
 	Name string `json:"name"`
-	// Zone is the DNS zone for the farm's names, absolute: "example.com.". Empty publishes no names.
+	// Zone is the DNS zone for the farm's names, absolute: "example.com.". Empty publishes no names. A name has at most 2000 addresses
+	// of type A, or 1000 of type AAAA, and the plan says which name lacks some; long before that, a role does better with a Balancer.
 	Zone string `json:"zone,omitempty"`
 	// TTL is how long a resolver may keep the farm's names, in whole seconds; default 20 s.
 	TTL time.Duration `json:"ttl,omitempty"`
