@@ -53,8 +53,9 @@ func (o TerminateOptions) keeps() string {
 // which it believes only when lists have been empty for Config.ListLag after whatever may have been created last. It may
 // be called again after an error, and by another program after a crash; a Farm that has been told to end does nothing else.
 //
-// While another farm depends on this one, it fails with [ErrDependents] and has touched nothing: see TerminateOptions.Force. That is
-// what tags in its own clouds show: a twin whose database is still being copied over SQL is not seen. Whether one does is asked once, at the beginning; while that cannot be known, Terminate waits and tells of it as an event.
+// While another farm depends on this one, it fails with [ErrDependents] and has touched nothing: see TerminateOptions.Force.
+// That is what tags in its own clouds show: a twin whose database is still being copied over SQL is not seen. Whether a farm
+// depends on it is asked once, at the beginning; while that cannot be known, Terminate waits and tells of it as an event.
 func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 	if err := o.check("options.FinalSnapshot", &f.config); err != nil {
 		return err
