@@ -18,6 +18,10 @@ type Spec struct {
 	Zone string `json:"zone,omitempty"`
 	// TTL is how long a resolver may keep the farm's names, in whole seconds; default 20 s.
 	TTL time.Duration `json:"ttl,omitempty"`
+	// Parent is the farm whose databases' servers are those of the Managers' Origins, if it is one; [Spec.Clone] sets it. Until the
+	// databases have their first data, their machines bear its name in TagNeeds, so that it does not end before: see
+	// [ErrDependents]. Where a provider is no Tagger, they do not.
+	Parent string `json:"parent,omitempty"`
 	// Roles are the farm's kinds of machine. They are launched in the order that Role.After says.
 	Roles []Role `json:"roles"`
 	// End is when the farm ends by itself; nil means never.

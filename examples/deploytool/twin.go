@@ -147,10 +147,13 @@ func (d *document) twin(file string, want farm.Spec) (*document, error) {
 			changes = append(changes, addBehind(at+"image", "size", quoted(is.Size)))
 		}
 	}
-	for _, field := range []string{"end", "hours"} {
+	for _, field := range []string{"parent", "end", "hours"} {
 		if d.at[field] != nil {
 			changes = append(changes, remove(field))
 		}
+	}
+	if want.Parent != "" {
+		changes = append(changes, add("parent: "+quoted(want.Parent)))
 	}
 	if e := want.End; e != nil {
 		changes = append(changes, add(fmt.Sprintf("end: {at: %s, delete_volumes: %t, final_snapshot: %t}", e.At.Format(time.RFC3339), e.DeleteVolumes, e.FinalSnapshot)))
