@@ -127,19 +127,15 @@ func (st *state) settled(owner string) bool {
 	if st.marks == nil || len(st.have) != len(st.want) {
 		return false
 	}
-	marks := 0
+	var marks []string
 	for typ, want := range st.want {
 		if !want.Equal(st.have[typ]) {
 			return false
 		}
-		for _, v := range want.Values {
-			if !slices.Contains(st.marks.Values, mark{owner, typ, want.TTL, valueKey(v)}.String()) {
-				return false
-			}
-			marks++
-		}
+		marks = append(marks, markTexts(owner, typ, want.TTL, want.Values)...)
 	}
-	return marks == len(st.marks.Values)
+	slices.Sort(marks)
+	return slices.Equal(marks, st.marks.Values)
 }
 
 // wanted sorts what an owner wants by name, and refuses what is wrong with it.
@@ -198,7 +194,7 @@ func gather(zone, owner string, have []RRset, names map[string]*state) {
 			continue
 		}
 		for _, v := range r.Values {
-			if m, ok := parseMark(v); ok && m.owner == owner {
+			if isMarkOf(owner, v) {
 				names[name] = &state{name: name, want: make(map[string]RRset), have: make(map[string]RRset)}
 				break
 			}
@@ -233,8 +229,10 @@ func (st *state) owners(typ string) map[string][]mark {
 	marks := make(map[string][]mark)
 	if st.marks != nil {
 		for _, text := range st.marks.Values {
-			if m, ok := parseMark(text); ok && m.typ == typ {
-				marks[m.key] = append(marks[m.key], m)
+			for _, m := range parseMarks(text) {
+				if m.typ == typ {
+					marks[m.key] = append(marks[m.key], m)
+				}
 			}
 		}
 	}
@@ -289,7 +287,7 @@ func (st *state) plan(owner string) group {
 	if st.marks != nil {
 		ttl = st.marks.TTL
 		for _, text := range st.marks.Values {
-			if m, ok := parseMark(text); !ok || m.owner != owner {
+			if !isMarkOf(owner, text) {
 				marks = append(marks, text)
 			}
 		}
@@ -301,9 +299,7 @@ func (st *state) plan(owner string) group {
 		if !involved {
 			continue
 		}
-		for _, v := range mine {
-			marks = append(marks, mark{owner, typ, st.want[typ].TTL, valueKey(v)}.String())
-		}
+		marks = append(marks, markTexts(owner, typ, st.want[typ].TTL, mine)...)
 		if st.marks == nil {
 			ttl = max(ttl, st.want[typ].TTL)
 		}
@@ -356,8 +352,12 @@ func (st *state) merge(owner, typ string) (values, mine []string, ttl time.Durat
 	marks := st.owners(typ)
 	have, want := st.have[typ], st.want[typ]
 	values, _ = st.others(owner, typ)
+	there := make(map[string]bool, len(have.Values))
+	for _, v := range have.Values {
+		there[v] = true
+	}
 	for _, v := range want.Values {
-		if len(marks[valueKey(v)]) > 0 || !slices.Contains(have.Values, v) {
+		if len(marks[valueKey(v)]) > 0 || !there[v] {
 			mine = append(mine, v)
 		}
 		values = append(values, v)
@@ -372,7 +372,7 @@ func (st *state) merge(owner, typ string) (values, mine []string, ttl time.Durat
 
 	ttl = maxTTL
 	for _, v := range values {
-		if slices.Contains(mine, v) {
+		if _, is := slices.BinarySearch(mine, v); is { // as sorted as what is wanted
 			ttl = min(ttl, want.TTL)
 		} else if len(marks[valueKey(v)]) == 0 {
 			ttl = min(ttl, have.TTL)

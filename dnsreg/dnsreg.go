@@ -23,11 +23,22 @@
 //	v=scalr1 owner=shop type=A ttl=20 value=192.0.2.1
 //	v=scalr1 owner=shop type=TXT ttl=300 sha256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 //
-// The hash stands for a value that is longer than 128 bytes or that a host could alter on its way: one with a quote, a
-// backslash, a semicolon, a space at an end, or anything but printable ASCII. TXT values at a mark's name that are not
-// exactly of this form are somebody else's and stay. A mark without its value, as a program that ends half-way leaves it on
-// a registrar that is not atomic, holds for the value when it comes, whoever puts it there. A mark below a delegation (NS)
-// is listed with the zone but never answered.
+//	v=scalr2 owner=shop type=A ttl=20 addresses=wAACAcAAAgI
+//
+// The last form marks several addresses: in base64 (RFC 4648, section 5, without padding), one after the other, ascending. It
+// is taken for more than 100 addresses of one owner at one name, so that marks need less room than what they mark. The hash
+// stands for a value that is longer than 128 bytes or that a host could alter on its way: one with a quote, a backslash, a
+// semicolon, a space at an end, or anything but printable ASCII. TXT values at a mark's name that are not exactly of these
+// forms are somebody else's and stay. A mark without its value, as a program that ends half-way leaves it on a registrar
+// that is not atomic, holds for the value when it comes, whoever puts it there. A mark below a delegation (NS) is listed
+// with the zone but never answered.
+//
+// # How much one name holds
+//
+// All values of a name and type are one answer, of at most 65535 bytes (RFC 1035, section 4.2.2). So a name has at most 4000
+// addresses of type A, or 2285 of type AAAA: [Canonical] refuses more. What is more than about 70 addresses comes by TCP
+// only, and not every client reads all of it; before some hundreds of machines the name of a balancer does more. Hosts may
+// take less: Route 53 takes 400 values. How much of a name can change at once depends on the registrar.
 //
 // # TTL
 //

@@ -2,9 +2,12 @@ package dnsreg
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,18 +31,66 @@ func (m mark) String() string {
 	return "v=scalr1 owner=" + m.owner + " type=" + m.typ + " ttl=" + strconv.FormatInt(int64(m.ttl/time.Second), 10) + " " + m.key
 }
 
-// parseMark reads a TXT value; it is a mark only if it is spelled exactly as String spells it.
-func parseMark(text string) (mark, bool) {
-	if !strings.HasPrefix(text, "v=scalr1 ") {
-		return mark{}, false
+const (
+	crowded   = 100  // of more addresses than these, marks say several at once
+	crowdText = 1000 // how long such a mark is at most
+)
+
+// markTexts gives the TXT values that mark an owner's values of one type, sorted and each once.
+func markTexts(owner, typ string, ttl time.Duration, values []string) (texts []string) {
+	size := addressSize(typ)
+	if len(values) <= crowded || size == 0 {
+		for _, v := range values {
+			texts = append(texts, mark{owner, typ, ttl, valueKey(v)}.String())
+		}
+		return texts
+	}
+	addrs := make([]netip.Addr, len(values))
+	for i, v := range values {
+		addrs[i] = netip.MustParseAddr(v) // they are canonical
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	before := crowdBefore(owner, typ, ttl)
+	most := base64.RawURLEncoding.DecodedLen(crowdText-len(before)) / size
+	for some := range slices.Chunk(addrs, most) {
+		var data []byte
+		for _, a := range some {
+			data = append(data, a.AsSlice()...)
+		}
+		texts = append(texts, before+base64.RawURLEncoding.EncodeToString(data))
+	}
+	return texts
+}
+
+// crowdBefore is what a mark of several addresses begins with.
+func crowdBefore(owner, typ string, ttl time.Duration) string {
+	return "v=scalr2 owner=" + owner + " type=" + typ + " ttl=" + strconv.FormatInt(int64(ttl/time.Second), 10) + " addresses="
+}
+
+// addressSize is how many bytes an address of the type has; 0 for other types.
+func addressSize(typ string) int {
+	switch typ {
+	case "A":
+		return 4
+	case "AAAA":
+		return 16
+	}
+	return 0
+}
+
+// parseMarks reads a TXT value; it is a mark, or several in one, only if it is spelled exactly as markTexts spells it.
+func parseMarks(text string) []mark {
+	first := strings.HasPrefix(text, "v=scalr1 ")
+	if !first && !strings.HasPrefix(text, "v=scalr2 ") {
+		return nil
 	}
 	f := strings.SplitN(text, " ", 5)
 	if len(f) != 5 {
-		return mark{}, false
+		return nil
 	}
 	ttl, err := strconv.ParseUint(strings.TrimPrefix(f[3], "ttl="), 10, 31)
 	if err != nil {
-		return mark{}, false
+		return nil
 	}
 	m := mark{
 		owner: strings.TrimPrefix(f[1], "owner="),
@@ -47,7 +98,35 @@ func parseMark(text string) (mark, bool) {
 		ttl:   time.Duration(ttl) * time.Second,
 		key:   f[4],
 	}
-	return m, m.String() == text
+	if first {
+		if m.String() != text {
+			return nil
+		}
+		return []mark{m}
+	}
+	size, before := addressSize(m.typ), crowdBefore(m.owner, m.typ, m.ttl)
+	coded, ok := strings.CutPrefix(text, before)
+	data, err := base64.RawURLEncoding.Strict().DecodeString(coded)
+	if !ok || err != nil || size == 0 || len(data) == 0 || len(data)%size != 0 || strings.ContainsAny(coded, "\r\n") {
+		return nil
+	}
+	var marks []mark
+	var last netip.Addr
+	for some := range slices.Chunk(data, size) {
+		a, _ := netip.AddrFromSlice(some)
+		if last.IsValid() && !last.Less(a) {
+			return nil
+		}
+		last, m.key = a, "value="+a.String()
+		marks = append(marks, m)
+	}
+	return marks
+}
+
+// isMarkOf reports whether a TXT value is a mark of the owner's.
+func isMarkOf(owner, text string) bool {
+	marks := parseMarks(text)
+	return len(marks) > 0 && marks[0].owner == owner
 }
 
 // valueKey names a value within a mark: by itself where it is short and no host alters it, by its hash elsewhere.
@@ -79,7 +158,7 @@ func markedName(name string) (string, bool) {
 	return strings.CutPrefix(name, markLabel)
 }
 
-// checkOwner keeps a mark's fields apart and its text under 255 bytes.
+// checkOwner keeps a mark's fields apart, and the text of one value's under 255 bytes.
 func checkOwner(owner string) error {
 	if len(owner) == 0 || len(owner) > 63 {
 		return fmt.Errorf("owner %q: %w: has %d characters, want 1 to 63", short(owner), ErrInvalid, len(owner))

@@ -2,9 +2,11 @@ package dnsreg_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,7 +22,21 @@ import (
 // value is one value in a zone.
 type value struct{ name, typ, text string }
 
-var markText = regexp.MustCompile(`^v=scalr1 owner=(\w+) type=(\w+) ttl=(\d+) value=(.*)$`)
+var markText = regexp.MustCompile(`^v=scalr[12] owner=(\w+) type=(\w+) ttl=(\d+) (value|addresses)=(.*)$`)
+
+// markedBy gives what a mark's text means.
+func markedBy(t require.TestingT, kind, text string) []string {
+	if kind == "value" {
+		return []string{text}
+	}
+	data, err := base64.RawURLEncoding.DecodeString(text)
+	require.NoError(t, err)
+	var values []string
+	for some := range slices.Chunk(data, 4) {
+		values = append(values, netip.AddrFrom4([4]byte(some)).String())
+	}
+	return values
+}
 
 // world is a zone that several owners and a person change, and what the person has put there.
 type world struct {
@@ -57,11 +73,13 @@ func (w *world) values() (values map[value]time.Duration, marks map[value]map[st
 			if !marked {
 				values[value{name, r.Type, text}] = r.TTL
 			} else if m := markText.FindStringSubmatch(text); m != nil {
-				v := value{name, m[2], m[4]}
-				if marks[v] == nil {
-					marks[v] = make(map[string]bool)
+				for _, text := range markedBy(w, m[4], m[5]) {
+					v := value{name, m[2], text}
+					if marks[v] == nil {
+						marks[v] = make(map[string]bool)
+					}
+					marks[v][m[1]] = true
 				}
-				marks[v][m[1]] = true
 			}
 		}
 	}
@@ -73,12 +91,16 @@ func (w *world) drawName() string {
 }
 
 func (w *world) drawSet(name string) dnsreg.RRset {
-	typ := rapid.SampledFrom([]string{"A", "TXT", "CNAME"}).Draw(w.T, "type")
+	typ := rapid.SampledFrom([]string{"A", "TXT", "CNAME", "crowd"}).Draw(w.T, "type")
 	pool := map[string][]string{
 		"A":     {"192.0.2.1", "192.0.2.2", "192.0.2.3"},
 		"TXT":   {"x", "y", "v=scalr1 owner=one type=A ttl=1 value=192.0.2.1"},
 		"CNAME": {"p.example.net.", "q.example.net."},
 	}[typ]
+	if typ == "crowd" { // about as many as are marked together
+		n := rapid.IntRange(97, 103).Draw(w.T, "crowd")
+		return set(name, "A", time.Duration(rapid.IntRange(1, 3).Draw(w.T, "ttl"))*time.Second, append(crowd("A", n), "192.0.2.1")...)
+	}
 	values := rapid.SliceOfNDistinct(rapid.SampledFrom(pool), 1, len(pool), rapid.ID).Draw(w.T, "values")
 	if typ == "CNAME" {
 		values = values[:1]
@@ -286,8 +308,11 @@ func TestSyncSurvivesFaultsAtAnyCall(t *testing.T) {
 		w := newWorld(t)
 		w.m.MaxChanges = rapid.IntRange(0, 4).Draw(t, "max changes")
 		var r dnsreg.Registrar = w.m
-		if rapid.Bool().Draw(t, "one by one") {
+		switch rapid.SampledFrom([]string{"", "one by one", "narrow"}).Draw(t, "registrar") {
+		case "one by one":
 			r = oneByOne{w.m}
+		case "narrow":
+			r = narrow{w.m}
 		}
 		for range rapid.IntRange(1, 8).Draw(t, "rounds") {
 			owner := rapid.SampledFrom(owners).Draw(t, "owner")
@@ -342,4 +367,18 @@ func (o oneByOne) Apply(ctx context.Context, zone string, changes []dnsreg.Chang
 		}
 	}
 	return nil
+}
+
+// narrow is a registrar that takes no more of one change set than a message holds: a crowd, but not with its marks.
+type narrow struct{ *dnsreg.Memory }
+
+func (n narrow) Apply(ctx context.Context, zone string, changes []dnsreg.Change) error {
+	for _, c := range changes {
+		for _, r := range []*dnsreg.RRset{c.Old, c.New} {
+			if r != nil && len(r.Values) > 100 && len(changes) > 1 {
+				return fmt.Errorf("%w: too much at once", dnsreg.ErrInvalid)
+			}
+		}
+	}
+	return n.Memory.Apply(ctx, zone, changes)
 }

@@ -20,8 +20,9 @@ const syncTries = 12
 // All changes are one change set where the registrar is atomic and takes so many. Where it bounds them, the changes at one
 // name stay together. Where it is not atomic, a name's marks are written before its values come and cut back after they
 // went, so that whenever it stops, no value of the owner's is without its mark. A change set that the registrar refuses
-// with ErrInvalid is halved until what is wrong stands alone and all else is done; so is, at the last try, one that still
-// meets ErrConflict: a name that somebody else never leaves alone holds back no other.
+// with ErrInvalid is halved until what is wrong stands alone and all else is done, and one name with more than 100 values is then
+// changed step by step, as where a registrar is not atomic; so is halved, at the last try, one that still meets ErrConflict: a
+// name that somebody else never leaves alone holds back no other.
 //
 // Through a [Guarded] registrar, the guard judges all changes together, also where they are made one by one, and the hash that
 // it gives is that of all of them.
@@ -134,6 +135,9 @@ func (s *syncer) halves(ctx context.Context, groups []group) error {
 	}
 	stuck := func(err error) bool { return errors.Is(err, ErrInvalid) || s.last && errors.Is(err, ErrConflict) }
 	err := s.apply(ctx, changes)
+	if len(groups) == 1 && errors.Is(err, ErrInvalid) && groups[0].crowded() {
+		return s.phases(ctx, groups[0]) // it may be too much at once
+	}
 	if len(groups) == 1 || !stuck(err) {
 		return err
 	}
@@ -143,6 +147,14 @@ func (s *syncer) halves(ctx context.Context, groups []group) error {
 		return err
 	}
 	return errors.Join(err, s.halves(ctx, groups[half:]))
+}
+
+// crowded reports whether the group has several changes, and one of them many values.
+func (g group) crowded() bool {
+	all := g.changes()
+	return len(all) > 1 && slices.ContainsFunc(all, func(c Change) bool {
+		return c.Old != nil && len(c.Old.Values) > crowded || c.New != nil && len(c.New.Values) > crowded
+	})
 }
 
 // phases applies one group change by change: first its marks, the old ones and the new ones; then the values; then its

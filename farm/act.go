@@ -105,6 +105,9 @@ func (f *Farm) call(ctx context.Context, p *Plan, s *Step) error {
 	case StopInstance:
 		power, _ := provider.As[provider.Power](pool.Provider)
 		return power.Stop(ctx, s.Subject)
+	case TagInstance:
+		tagger, _ := provider.As[provider.Tagger](pool.Provider)
+		return tagger.TagInstance(ctx, s.Subject, s.tags)
 	case TerminateInstance:
 		// Since the pass looked, the machine may have become the primary.
 		if m := f.config.Databases[s.Role]; m != nil && f.ends() == nil {
@@ -176,6 +179,9 @@ func (f *Farm) launchOnce(ctx context.Context, s *Step, pool *Pool, r *Role, dat
 	l := provider.Launch{Name: f.spec.Name + "-" + at.name(), Image: s.Image, Size: s.Size, Placement: pool.Placement,
 		Network: pool.Network, SecurityGroups: pool.SecurityGroups, KeyPair: pool.KeyPair, Spot: s.Spot, UserData: data,
 		Volumes: s.Volumes, Tags: launchTags(f.spec.Name, s)}
+	if f.spec.needs(r, &f.config) && has[provider.Tagger](pool.Provider) {
+		l.Tags[TagNeeds] = f.spec.Parent // whatever the set has, so that the same launch has the same token
+	}
 	l.Token = token(l, data)
 	f.mu.Lock()
 	again := f.history.launching(s, time.Now())

@@ -34,6 +34,12 @@ func (f *faults) each(field string, err error) {
 func check(s Spec, c Config) error {
 	var f faults
 	f.label("spec.name", s.Name, 32)
+	if s.Parent != "" {
+		f.label("spec.parent", s.Parent, 32)
+	}
+	if s.Parent == s.Name && s.Name != "" {
+		f.add("spec.parent", "%q is the farm's own name, want another one, or none", s.Parent)
+	}
 	f.zone(s)
 	f.seconds("spec.ttl", s.TTL)
 	if s.End != nil && s.End.At.IsZero() {

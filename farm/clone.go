@@ -100,6 +100,10 @@ func (s Spec) Clone(name string, o CloneOptions) (twin Spec, warnings []string, 
 		}
 	}
 	twin = s.detach()
+	twin.Parent = ""
+	if slices.ContainsFunc(s.Roles, func(r Role) bool { return r.Serves == Database }) {
+		twin.Parent = s.Name
+	}
 	twin.Name, twin.Zone, twin.End = name, o.Zone, copied(o.End)
 	twin.Hours = copied(o.Hours)
 	for i := range twin.Roles {

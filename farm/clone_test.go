@@ -3,6 +3,7 @@ package farm
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -63,7 +64,7 @@ func TestCloneChangesRoles(t *testing.T) {
 		"batch": {Pools: []string{"c", "b"}},
 	}})
 	require.NoError(t, err)
-	require.Equal(t, Spec{Name: "dev", End: end, Roles: []Role{
+	require.Equal(t, Spec{Name: "dev", Parent: "shop", End: end, Roles: []Role{
 		{Name: "db", Serves: Database, Image: "mariadb", Size: "t4g.small", Fallback: []string{"t3.small", "t4g.large"}, Pools: []string{"b"}, Min: 2, Max: 2},
 		{Name: "www", Image: "web-arm", Size: "t4g.small", Min: 1, Max: 4, Warm: &Warm{Count: 1}, UserData: "v", Pools: []string{"b"}},
 		{Name: "batch", Image: "web", Size: "m5.large", Min: 0, Max: 1, Pools: []string{"c", "b"}},
@@ -388,4 +389,92 @@ func TestAFarmThatOthersDependOnIsKept(t *testing.T) {
 		_, err = f.Reconcile(t.Context())
 		require.ErrorIs(t, err, ErrEnded)
 	})
+}
+
+// TestAFarmIsKeptWhileATwinCopiesItsDatabase ends the parent at each stage of a twin whose data is copied over SQL, with the twin's program
+// running, killed, and killed at its change of tags: while the twin has not all its data, the parent refuses, and names it.
+func TestAFarmIsKeptWhileATwinCopiesItsDatabase(t *testing.T) {
+	for _, lag := range []time.Duration{0, 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			production := memdb.New(memdb.Options{})
+			source := replication.Member{ID: "db-1", Addr: "production:3306"}
+			production.Start(source.Addr)
+			require.NoError(t, production.Promote(t.Context(), source, false))
+			require.NoError(t, production.Write(t.Context(), source.Addr, "a", "production"))
+			parent := dbSpec(2)
+			parent.Name, parent.Zone = "production", "production.example."
+			spec, _, err := parent.Clone("shop", CloneOptions{Zone: "shop.example."})
+			require.NoError(t, err)
+			require.Equal(t, "production", spec.Parent)
+			s := newShopDB(t, dbSpec(2), memcloud.Options{BootTime: 5 * time.Second, ListLag: lag})
+			s.config.ListLag = 10 * time.Second
+			fit := make(chan struct{})
+			s.origin = &replication.Origin{Engine: production, Source: func(context.Context) (replication.Member, error) { return source, nil },
+				Scrub: func(ctx context.Context, m replication.Member) error {
+					select {
+					case <-fit:
+						return nil
+					case <-ctx.Done():
+						return context.Cause(ctx)
+					}
+				}}
+			parents, err := New(Spec{Name: "production", Roles: []Role{{Name: "db", Image: "mariadb", Min: 1, Max: 1}}}, testConfig(s.cloud, nil))
+			require.NoError(t, err)
+			depends := func() error {
+				_, err := parents.PlanTerminate(t.Context(), TerminateOptions{})
+				return err
+			}
+			require.NoError(t, depends(), "there is no twin yet")
+			s.restart(t, spec)
+			stop := s.run(t)
+			time.Sleep(time.Minute)
+			for range 2 {
+				for _, x := range s.farm.Servers("db") {
+					require.ErrorIs(t, depends(), ErrDependents)
+					require.ErrorContains(t, depends(), "shop/"+x.Name+" ("+x.ID+") gets its first data from it")
+				}
+				stop() // the program dies
+				require.ErrorIs(t, parents.Terminate(t.Context(), TerminateOptions{}), ErrDependents)
+				s.restart(t, spec)
+				stop = s.run(t)
+				time.Sleep(time.Minute)
+			}
+			died := make(chan struct{})
+			s.cloud.SetFault(func(_ context.Context, c memcloud.Call) error {
+				if c.Method != "TagInstance" {
+					return nil
+				}
+				select {
+				case <-died:
+				default:
+					close(died)
+				}
+				return errors.New("502 bad gateway")
+			})
+			close(fit)
+			select {
+			case <-died:
+			case <-time.After(10 * time.Minute):
+				t.Fatal("nobody is told that the twin has its data")
+			}
+			stop()
+			require.ErrorIs(t, depends(), ErrDependents, "it has the data, and could not say so")
+			s.cloud.SetFault(nil)
+			s.restart(t, spec)
+			defer s.run(t)()
+			time.Sleep(2 * time.Minute)
+			require.Equal(t, 2, s.ready())
+			require.NoError(t, depends())
+			p, err := s.farm.Plan(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, p.Steps)
+			require.NoError(t, parents.Terminate(t.Context(), TerminateOptions{}))
+
+			// A machine that comes later needs nobody, once it is known.
+			require.NoError(t, s.cloud.Kill(s.farm.Servers("db")[1].ID, "reclaimed"))
+			time.Sleep(5 * time.Minute)
+			require.Equal(t, 2, s.ready())
+			require.NoError(t, depends())
+		})
+	}
 }

@@ -94,7 +94,8 @@ type Pool struct {
 	Network        string
 	SecurityGroups []string
 	KeyPair        string
-	// Images and Sizes translate the spec's names into the provider's. A name that is not there is taken as it is.
+	// Images and Sizes translate the spec's names into the provider's. A name that is not there is taken as it is; of an image
+	// that a pool of another provider has here, the plan of a launch says so.
 	Images map[string]string
 	Sizes  map[string]string
 	// Prices let plans say what the farm costs; nil where that is not wanted.

@@ -41,6 +41,7 @@ func decide(spec Spec, config *Config, end *TerminateOptions, o observation, h h
 	d.resources()
 	d.backups()
 	d.firsts()
+	d.fed()
 	d.publish()
 	d.forget()
 	d.plan.sort()

@@ -96,3 +96,41 @@ func TestErrorsWithoutAReasonFallBack(t *testing.T) {
 		require.LessOrEqual(t, bad.Calls()["Launch"], 12)
 	})
 }
+
+// TestAPoolThatHasNoNameForAnImage moves a role to a cloud of which nobody has said what its image is called there: the plan says so before
+// anything is launched, and afterwards what the cloud answers.
+func TestAPoolThatHasNoNameForAnImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := testCloud(memcloud.Options{Images: []string{"ami-1"}}), testCloud(memcloud.Options{Images: []string{"other"}})
+		spec, config := web(1, 1), testConfig(here, testZone())
+		config.Pools = []Pool{{Name: "a", Provider: here, Images: map[string]string{"web": "ami-1"}}, {Name: "b", Provider: there}}
+		spec.Roles[0].Pools, spec.Roles[0].Move = []string{"a"}, &Move{}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		p, err := f.Plan(t.Context())
+		require.NoError(t, err)
+		require.NotContains(t, p.String(), "as it is called")
+		require.NoError(t, passes(t.Context(), f, 100, 2))
+
+		spec.Roles[0].Pools = []string{"b"}
+		f, err = New(spec, config)
+		require.NoError(t, err)
+		p, err = f.Plan(t.Context())
+		require.NoError(t, err)
+		require.Contains(t, p.String(), `launch-instance www-2 in b: slot www-2 is empty; image "web" is taken as it is called, since Images of pool b does not name it, as that of pool a does`)
+		_, err = f.Reconcile(t.Context())
+		require.ErrorIs(t, err, provider.ErrInvalid)
+		p, err = f.Plan(t.Context())
+		require.NoError(t, err)
+		require.Contains(t, p.String(), `wait www-2: in b: invalid: Image is "web", want one of ["other"] until `)
+		require.Len(t, world(here), 1, "what serves stays")
+		require.Empty(t, world(there))
+
+		config.Pools[1].Images = map[string]string{"web": "other"}
+		f, err = New(spec, config)
+		require.NoError(t, err)
+		p, err = f.Plan(t.Context())
+		require.NoError(t, err)
+		require.NotContains(t, p.String(), "as it is called")
+	})
+}

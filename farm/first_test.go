@@ -215,6 +215,54 @@ func TestHostKilledWhileItEndsATwinOfNow(t *testing.T) {
 	require.Greater(t, kills, 30)
 }
 
+// TestAFarmIsKeptWhileATwinCopiesItsVolume ends the parent at each stage of a twin's making: while the copy of its volume is not complete, which
+// the twin's program need not live to see, it refuses, and names the twin; afterwards the twin needs it no more.
+func TestAFarmIsKeptWhileATwinCopiesItsVolume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, memcloud.Options{BootTime: 3 * time.Second, ReadyTime: 10 * time.Second})
+		p.restart(t, p.spec)
+		parent, err := New(Spec{Name: "production", Roles: []Role{{Name: "db", Image: "mariadb", Min: 2, Max: 2, Volume: &Volume{SizeGB: 1}}}},
+			testConfig(p.cloud, nil))
+		require.NoError(t, err)
+		_, err = parent.PlanTerminate(t.Context(), TerminateOptions{})
+		require.NoError(t, err, "there is no twin yet")
+		stop := p.run(t)
+		for len(p.made()) == 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		stop() // the twin's program dies
+		before := foreign(p.cloud)
+		for id := range p.made() {
+			for _, o := range []TerminateOptions{{}, {DeleteVolumes: true}} {
+				err = parent.Terminate(t.Context(), o)
+				require.ErrorIs(t, err, ErrDependents)
+				require.ErrorContains(t, err, "snapshot "+id+", of volume "+p.volumes["db-2"]+" of it, is to be the first data of shop/db and is not complete")
+			}
+			require.NoError(t, p.cloud.FailSnapshot(id, "disk full"))
+		}
+		require.ErrorIs(t, parent.Terminate(t.Context(), TerminateOptions{}), ErrDependents, "another one will be taken")
+		require.Equal(t, before, foreign(p.cloud))
+		p.restart(t, p.spec)
+		stop = p.run(t)
+		ready := func() bool {
+			for _, x := range p.cloud.World(map[string]string{TagFarm: "shop"}).Snapshots {
+				if x.Ready {
+					return true
+				}
+			}
+			return false
+		}
+		for !ready() {
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.NotEqual(t, 2, p.ready())
+		require.NoError(t, parent.Terminate(t.Context(), TerminateOptions{DeleteVolumes: true}))
+		require.Zero(t, p.cloud.World(map[string]string{TagFarm: "production"}).Len())
+		require.NoError(t, p.await())
+		stop()
+	})
+}
+
 // TestATwinOfNowConverges draws faults of every kind, copies that fail, and hosts that are killed: when the faults end there is a twin of one
 // copy of the replica, and no copy.
 func TestATwinOfNowConverges(t *testing.T) {

@@ -28,6 +28,7 @@ const (
 	TagBorn       = "scalr-born"     // of such a one: when its volume was created
 	TagFirst      = "scalr-first"    // of a snapshot that is a farm's first data (Source.Now): when it was taken
 	TagSource     = "scalr-source"   // of a volume that was filled from a snapshot: the farm that had taken it; of a snapshot with TagFirst: the farm whose volume it is of
+	TagNeeds      = "scalr-needs"    // of a database's instance: the farm that its set's first data comes from, see Spec.Parent; empty once the set has it
 	TagSnapshot   = "scalr-snapshot" // of the same: the snapshot's ID
 )
 
@@ -86,6 +87,7 @@ type machine struct {
 	started  bool      // hooks have let it serve
 	updating bool      // it is leaving because it is outdated
 	moving   bool      // it is leaving for the sake of balance, and may stay after all until it has a successor
+	needs    bool      // it bears TagNeeds, and the farm has a parent
 	parting  bool      // it is leaving because the role moves, and may stay after all
 	cleared  time.Time // since when it is on its way out and the zone has it no more; zero before
 

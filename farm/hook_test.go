@@ -110,6 +110,38 @@ func TestHooksHoldWhatStarts(t *testing.T) {
 	})
 }
 
+// A pass whose context ends waits for no hook, which goes on: another pass gets its answer.
+func TestAPassThatEndsWaitsForNoHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l ledger
+		spec, config := web(1, 1), testConfig(testCloud(memcloud.Options{}), testZone())
+		config.Hooks = []Hook{{Name: "deploy", On: []scalr.Kind{HostStarting}, Do: func(ctx context.Context, e scalr.Event, s []Server) error {
+			select {
+			case <-time.After(900 * time.Millisecond):
+				return l.note("done")
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}}}
+		f, err := New(spec, config)
+		require.NoError(t, err)
+		_, err = f.Reconcile(t.Context())
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		_, err = f.Reconcile(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 300*time.Millisecond, time.Since(began))
+		time.Sleep(time.Second)
+		_, err = f.Reconcile(t.Context())
+		require.NoError(t, err)
+		require.True(t, f.Servers("www")[0].Ready)
+		require.Equal(t, []string{"done"}, l.list())
+	})
+}
+
 // A hook that takes longer than many passes delays none of them, is run once, and is ended with its machine.
 func TestHookOutlastsPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

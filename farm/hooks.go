@@ -119,7 +119,7 @@ func (h *hooks) spawn(do func(context.Context)) context.CancelFunc {
 
 // ask asks the hooks that hold machines, and gives what they have answered so far, by instance. Of machines that are not held any
 // more the runs are ended, if the list is complete. Without acting it asks nobody, and only gives what is known.
-func (f *Farm) ask(all []asked, complete, acting bool) map[string]error {
+func (f *Farm) ask(ctx context.Context, all []asked, complete, acting bool) map[string]error {
 	h := f.hooks
 	var fresh []asked
 	var begun []chan struct{}
@@ -162,6 +162,7 @@ func (f *Farm) ask(all []asked, complete, acting bool) map[string]error {
 		case <-done:
 			continue
 		case <-patience.C:
+		case <-ctx.Done():
 		}
 		break
 	}

@@ -171,6 +171,7 @@ func (d *decision) names() []dnsreg.RRset {
 		}
 	}
 	d.keepNames(n, owned)
+	d.fewer(n, owned)
 	var want []dnsreg.RRset
 	for _, s := range n.sets {
 		slices.Sort(s.Values)
@@ -179,6 +180,58 @@ func (d *decision) names() []dnsreg.RRset {
 	}
 	slices.SortFunc(want, func(a, b dnsreg.RRset) int { return strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type) })
 	return want
+}
+
+// How many addresses a name has at most: with the marks of who owns them, so many can be changed in a zone, and be read from it (see
+// packages dnsreg and rfc2136).
+const (
+	mostA    = 2000
+	mostAAAA = 1000
+)
+
+// fewer takes from the names what they cannot hold: of the addresses those that they had stay, and then those that were added first.
+func (d *decision) fewer(n *nameset, owned []dnsreg.RRset) {
+	var had map[[2]string]map[string]bool
+	for i := range d.spec.Roles {
+		r := &d.spec.Roles[i]
+		for _, kind := range []string{"A", "AAAA"} {
+			most := mostA
+			if kind == "AAAA" {
+				most = mostAAAA
+			}
+			for _, name := range slices.Concat(r.labels(), r.Aliases, []string{""}) {
+				s := n.sets[[2]string{n.full(name), kind}]
+				if s == nil || len(s.Values) <= most || name == "" && !r.Main {
+					continue
+				}
+				if had == nil {
+					had = map[[2]string]map[string]bool{}
+					for _, o := range owned {
+						set := map[string]bool{}
+						for _, v := range o.Values {
+							set[v] = true
+						}
+						had[[2]string{o.Name, o.Type}] = set
+					}
+				}
+				was := had[[2]string{s.Name, kind}]
+				values := slices.Clone(s.Values)
+				slices.SortStableFunc(values, func(a, b string) int {
+					switch {
+					case was[a] == was[b]:
+						return 0
+					case was[a]:
+						return -1
+					}
+					return 1
+				})
+				s.Values = values[:most]
+				if name == r.Name {
+					d.wait(name, 0, "%d of its addresses of type %s are not under %s: a name has at most %d", len(values)-most, kind, s.Name, most)
+				}
+			}
+		}
+	}
 }
 
 // keepNames leaves what a service's name has while nobody serves it. Names of single machines go with the slot.

@@ -137,7 +137,7 @@ func (f *Farm) observe(ctx context.Context, end *TerminateOptions, acting bool) 
 	}
 	held := f.look(ctx, &o, whole)
 	complete := !slices.ContainsFunc(o.clouds, func(c cloud) bool { return c.instances.err != nil })
-	o.held = f.ask(held, complete, acting)
+	o.held = f.ask(ctx, held, complete, acting)
 	if !whole {
 		f.askNames(ctx, &o)
 	}

@@ -63,10 +63,25 @@ func (d *decision) launch(r *Role, s slot) {
 		step.Generation, step.Image, step.Build = mem.generation, mem.open.image, mem.open.build
 		step.Reason = "the outcome of the last try is not known: the same again"
 	}
+	step.Reason += d.config.asItIs(image, o.pool)
 	if disk != nil {
 		step.Volumes = []string{disk.ID}
 	}
 	d.step(step)
+}
+
+// asItIs says that a pool has no name of its own for an image although a pool of another provider has one: there it may not exist.
+func (c *Config) asItIs(image, pool string) string {
+	p := c.pool(pool)
+	if _, ok := p.Images[image]; ok {
+		return ""
+	}
+	for i := range c.Pools {
+		if q := &c.Pools[i]; q.Provider != p.Provider && q.Images[image] != "" {
+			return fmt.Sprintf("; image %q is taken as it is called, since Images of pool %s does not name it, as that of pool %s does", image, p.Name, q.Name)
+		}
+	}
+	return ""
 }
 
 // offer chooses the pool and the size for a machine: the next pool of the same provider, then the next size, then the

@@ -26,6 +26,7 @@ const (
 	AttachVolume        Action = "attach-volume"
 	AssociateAddress    Action = "associate-address"
 	RegisterTarget      Action = "register-target"
+	TagInstance         Action = "tag-instance"
 	ChangeNames         Action = "change-names"
 	DeregisterTarget    Action = "deregister-target"
 	SwitchOver          Action = "switch-over"
@@ -43,7 +44,7 @@ const (
 var phases = [][]Action{
 	{CreateVolume, AllocateAddress, CreateBalancer, DetachVolume},
 	{LaunchInstance, StartInstance},
-	{AttachVolume, AssociateAddress, RegisterTarget},
+	{AttachVolume, AssociateAddress, RegisterTarget, TagInstance},
 	{ChangeNames, DeregisterTarget},
 	{SwitchOver, StopInstance, TerminateInstance, DisassociateAddress},
 	{ReleaseAddress, DeleteBalancer, DeleteVolume, CreateSnapshot, DeleteSnapshot},

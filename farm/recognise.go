@@ -81,6 +81,7 @@ func (d *decision) renew(k *keeper) {
 			m.at.sighted(m)
 			m.size, m.image, m.spot, m.launched, m.missing, m.listed = in.Size, in.Image, in.Spot, in.Launched, time.Time{}, true
 			m.state, m.reason, m.private, m.public = in.State, in.Reason, in.Private, in.Public
+			m.needs = d.spec.Parent != "" && in.Tags[TagNeeds] != ""
 		} else if from.absent {
 			m.missing = or(m.missing, d.now)
 		}

@@ -155,12 +155,16 @@ func definite(err error) bool {
 var kinds = []error{provider.ErrCapacity, provider.ErrQuota, provider.ErrThrottled, provider.ErrAuth, provider.ErrInvalid,
 	provider.ErrNotFound}
 
-// reasonOf gives an error's kind in words, or its text.
+// reasonOf gives an error's kind in words, with what the cloud says where that is for a person to mend; or its text.
 func reasonOf(err error) string {
 	for _, kind := range kinds {
-		if errors.Is(err, kind) {
-			return kind.Error()
+		if !errors.Is(err, kind) {
+			continue
 		}
+		if e, ok := errors.AsType[*provider.Error](err); ok && e.Err != nil && (kind == provider.ErrInvalid || kind == provider.ErrNotFound) {
+			return kind.Error() + ": " + e.Err.Error()
+		}
+		return kind.Error()
 	}
 	return err.Error()
 }

@@ -13,10 +13,15 @@ type Spec struct {
 	// Name is the farm's name and the owner of everything that it creates: a DNS label of at most 32 characters. Two
 	// farms of one name that share a cloud account are one farm.
 	Name string `json:"name"`
-	// Zone is the DNS zone for the farm's names, absolute: "example.com.". Empty publishes no names.
+	// Zone is the DNS zone for the farm's names, absolute: "example.com.". Empty publishes no names. A name has at most 2000 addresses
+	// of type A, or 1000 of type AAAA, and the plan says which name lacks some; long before that, a role does better with a Balancer.
 	Zone string `json:"zone,omitempty"`
 	// TTL is how long a resolver may keep the farm's names, in whole seconds; default 20 s.
 	TTL time.Duration `json:"ttl,omitempty"`
+	// Parent is the farm whose databases' servers are those of the Managers' Origins, if it is one; [Spec.Clone] sets it. Until the
+	// databases have their first data, their machines bear its name in TagNeeds, so that it does not end before: see
+	// [ErrDependents]. Where a provider is no Tagger, they do not.
+	Parent string `json:"parent,omitempty"`
 	// Roles are the farm's kinds of machine. They are launched in the order that Role.After says.
 	Roles []Role `json:"roles"`
 	// End is when the farm ends by itself; nil means never.

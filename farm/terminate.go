@@ -24,8 +24,8 @@ type TerminateOptions struct {
 	// DeleteSnapshots deletes the snapshots that the schedules of the roles have taken, after the volumes if these go too. Final
 	// ones stay, and those that a person has taken. (One that was to fill the first volumes, see Source.Now, goes in any case.)
 	DeleteSnapshots bool `json:"delete_snapshots,omitempty"`
-	// Force ends the farm although others depend on it: although volumes of another farm are being filled from its snapshots, or,
-	// with DeleteSnapshots, have been.
+	// Force ends the farm although others depend on it: although volumes of another farm are being filled from its snapshots or, with
+	// DeleteSnapshots, have been; or its volumes are being copied for another one (Source.Now), or its databases (see Spec.Parent).
 	Force bool `json:"force,omitempty"`
 }
 
@@ -54,7 +54,7 @@ func (o TerminateOptions) keeps() string {
 // be called again after an error, and by another program after a crash; a Farm that has been told to end does nothing else.
 //
 // While another farm depends on this one, it fails with [ErrDependents] and has touched nothing: see TerminateOptions.Force.
-// Whether one does is asked once, at the beginning; while that cannot be known, Terminate waits and tells of it as an event.
+// That is what tags in its own clouds show: a twin in others is not seen. Whether a farm depends on it is asked once, at the beginning; while that cannot be known, Terminate waits and tells of it as an event.
 func (f *Farm) Terminate(ctx context.Context, o TerminateOptions) error {
 	if err := o.check("options.FinalSnapshot", &f.config); err != nil {
 		return err

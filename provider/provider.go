@@ -325,6 +325,14 @@ type Power interface {
 	Reboot(ctx context.Context, id string) error
 }
 
+// Tagger is the capability to tag an instance that is there.
+type Tagger interface {
+	// TagInstance gives the instance these tags, in the place of what it has under the same keys; its other tags stay. Nil if it
+	// has them already, ErrNotFound if there is no such instance or it is terminated. What lists show may lag behind. A Launch by
+	// the instance's token still meets it, with the tags of that launch.
+	TagInstance(ctx context.Context, id string, tags map[string]string) error
+}
+
 // Commands is the capability to run a command on an instance.
 type Commands interface {
 	// RunCommand runs the command, without a shell, and waits for its end. A command that ran and failed is no error:

@@ -58,6 +58,10 @@ func (s *state) record() record {
 func (s *state) text() string {
 	s.knows = true
 	r := s.record()
+	if s.written != nil && s.written.same(r) {
+		return s.left
+	}
+	defer func() { s.written = r.detach() }()
 	for r.Number = s.number; ; r.Number++ {
 		text, err := json.Marshal(r)
 		if err != nil {
@@ -68,6 +72,24 @@ func (s *state) text() string {
 			return s.left
 		}
 	}
+}
+
+// same reports whether two records say the same, whatever their numbers.
+func (r *record) same(o record) bool {
+	server := func(a, b Member) bool { return keyOf(a) == keyOf(b) }
+	verdict := func(a, b *Verdict) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
+	return slices.EqualFunc(r.Recoveries, o.Recoveries, time.Time.Equal) && slices.EqualFunc(r.Former, o.Former, server) &&
+		verdict(r.Verdict, o.Verdict) && verdict(r.Draft, o.Draft) && server(r.Lost, o.Lost) && r.Position == o.Position
+}
+
+// detach gives a copy with verdicts of its own: the lists are its own already.
+func (r record) detach() *record {
+	for _, v := range []**Verdict{&r.Verdict, &r.Draft} {
+		if *v != nil {
+			*v = new(**v)
+		}
+	}
+	return &r
 }
 
 // inherit takes in what a member keeps.
@@ -88,7 +110,7 @@ func (s *state) inherit(text string, now time.Time) {
 	if r.Number <= s.number {
 		return
 	}
-	s.number = r.Number
+	s.number, s.written = r.Number, nil
 	if s.knows {
 		return
 	}

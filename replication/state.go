@@ -109,6 +109,7 @@ type state struct {
 	lostAt     Position     // how far that is known to have been
 	number     uint64       // of the record
 	left       string       // the record as it was found, or is to be kept
+	written    *record      // what left says, if it was written here
 	knows      bool         // this Manager knows better than any record that it finds
 	former     map[key]bool // servers that were primaries, and have not followed a later one yet
 	kin        map[key]bool // servers that were primaries or followed one

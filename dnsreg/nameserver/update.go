@@ -41,7 +41,7 @@ func (r *responder) update(msg []byte) int {
 	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	u := updater{zone: z.name, s: z.snap.Load(), names: make(map[string]map[string]dnsreg.RRset)}
+	u := updater{zone: z.name, s: z.snap.Load(), were: make(map[string]map[string]dnsreg.RRset), names: make(map[string]map[string]dnsreg.RRset)}
 	if code := u.prerequisites(m.Answer); code != dns.RcodeSuccess {
 		return code
 	}
@@ -62,12 +62,17 @@ func (r *responder) update(msg []byte) int {
 type updater struct {
 	zone  string
 	s     *snapshot
-	names map[string]map[string]dnsreg.RRset // by name and type
+	were  map[string]map[string]dnsreg.RRset // by name and type: what now has found
+	names map[string]map[string]dnsreg.RRset // likewise, as at gives it
 }
 
-// now gives what a name has in the zone as it is.
+// now gives what a name has in the zone as it is; nothing of it may be changed.
 func (u *updater) now(name string) map[string]dnsreg.RRset {
+	if sets, ok := u.were[name]; ok {
+		return sets
+	}
 	sets := make(map[string]dnsreg.RRset)
+	u.were[name] = sets
 	if n := u.s.find(wire.AppendName(nil, name)); n != nil {
 		for _, set := range n.sets {
 			d := decode(name, set)
@@ -81,7 +86,7 @@ func (u *updater) now(name string) map[string]dnsreg.RRset {
 func (u *updater) at(name string) map[string]dnsreg.RRset {
 	sets, ok := u.names[name]
 	if !ok {
-		sets = u.now(name)
+		sets = maps.Clone(u.now(name))
 		u.names[name] = sets
 	}
 	return sets
@@ -147,8 +152,7 @@ func (u *updater) prerequisites(records []dns.RR) int {
 		if !ok || err != nil || len(want.Values) != len(is.Values) {
 			return dns.RcodeNXRrset
 		}
-		slices.Sort(is.Values)
-		if !slices.Equal(want.Values, is.Values) {
+		if !slices.Equal(want.Values, slices.Sorted(slices.Values(is.Values))) {
 			return dns.RcodeNXRrset
 		}
 	}

@@ -61,7 +61,10 @@ func New(o Options) (*Registrar, error) {
 }
 
 // Capabilities says that change sets are atomic and conditional, with any TTL. A change set that is too large for one
-// message of 65535 bytes, about 1000 changes, is ErrInvalid; [dnsreg.Sync] halves it.
+// message of 65535 bytes, about 1000 changes, is ErrInvalid; [dnsreg.Sync] halves it. What a changed RRset holds is in the
+// message, and so there can be about 2000 addresses of type A under one name, or 1000 of type AAAA; of more than 1400 that are
+// all replaced at once, Sync writes the marks in messages of their own. BIND (9.18.28 and later) takes 100 records of a
+// type under a name, unless its max-records-per-type says otherwise.
 func (r *Registrar) Capabilities() dnsreg.Capabilities {
 	return dnsreg.Capabilities{Atomic: true, Preconditions: true}
 }
@@ -117,7 +120,14 @@ func (r *Registrar) try(ctx context.Context, zone string, changes []dnsreg.Chang
 	case dns.RcodeNXRrset, dns.RcodeYXRrset, dns.RcodeYXDomain, dns.RcodeNameError:
 		return false, nil
 	}
-	return false, refused(zone, "update", code)
+	err = refused(zone, "update", code)
+	for _, c := range changes {
+		if code == dns.RcodeServerFailure && c.New != nil && len(c.New.Values) > 100 {
+			return false, fmt.Errorf("%w; %s %s would have %d values, and BIND takes 100 unless its max-records-per-type says otherwise",
+				err, c.Name, c.Type, len(c.New.Values))
+		}
+	}
+	return false, err
 }
 
 // update sends an update and gives the code of the reply; and whether the server may have got it.

@@ -38,7 +38,7 @@ var servers = []string{"named", "knotd", "ours"}
 // start runs a primary that takes updates, and gives its address.
 func start(t *testing.T, program string) string {
 	if program != "ours" {
-		return testenv.NameServer(t, program, testenv.DNS{Zone: zone, Key: key, File: file, Dynamic: true}).Addr
+		return testenv.NameServer(t, program, testenv.DNS{Zone: zone, Key: key, File: file, Dynamic: true, Crowded: true}).Addr
 	}
 	s, err := nameserver.New(nameserver.Options{Zones: []nameserver.Zone{{Name: zone, Updaters: []tsig.Key{key}}}})
 	require.NoError(t, err)
@@ -186,4 +186,56 @@ func TestAnotherKeyIsRefused(t *testing.T) {
 			require.Nil(t, get(t, r, "a."+zone, "A"))
 		})
 	}
+}
+
+// A name has thousands of addresses that are owned: they come, change and go, however many at once.
+func TestACrowdAtOneName(t *testing.T) {
+	each(t, func(t *testing.T, r *rfc2136.Registrar) {
+		sync := func(from, to, step int) {
+			t.Helper()
+			var want []dnsreg.RRset
+			if from < to {
+				www := set("www.", "A")
+				for i := from; i < to; i += step {
+					www.Values = append(www.Values, fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255))
+				}
+				want = append(want, *www, *set("one.", "A", "192.0.2.1"))
+			}
+			_, err := dnsreg.Sync(t.Context(), r, zone, "farm/shop", want)
+			require.NoError(t, err)
+			list, err := r.Records(t.Context(), zone)
+			require.NoError(t, err)
+			owned := dnsreg.Owned(zone, "farm/shop", list)
+			if from == to {
+				require.Empty(t, owned)
+				return
+			}
+			require.Len(t, owned, 2)
+			require.Len(t, owned[1].Values, (to-from+step-1)/step)
+		}
+		sync(0, 2000, 1)
+		sync(1, 2001, 1)
+		sync(0, 2001, 2)
+		sync(0, 2000, 1)
+		sync(2000, 4000, 1) // more than goes into one message with its marks
+		sync(0, 0, 1)
+	})
+}
+
+// What a server does not take is told in words that lead to its setting.
+func TestACrowdThatBINDRefuses(t *testing.T) {
+	addr := testenv.NameServer(t, "named", testenv.DNS{Zone: zone, Key: key, File: file, Dynamic: true}).Addr
+	r, err := rfc2136.New(rfc2136.Options{Server: addr, Key: key})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { _, err := r.Records(t.Context(), zone); return err == nil }, time.Minute, 20*time.Millisecond)
+	www := set("www.", "A")
+	for i := range 101 {
+		www.Values = append(www.Values, fmt.Sprintf("10.0.0.%d", i))
+	}
+	made, err := dnsreg.Sync(t.Context(), r, zone, "shop", []dnsreg.RRset{*www})
+	require.ErrorContains(t, err, "the server says SERVFAIL to the update of farm.example.; www.farm.example. A would have 101 values, and BIND takes 100 unless its max-records-per-type says otherwise")
+	require.Empty(t, made)
+	www.Values = www.Values[1:]
+	_, err = dnsreg.Sync(t.Context(), r, zone, "shop", []dnsreg.RRset{*www})
+	require.NoError(t, err)
 }

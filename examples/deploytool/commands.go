@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/scalr-go/scalr/farm"
 	"github.com/scalr-go/scalr/farm/journal"
@@ -111,7 +112,7 @@ func roll(ctx context.Context, t *tool, doc *document, image string) (summary, e
 		return summary{}, doc.fault(doc.at[at], "spec.%s (%s).update: is missing: without it machines keep the image that they have, want update: {} at least", at, role.Name)
 	}
 	role.Image = image
-	next, err := doc.edit(doc.file, at+".image", image, want)
+	next, err := doc.edit(at+".image", image, want)
 	if err != nil {
 		return summary{}, err
 	}
@@ -147,7 +148,7 @@ func move(ctx context.Context, t *tool, doc *document, pool string) (summary, er
 		want := next.spec
 		want.Roles = slices.Clone(want.Roles)
 		want.Roles[i].Pools = moved.Roles[i].Pools
-		if next, err = next.edit(doc.file, at+".pools[0]", pool, want); err != nil {
+		if next, err = next.edit(at+".pools[0]", pool, want); err != nil {
 			return summary{}, err
 		}
 	}
@@ -158,15 +159,22 @@ func move(ctx context.Context, t *tool, doc *document, pool string) (summary, er
 
 // clone writes the twin's spec beside its parent's and applies it.
 func clone(ctx context.Context, t *tool, doc *document, name string) (summary, error) {
-	twin, _, err := doc.spec.Clone(name, farm.CloneOptions{}) // warnings are about sizes, and these are the parent's
+	options, err := t.twin.options(doc.spec, time.Now())
 	if err != nil {
 		return summary{}, err
+	}
+	twin, warnings, err := doc.spec.Clone(name, options)
+	if err != nil {
+		return summary{}, err
+	}
+	for _, w := range warnings {
+		t.out.say(map[string]string{"warning": w}, "warning: "+w)
 	}
 	file := filepath.Join(filepath.Dir(doc.file), name+".yaml")
 	if _, err := os.Lstat(file); err == nil {
 		return summary{}, fmt.Errorf("%s: is there already: a twin that was begun goes on with -spec %[1]s apply", file)
 	}
-	next, err := doc.edit(file, "name", name, twin)
+	next, err := doc.twin(file, twin)
 	if err != nil {
 		return summary{}, err
 	}

@@ -8,11 +8,13 @@
 //	/tmp/deploytool roll -role www web-1.1
 //	/tmp/deploytool move -role www other   to the other pool: launched there, then ended here; to go back, move it to local
 //	/tmp/deploytool clone twin         a twin with machines of its own, from a copy of the file: twin.yaml
+//	/tmp/deploytool clone night -weekdays 9-17 -until "fri 18:00" -scale 0.5 -size www=small
 //	/tmp/deploytool -spec twin.yaml -role www -speed 60 replay trace.csv   an hour of recorded load in a minute, or an access.log
 //	/tmp/deploytool terminate          end the farm; -delete-volumes deletes its data too
 //
-// A farm whose spec has hours is put away into snapshots by an apply outside of them, and opened by one within them: a cron job
-// that applies it each quarter of an hour keeps them.
+// A farm whose spec has hours is put away into snapshots by an apply outside of them, and opened by one within them, and one whose
+// spec has an end is ended by an apply after it: a cron job that applies them each quarter of an hour keeps both. The plan says
+// when they come next, and what the farm costs then and now, at the prices of a cloud that is made up.
 //
 // Each command is a program of its own that finds by their tags what earlier ones have launched. Between two of them nobody
 // watches: what dies is replaced by the next apply. That is also why a spec has no zone here. A name server would live no
@@ -56,6 +58,7 @@ type tool struct {
 	role          string
 	deleteVolumes bool
 	speed         float64
+	twin          twinFlags
 
 	in  io.Reader
 	out *progress
@@ -85,6 +88,10 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	flags.StringVar(&t.role, "role", "", "roll, move, replay: which role; move takes all without it")
 	flags.BoolVar(&t.deleteVolumes, "delete-volumes", false, "terminate: delete the volumes, and the data with them")
 	flags.Float64Var(&t.speed, "speed", 1, "replay: how many times faster than it was the load comes")
+	flags.StringVar(&t.twin.until, "until", "", `clone: when the twin ends, such as "tue 08:00", "tue 08:00 Europe/Paris" or 2026-12-01T08:00:00Z; a last snapshot of each volume is kept`)
+	flags.StringVar(&t.twin.weekdays, "weekdays", "", `clone: the hours of Monday to Friday in which the twin is there, such as 9-17 or "8:30-18 Europe/Paris"; outside of them its volumes are snapshots`)
+	flags.Float64Var(&t.twin.scale, "scale", 1, "clone: what the numbers of machines are multiplied by; of what there is, one stays")
+	flags.Func("size", "clone: ROLE=`SIZE` of the twin's machines; again for another role", t.twin.size)
 	asJSON := flags.Bool("json", false, "print a JSON object a line, the last of them a summary")
 	timeout := flags.Duration("timeout", 5*time.Minute, "how long a command may take")
 	flags.Usage = func() {
@@ -119,6 +126,11 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 	if *asJSON && !t.yes && words[0] != "plan" && words[0] != "status" && words[0] != "replay" {
 		return fmt.Errorf("-json: %s cannot ask then, want -yes too", words[0])
 	}
+	for _, name := range []string{"until", "weekdays", "scale", "size"} {
+		if words[0] != "clone" && given(flags, name) {
+			return fmt.Errorf("-%s: is for clone, not for %s", name, words[0])
+		}
+	}
 	t.out = newProgress(out, *asJSON)
 	ctx, cancel := context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("it took longer than -timeout %v", *timeout))
 	defer cancel()
@@ -135,6 +147,12 @@ func run(ctx context.Context, args []string, in io.Reader, out io.Writer) error 
 		t.out.say(sum, sum.String())
 	}
 	return err
+}
+
+// given reports whether a flag was set.
+func given(flags *flag.FlagSet, name string) (is bool) {
+	flags.Visit(func(f *flag.Flag) { is = is || f.Name == name })
+	return is
 }
 
 // summary is the last line with -json.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -271,6 +272,50 @@ func TestHours(t *testing.T) {
 	require.Equal(t, snapshots[0].ID, volumes[0].Tags[farm.TagSnapshot], "it has its data back")
 }
 
+// A twin has hours, an end, numbers and sizes of its own. Whoever is asked for it reads them and what it costs; outside of its hours it is
+// put away, and an apply after its end ends it and keeps a snapshot of its data.
+func TestTwin(t *testing.T) {
+	p := newPlace(t)
+	now := time.Now().UTC()
+	tomorrow := strings.ToLower(now.AddDate(0, 0, 1).Weekday().String()[:3])
+	args := []string{"-state", p.dir, "-spec", p.spec, "clone", "twin", "-until", tomorrow + " 12:00", "-scale", "0.5", "-size", "www=large"}
+	var out strings.Builder
+	require.ErrorIs(t, run(t.Context(), args, strings.NewReader("n\n"), &out), errDeclined)
+	require.Contains(t, out.String(), "T12:00:00Z: the farm ends: it keeps a last snapshot of each volume, the snapshots by schedule\n")
+	require.Contains(t, out.String(), "cost of www: 0.00 an hour, 0.00 a day; 0.08 an hour, 1.92 a day in all\n")
+	require.NoFileExists(t, filepath.Join(filepath.Dir(p.spec), "twin.yaml"))
+	sum, err := p.do(args[4:]...)
+	require.NoError(t, err)
+	require.Equal(t, 2, sum.Running)
+	twin := filepath.Join(filepath.Dir(p.spec), "twin.yaml")
+	out.Reset()
+	require.NoError(t, run(t.Context(), []string{"-state", p.dir, "-spec", twin, "status"}, nil, &out))
+	require.Contains(t, out.String(), "T12:00:00Z: the farm ends")
+	require.Contains(t, out.String(), "cost of all: 0.12 an hour, 2.88 a day\n")
+
+	d, err := readSpec(twin)
+	require.NoError(t, err)
+	ended := strings.Replace(string(d.text), d.spec.End.At.Format(time.RFC3339), now.Add(-time.Hour).Format(time.RFC3339), 1)
+	require.NoError(t, os.WriteFile(twin, []byte(ended), 0o600))
+	sum, err = p.do("apply", "-spec", twin)
+	require.NoError(t, err)
+	require.Zero(t, sum.Machines)
+	require.Empty(t, sum.Volumes)
+	snapshots, err := p.cloud().Snapshots(t.Context(), map[string]string{farm.TagFarm: "twin"})
+	require.NoError(t, err)
+	require.Len(t, snapshots, 1)
+
+	// One that is not there now is put away before it is launched.
+	day := now.Weekday() != time.Saturday && now.Weekday() != time.Sunday
+	hours := "0-0:01"
+	if day && now.Hour() == 0 {
+		hours = "22-23"
+	}
+	sum, err = p.do("clone", "night", "-weekdays", hours)
+	require.NoError(t, err)
+	require.Zero(t, sum.Machines)
+}
+
 // A person is shown the plan and asked; the answer counts.
 func TestAsked(t *testing.T) {
 	p := newPlace(t)
@@ -323,6 +368,14 @@ func TestRefused(t *testing.T) {
 		`farm shop has no role "ww"`:                                                   {"move", "-role", "ww", "other"},
 		`name: "shop" is the parent's own name, want another one`:                      {"clone", "shop"},
 		`name: "a_b" is no DNS label`:                                                  {"clone", "a_b"},
+		`-until: "2001-01-01T00:00:00Z" is over, want a time to come`:                  {"clone", "twin", "-until", "2001-01-01T00:00:00Z"},
+		`-weekdays: "17-9", want hours of a day such as 9-17`:                          {"clone", "twin", "-weekdays", "17-9"},
+		"-scale: -1, want a factor of more than 0 and at most 1000":                    {"clone", "twin", "-scale", "-1"},
+		"-size nobody=small: farm shop has no role of that name":                       {"clone", "twin", "-size", "nobody=small"},
+		`role www: there is no "huge", want one of ["large" "small"] or none`:          {"clone", "twin", "-size", "www=huge"},
+		"want ROLE=SIZE, such as www=small":                                            {"clone", "twin", "-size", "small"},
+		`role www has the size "small" already`:                                        {"clone", "twin", "-size", "www=small", "-size", "www=large"},
+		"-until: is for clone, not for apply":                                          {"apply", "-until", "tue 08:00"},
 		"-json: apply cannot ask then, want -yes too":                                  {"-json", "apply"},
 		"it took longer than -timeout 1ns":                                             {"-timeout", "1ns", "-yes", "apply"},
 	} {

@@ -24,6 +24,9 @@ import (
 // has an EC2 region here, say, and an OpenStack.
 var pools = []struct{ name, dir string }{{"local", "machines"}, {"other", "machines-2"}}
 
+// prices are those of a cloud that is made up: what machines of this one cost nobody bills. They are also the sizes that there are.
+var prices = farm.Prices{Sizes: map[string]float64{"": 0.04, "small": 0.02, "large": 0.08}, VolumeGB: 0.0002}
+
 var errGivenUp = errors.New("the update was given up: its first machine did not come to serve")
 
 // site is a farm with what it is made with. Nothing of it outlives a command but what stands in the state directory: the
@@ -56,7 +59,7 @@ func open(state string, doc *document, out *progress) (*site, error) {
 			return nil, err
 		}
 		s.clouds = append(s.clouds, cloud)
-		config.Pools = append(config.Pools, farm.Pool{Name: p.name, Provider: cloud})
+		config.Pools = append(config.Pools, farm.Pool{Name: p.name, Provider: cloud, Prices: &prices})
 	}
 	writer := journal.NewWriter(s.journal)
 	config.Events = func(e scalr.Event) {
@@ -89,13 +92,20 @@ func (d *document) check(images map[string]local.Image) error {
 	if d.spec.Zone != "" {
 		faults = append(faults, d.fault(d.at["zone"], "spec.zone: is %q, but names need a name server that outlives a command: leave it out", d.spec.Zone))
 	}
-	if d.spec.End != nil {
-		faults = append(faults, d.fault(d.at["end"], "spec.end: is set, but no program runs all the while to end the farm: leave it out"))
-	}
 	for i, r := range d.spec.Roles {
 		if _, ok := images[r.Image]; !ok && r.Image != "" {
 			faults = append(faults, d.fault(d.at[fmt.Sprintf("roles[%d].image", i)], "spec.roles[%d] (%s).image: there is no %q, want one of %q",
 				i, r.Name, r.Image, slices.Sorted(maps.Keys(images))))
+		}
+		for k, size := range append([]string{r.Size}, r.Fallback...) {
+			at := fmt.Sprintf("roles[%d].size", i)
+			if k > 0 {
+				at = fmt.Sprintf("roles[%d].fallback[%d]", i, k-1)
+			}
+			if _, ok := prices.Sizes[size]; !ok {
+				faults = append(faults, d.fault(d.at[at], "spec.%s: role %s: there is no %q, want one of %q or none", at, r.Name, size,
+					slices.Sorted(maps.Keys(prices.Sizes))[1:]))
+			}
 		}
 	}
 	return errors.Join(faults...)
@@ -151,7 +161,7 @@ func (s *site) settle(ctx context.Context) error {
 			return s.putAway(ctx)
 		}
 		if errors.Is(err, farm.ErrEnded) {
-			return err
+			return s.endNow(ctx)
 		}
 		if ctx.Err() == nil {
 			bars, serving := s.bars(ctx, p)
@@ -180,6 +190,14 @@ func (s *site) putAway(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// endNow lets the farm end: the end that its spec has is over.
+func (s *site) endNow(ctx context.Context) error {
+	if _, err := s.farm.PlanTerminate(ctx, s.doc.spec.End.TerminateOptions); err != nil {
+		return err
+	}
+	return s.farm.Run(ctx)
 }
 
 // bars counts the machines of each role that serve and have the role's image, and reports whether all that should serve do.

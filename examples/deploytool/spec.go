@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -234,47 +233,4 @@ func (d *document) locate(err error) error {
 		faults[i] = d.fault(d.at[path], "%w", fault)
 	}
 	return errors.Join(faults...)
-}
-
-// edit gives the document with another value at a path, so that comments and the order of the lines stay. The result must say
-// exactly what want says.
-func (d *document) edit(file, path, value string, want farm.Spec) (*document, error) {
-	t := d.at[path]
-	if t == nil {
-		return nil, fmt.Errorf("%s: %s: is missing, want it written out to change it", d.file, path)
-	}
-	if token.IsNeedQuoted(value) {
-		value = strconv.Quote(value)
-	}
-	lines := strings.SplitAfter(string(d.text), "\n")
-	line := []rune(lines[t.Position.Line-1])
-	before, after := line[:t.Position.Column-1], line[t.Position.Column-1:]
-	rest, ok := strings.CutPrefix(string(after), strings.TrimSpace(t.Origin))
-	if !ok {
-		return nil, d.fault(t, "%s: cannot be changed alone, want it on one line and without an anchor", path)
-	}
-	lines[t.Position.Line-1] = string(before) + value + rest
-	next, err := parseSpec(file, []byte(strings.Join(lines, "")))
-	if err == nil && !reflect.DeepEqual(next.spec, want) {
-		err = d.fault(t, "%s: cannot be changed alone, want it on one line and without an anchor", path)
-	}
-	return next, err
-}
-
-// replace writes a file as a whole or not at all, with the mode that the old one has.
-func replace(file string, text []byte) error {
-	mode := os.FileMode(0o600)
-	if info, err := os.Stat(file); err == nil {
-		mode = info.Mode().Perm()
-	}
-	f, err := os.CreateTemp(filepath.Dir(file), ".deploytool-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
 }

@@ -57,7 +57,7 @@ func TestFaults(t *testing.T) {
 		"hours": {head + "hours:\n  open: 0 9 * * mon-fri\n  close: 25 o'clock\n", []string{"shop.yaml:10:10: spec.hours.close: \"25 o'clock\": schedule \"25 o'clock\": 2 fields: want 5 (minute, hour, day of month, month, day of week), or 6 with the second in front"}},
 		"image": {strings.Replace(head, "web-1.0", "web-9", 1), []string{`shop.yaml:4:10: spec.roles[0] (www).image: there is no "web-9", want one of ["web-1.0" "web-1.1" "web-broken"]`}},
 		"zone":  {head + "zone: shop.example.\n", []string{`shop.yaml:8:7: spec.zone: is "shop.example.", but names need a name server that outlives a command: leave it out`, `config.DNS: is nil, but spec.zone is "shop.example."`}},
-		"end":   {head + "end: {at: 2026-12-01T08:00:00Z}\n", []string{"shop.yaml:8:6: spec.end: is set, but no program runs all the while to end the farm: leave it out"}},
+		"size":  {head + "  size: huge\n  fallback: [small, tiny]\n", []string{`shop.yaml:8:9: spec.roles[0].size: role www: there is no "huge", want one of ["large" "small"] or none`, `shop.yaml:9:21: spec.roles[0].fallback[1]: role www: there is no "tiny", want one of ["large" "small"] or none`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, err := parseSpec("shop.yaml", []byte(c.text))
@@ -87,7 +87,7 @@ func TestAnchors(t *testing.T) {
 	want := d.spec
 	want.Roles = append(want.Roles[:0:0], want.Roles...)
 	want.Roles[0].Image = "web-1.1"
-	_, err = d.edit(d.file, "roles[0].image", "web-1.1", want)
+	_, err = d.edit("roles[0].image", "web-1.1", want)
 	require.EqualError(t, err, "shop.yaml:3:23: roles[0].image: cannot be changed alone, want it on one line and without an anchor")
 }
 
@@ -107,7 +107,7 @@ func TestEdit(t *testing.T) {
 		require.NoError(t, err, c.text)
 		want := d.spec
 		want.Name = c.value
-		next, err := d.edit("shop.yaml", "name", c.value, want)
+		next, err := d.edit("name", c.value, want)
 		if err != nil {
 			require.EqualError(t, err, c.want, c.text)
 			continue

@@ -26,6 +26,8 @@ type DNS struct {
 	File string
 	// Dynamic makes a primary take updates (RFC 2136).
 	Dynamic bool
+	// Crowded lets a name have any number of records of a type; BIND takes 100 by itself.
+	Crowded bool
 	// Primary is host:port of where a secondary gets the zone, and whose NOTIFY it follows. Empty for a primary.
 	Primary string
 	// Catalog makes a secondary (named or knotd) take Zone as a catalog (RFC 9432), and serve the zones that it lists.
@@ -148,6 +150,9 @@ func named(d DNS, dir string) string {
 			port(d.Primary), d.Key.Name, d.Key.Name)
 	case d.Dynamic:
 		zone += fmt.Sprintf(" update-policy { grant %s zonesub ANY; };", d.Key.Name)
+	}
+	if d.Crowded {
+		zone += " max-records-per-type 0;"
 	}
 	catalog := ""
 	if d.Catalog {

@@ -104,6 +104,7 @@ var (
 	_ provider.Balancers = (*Cloud)(nil)
 	_ provider.Images    = (*Cloud)(nil)
 	_ provider.Power     = (*Cloud)(nil)
+	_ provider.Tagger    = (*Cloud)(nil)
 )
 
 // New returns the Cloud of an account and region. It reads the SDK's configuration, and calls neither EC2 nor whoever

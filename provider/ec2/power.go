@@ -2,6 +2,8 @@ package ec2
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -41,6 +43,37 @@ func (c *Cloud) Stop(ctx context.Context, id string) error {
 		}
 		return false, nil
 	})
+	return c.fail(ctx, op, id, changes, err)
+}
+
+// TagInstance implements provider.Tagger.
+func (c *Cloud) TagInstance(ctx context.Context, id string, tags map[string]string) error {
+	const op = "TagInstance"
+	if err := ended(ctx, op, id); err != nil {
+		return err
+	}
+	if err := checkTags(op, id, tags); err != nil {
+		return err
+	}
+	i, err := c.look(ctx, id)
+	switch {
+	case err != nil:
+		return c.fail(ctx, op, id, reads, err)
+	case i == nil:
+		return c.missing(op, id, id)
+	case state(i) == provider.Terminated:
+		return provider.Errorf(op, id, provider.ErrNotFound, "the instance is terminated")
+	case provider.Matches(read(i.Tags).tags, tags):
+		return nil
+	}
+	in := &ec2.CreateTagsInput{Resources: []string{id}}
+	for _, k := range slices.Sorted(maps.Keys(tags)) {
+		in.Tags = append(in.Tags, types.Tag{Key: aws.String(k), Value: aws.String(tags[k])})
+	}
+	_, err = c.ec2.CreateTags(ctx, in)
+	if isGone(err) {
+		return c.missing(op, id, id)
+	}
 	return c.fail(ctx, op, id, changes, err)
 }
 

@@ -202,7 +202,7 @@ func (c *Cloud) Instances(ctx context.Context, tags map[string]string) ([]provid
 	}
 	shown := []provider.Instance{}
 	for _, r := range all {
-		if r.expired() || !provider.Matches(r.Launch.Tags, tags) {
+		if r.expired() || !provider.Matches(r.tags(), tags) {
 			continue
 		}
 		c.complete(ctx, &r)
@@ -305,6 +305,41 @@ func (c *Cloud) bury(ctx context.Context, id string) error {
 		r.Phase, r.Ended, r.Volumes, r.Launch.UserData = phaseTerminated, time.Now(), nil, nil
 		return c.store.put(r)
 	})
+}
+
+// TagInstance implements provider.Tagger.
+func (c *Cloud) TagInstance(ctx context.Context, id string, tags map[string]string) error {
+	const op = "TagInstance"
+	gone := provider.Errorf(op, id, provider.ErrNotFound, "there is no such instance, or it is terminated")
+	if !isInstance(id) {
+		return gone
+	}
+	err := c.store.locked(ctx, func() error {
+		r, err := get[instance](c.store, id)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && r.Phase.gone() {
+			return gone
+		}
+		if err != nil || provider.Matches(r.tags(), tags) {
+			return err
+		}
+		r.Tags = maps.Clone(r.Tags)
+		if r.Tags == nil {
+			r.Tags = map[string]string{}
+		}
+		maps.Copy(r.Tags, tags)
+		return c.store.put(r)
+	})
+	return fail(op, id, err)
+}
+
+// tags gives a copy of what the instance bears now.
+func (r instance) tags() map[string]string {
+	tags := maps.Clone(r.Launch.Tags)
+	if tags == nil && r.Tags != nil {
+		tags = map[string]string{}
+	}
+	maps.Copy(tags, r.Tags)
+	return tags
 }
 
 func (r instance) expired() bool { return r.Phase == phaseTerminated && time.Since(r.Ended) > keep }

@@ -140,6 +140,7 @@ var (
 	_ provider.Balancers = (*Cloud)(nil)
 	_ provider.Traffic   = (*Cloud)(nil)
 	_ provider.Power     = (*Cloud)(nil)
+	_ provider.Tagger    = (*Cloud)(nil)
 	_ provider.Commands  = (*Cloud)(nil)
 )
 
@@ -201,7 +202,7 @@ func New(o Options) (*Cloud, error) {
 func (c *Cloud) machine(r instance) Machine {
 	m := Machine{
 		ID: r.ID, Name: r.Launch.Name, Image: r.Launch.Image, Size: r.Launch.Size, Dir: c.Dir(r.ID), Addr: r.Addr,
-		UserData: slices.Clone(r.Launch.UserData), Tags: maps.Clone(r.Launch.Tags),
+		UserData: slices.Clone(r.Launch.UserData), Tags: r.tags(),
 	}
 	for _, v := range r.Volumes {
 		m.Volumes = append(m.Volumes, c.Dir(v))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -108,7 +107,7 @@ func accepts(ctx context.Context, addr string) bool {
 func (c *Cloud) show(ctx context.Context, r instance) provider.Instance {
 	i := provider.Instance{
 		ID: r.ID, Name: r.Launch.Name, Image: r.Launch.Image, Size: r.Launch.Size, Placement: Placement,
-		Private: r.Addr, Public: r.Addr, Launched: r.Launched, Tags: maps.Clone(r.Launch.Tags),
+		Private: r.Addr, Public: r.Addr, Launched: r.Launched, Tags: r.tags(),
 	}
 	found := c.observe(ctx, &r)
 	switch r.Phase {

@@ -40,7 +40,8 @@ func (p phase) gone() bool { return p == phaseTerminating || p == phaseTerminate
 type instance struct {
 	ID       string
 	Launch   launch
-	UserSum  string // tells one UserData from another after it has been dropped
+	Tags     map[string]string `json:",omitempty"` // beside those of the launch, or in their place
+	UserSum  string            // tells one UserData from another after it has been dropped
 	Addr     netip.Addr
 	Volumes  []string // volume IDs
 	Launched time.Time

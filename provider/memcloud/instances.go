@@ -52,6 +52,23 @@ func (c *Cloud) Terminate(ctx context.Context, id string) error {
 	})
 }
 
+// TagInstance implements provider.Tagger.
+func (c *Cloud) TagInstance(ctx context.Context, id string, tags map[string]string) error {
+	return c.call(ctx, Call{Method: "TagInstance", ID: id}, func(now time.Time) error {
+		x, i := c.instances.get(now, id)
+		if x == nil || i.State == provider.Terminated {
+			return provider.Errorf("TagInstance", id, provider.ErrNotFound, "the instance does not exist")
+		}
+		if provider.Matches(x.tags, tags) {
+			return nil
+		}
+		c.instances.retag(x, tags)
+		x.amend(now, c.opts.ListLag, func(i *provider.Instance) { i.Tags = x.tags })
+		c.change(now, id, x.tags)
+		return nil
+	})
+}
+
 // launch does what Launch does. Limits do not hold where they are not enforced.
 func (c *Cloud) launch(now time.Time, l provider.Launch, enforce bool) (provider.Instance, error) {
 	if err := l.Check(); err != nil {

@@ -151,6 +151,7 @@ var (
 	_ provider.Traffic   = (*Cloud)(nil)
 	_ provider.Images    = (*Cloud)(nil)
 	_ provider.Power     = (*Cloud)(nil)
+	_ provider.Tagger    = (*Cloud)(nil)
 	_ provider.Commands  = (*Cloud)(nil)
 )
 

@@ -20,7 +20,7 @@ type thing[S, T any] struct {
 	id    string
 	token string
 	spec  S
-	tags  map[string]string // never changed, so that lists can copy it without the lock
+	tags  map[string]string // none of these is ever changed, so that lists can copy it without the lock
 	line  []version[T]      // by time, never empty
 	gone  time.Time         // from when it is listed no more; zero while that is not known
 }
@@ -106,17 +106,37 @@ func (k *kind[S, T]) add(token string, spec S, tags map[string]string) *thing[S,
 		}
 	}
 	k.byID[x.id], k.byToken[token] = x, x
-	enter := func(t tag) {
-		set := k.sets[t]
-		i, _ := slices.BinarySearchFunc(set, x.id, func(y *thing[S, T], id string) int { return cmp.Compare(y.id, id) })
-		k.sets[t] = slices.Insert(set, i, x)
-	}
-	enter(tag{})
+	k.enter(tag{}, x)
 	for key, value := range x.tags {
-		enter(tag{key, value})
+		k.enter(tag{key, value}, x)
 	}
 	k.count++
 	return x
+}
+
+// enter makes lists by a tag show a thing.
+func (k *kind[S, T]) enter(t tag, x *thing[S, T]) {
+	set := k.sets[t]
+	if i, there := slices.BinarySearchFunc(set, x.id, func(y *thing[S, T], id string) int { return cmp.Compare(y.id, id) }); !there {
+		k.sets[t] = slices.Insert(set, i, x)
+	}
+}
+
+// retag gives a thing other tags. Lists by tags find it by these at once.
+func (k *kind[S, T]) retag(x *thing[S, T], tags map[string]string) {
+	all := maps.Clone(x.tags)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for key, value := range tags {
+		if old, had := all[key]; had {
+			t := tag{key, old}
+			k.sets[t] = slices.DeleteFunc(k.sets[t], func(y *thing[S, T]) bool { return y == x })
+		}
+		all[key] = value
+		k.enter(tag{key, value}, x)
+	}
+	x.tags = all
 }
 
 // repeat finds what a token has made. It fails if the token was used for other parameters.

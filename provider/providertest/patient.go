@@ -150,6 +150,10 @@ func (p patient) Stop(ctx context.Context, id string) error {
 	return againErr(ctx, p, func() error { return p.power().Stop(ctx, id) })
 }
 
+func (p patient) TagInstance(ctx context.Context, id string, tags map[string]string) error {
+	return againErr(ctx, p, func() error { return as[provider.Tagger](p.Provider).TagInstance(ctx, id, tags) })
+}
+
 func (p patient) Start(ctx context.Context, id string) error {
 	return againErr(ctx, p, func() error { return p.power().Start(ctx, id) })
 }

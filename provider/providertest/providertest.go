@@ -85,7 +85,7 @@ func cases() []testCase {
 		all = append(all, commonCases(k)...)
 	}
 	return slices.Concat(all, instanceCases(), volumeCases(), snapshotCases(), addressCases(), balancerCases(),
-		imageCases(), powerCases(), commandCases())
+		imageCases(), powerCases(), tagCases(), commandCases())
 }
 
 // tb is the part of testing.TB that cases use, so that the suite's own tests can record what it finds.

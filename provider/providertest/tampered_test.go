@@ -21,6 +21,7 @@ func TestAMethodThatDoesNotWorkIsFound(t *testing.T) {
 		"Balancers": {"CreateBalancer", "Balancers", "RegisterTarget", "DeregisterTarget", "DeleteBalancer"},
 		"Images":    {"CreateImage", "Images", "DeleteImage"},
 		"Power":     {"Stop", "Start", "Reboot"},
+		"Tagger":    {"TagInstance"},
 		"Commands":  {"RunCommand"},
 	}
 	ways := map[string]func(f func() error) error{
@@ -75,6 +76,10 @@ func (p tampered) call(method string, f func() error) error {
 func value[T any](p tampered, method string, f func() (T, error)) (v T, err error) {
 	err = p.call(method, func() (err error) { v, err = f(); return err })
 	return v, err
+}
+
+func (p tampered) TagInstance(ctx context.Context, id string, tags map[string]string) error {
+	return p.call("TagInstance", func() error { return p.cloud.TagInstance(ctx, id, tags) })
 }
 
 func (p tampered) Launch(ctx context.Context, l provider.Launch) (provider.Instance, error) {
