@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	sqldriver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr"
@@ -54,6 +55,7 @@ func TestBackupByFiles(t *testing.T) {
 	exec(t, target.admin(t), "SET sql_log_bin=0; CREATE USER stale@'%' IDENTIFIED BY 's'; CREATE ROLE stale_role; CREATE SCHEMA stale; CREATE TABLE stale.t (i INT); "+
 		"CREATE PROCEDURE stale.p() SELECT 1; GRANT EXECUTE ON PROCEDURE stale.p TO stale@'%'; GRANT SELECT ON *.* TO PUBLIC")
 	id := one(t, target.admin(t), "SELECT @@server_id")
+	exec(t, source.admin(t), "FLUSH TABLES mysql.global_priv, mysql.servers") // from Aria's log to its files
 	before := observe(t, e, source)
 	var steps []replication.Progress
 	var w bytes.Buffer
@@ -303,8 +305,27 @@ func TestRestoreFilesGoesBack(t *testing.T) {
 			target.alone(t)
 		})
 	}
-	_, err := byFiles(t, nil, target).Restore(t.Context(), target.Member, bytes.NewReader(text), nil, nil)
+	// Nobody who could log in to what it had sees the copy, from the moment in which the server has started on it.
+	var early error
+	tried := 0
+	_, err := byFiles(t, func(run runner) runner {
+		return func(ctx context.Context, m replication.Member, args []string, in io.Reader, out io.Writer) (int, []byte, error) {
+			exit, output, err := run(ctx, m, args, in, out)
+			if len(args) > 2 && strings.Contains(args[2], "between()") {
+				db := target.app(t)
+				within(t, "the server answers", func() bool {
+					early = db.PingContext(ctx)
+					refused, ok := errors.AsType[*sqldriver.MySQLError](early)
+					return early == nil || ok && (refused.Number == 1045 || refused.Number == 4151)
+				})
+				tried++
+			}
+			return exit, output, err
+		}
+	}, target).Restore(t.Context(), target.Member, bytes.NewReader(text), nil, nil)
 	require.NoError(t, err)
+	require.Equal(t, 1, tried)
+	require.Error(t, early, "an account of what was there could log in to the copy")
 	require.Equal(t, want, checksums(t, target))
 	require.Equal(t, want, checksums(t, source))
 }
