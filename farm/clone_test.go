@@ -427,6 +427,7 @@ func TestAFarmIsKeptWhileATwinCopiesItsDatabase(t *testing.T) {
 			require.NoError(t, depends(), "there is no twin yet")
 			s.restart(t, spec)
 			stop := s.run(t)
+			defer func() { stop() }()
 			time.Sleep(time.Minute)
 			for range 2 {
 				for _, x := range s.farm.Servers("db") {
@@ -461,7 +462,7 @@ func TestAFarmIsKeptWhileATwinCopiesItsDatabase(t *testing.T) {
 			require.ErrorIs(t, depends(), ErrDependents, "it has the data, and could not say so")
 			s.cloud.SetFault(nil)
 			s.restart(t, spec)
-			defer s.run(t)()
+			stop = s.run(t)
 			time.Sleep(2 * time.Minute)
 			require.Equal(t, 2, s.ready())
 			require.NoError(t, depends())
