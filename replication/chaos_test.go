@@ -247,8 +247,12 @@ func chaos(t *rapid.T) {
 			time.Sleep(time.Duration(rapid.IntRange(0, 3000).Draw(t, "still")) * time.Millisecond)
 			old := w.running.Load()
 			w.start()
-			time.AfterFunc(time.Duration(rapid.IntRange(0, 5000).Draw(t, "wakes after"))*time.Millisecond, wake)
 			stopped = append(stopped, old.stop)
+			notices := time.Duration(rapid.IntRange(0, 2000).Draw(t, "notices after")) * time.Millisecond // as the context of a lease that was lost does
+			time.AfterFunc(time.Duration(rapid.IntRange(0, 5000).Draw(t, "wakes after"))*time.Millisecond, func() {
+				wake()
+				time.AfterFunc(notices, old.stop)
+			})
 		}
 		time.Sleep(time.Duration(rapid.SampledFrom([]int{0, 1, 30, 150, 400, 2000, 9000}).Draw(t, "wait")) * time.Millisecond)
 	}
