@@ -113,7 +113,7 @@ func (f *filing) run(ctx context.Context) (position, error) {
 		_ = f.clean(ctx)
 		return nil, err
 	}
-	release, err = f.reclaim(ctx, max(token, f.m.Token))
+	release, err = f.reclaim(ctx, max(token, f.m.Token), "DROP TABLE IF EXISTS "+claimed+", "+recorded)
 	if err != nil {
 		return nil, err
 	}
