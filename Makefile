@@ -14,7 +14,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VIRTUAL = ./farm ./farm/simulate ./replication ./cronlock
 test: servers
 	go test -race -shuffle=on -p 2 -timeout 15m $(VIRTUAL)
-	go test -race -shuffle=on -p 1 -timeout 15m $$(go list ./... | grep -vxF "$$(go list $(VIRTUAL))")
+	go test -race -shuffle=on -p 1 -timeout 30m $$(go list ./... | grep -vxF "$$(go list $(VIRTUAL))")
 
 # test-openstack runs the tests that need an OpenStack, against a real one: as root on Debian 12 it installs the packages (once,
 # some minutes), starts them on 127.0.0.1, runs farms there and examples/hybrid over it and EC2 too, and stops what it has started.
