@@ -13,7 +13,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # package after another: the servers are to have it to themselves. Without the servers their tests skip, and say why.
 VIRTUAL = ./farm ./farm/simulate ./replication ./cronlock
 test: servers
-	go test -race -shuffle=on -p 2 -timeout 15m $(VIRTUAL)
+	go test -race -shuffle=on -p 2 -timeout 30m $(VIRTUAL)
 	go test -race -shuffle=on -p 1 -timeout 30m $$(go list ./... | grep -vxF "$$(go list $(VIRTUAL))")
 
 # test-openstack runs the tests that need an OpenStack, against a real one: as root on Debian 12 it installs the packages (once,
