@@ -205,11 +205,16 @@ func (d *decider) findLeader() (leader *fact, sure bool) {
 		}
 	}
 	if d.c.Policy == Durability {
-		// One member out of sight can have acknowledged nothing alone.
-		if st := leader.status(); st.SemiSync && st.Waiters == 0 && d.expected-d.seen() > 1 {
-			d.hold("%s takes writes and acknowledges none, since nobody follows it: it may have slept through a recovery, "+
-				"which shows when more of the %d members answer", leader.ID, d.expected)
-			return nil, false
+		if st := leader.status(); st.SemiSync && st.Waiters == 0 {
+			slept, known := d.maySleep(leader)
+			if !known {
+				return nil, false
+			}
+			if slept {
+				d.hold("%s takes writes and acknowledges none, since nobody follows it: it may have slept through a recovery, "+
+					"which shows when more of the %d members answer", leader.ID, d.expected)
+				return nil, false
+			}
 		}
 		for _, f := range d.members {
 			st := f.status()
@@ -227,6 +232,24 @@ func (d *decider) findLeader() (leader *fact, sure bool) {
 		}
 	}
 	return leader, true
+}
+
+// maySleep reports whether members may have acknowledged what a primary lacks that nobody follows, if that is known. Two of them may, of
+// which one answers: it has more, and is not known to have been the primary before this one, with transactions that nobody acknowledged.
+func (d *decider) maySleep(leader *fact) (slept, known bool) {
+	hidden := d.expected - d.seen()
+	if hidden != 1 {
+		return hidden > 1, true
+	}
+	known = true
+	for _, f := range d.members {
+		if f == leader || !d.counts(f) || f.status().Writable || d.former[keyOf(f.Member)] {
+			continue
+		}
+		r := d.relation(f, leader)
+		slept, known = slept || r == hasMore, known && r != unknown
+	}
+	return slept, slept || known
 }
 
 // followed counts the members that follow f.

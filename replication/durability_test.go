@@ -2,7 +2,9 @@ package replication_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -261,6 +263,50 @@ func TestDurabilitySoonAfterAManagerStarts(t *testing.T) {
 				for _, key := range acked {
 					require.Contains(t, rows, key)
 				}
+			})
+		})
+	}
+}
+
+// A primary that could not be fenced sleeps through a recovery, and wakes when its successor has come back and who acknowledged that
+// one's transactions has not. A Manager that has seen nothing of it waits for that one.
+func TestSleptThroughARecovery(t *testing.T) {
+	for name, records := range map[string]bool{"with records": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			c := replication.Config{Policy: replication.Durability, Unfenced: replication.UnfencedGoOn}
+			bubble(t, 4, c, func(t *testing.T, w *world) {
+				w.hook = func(_ context.Context, c memdb.Call) error {
+					if strings.HasPrefix(c.Op, "Record") && !records {
+						return errors.ErrUnsupported
+					}
+					return nil
+				}
+				w.members[3].Prefer = 1
+				w.start()
+				require.Equal(t, "db-4", w.whole().Primary)
+				w.write("db-4", "x")
+				w.settled()
+				w.db.Crash(addr(4)) // it follows nobody, and will not by itself
+				require.Equal(t, "db-1", w.primary("db-4").Primary)
+				w.write("db-1", "x")
+				time.Sleep(time.Second)
+				w.db.Hang(addr(1))
+				require.Equal(t, "db-2", w.primary("db-1").Primary)
+				w.write("db-2", "y")
+				time.Sleep(time.Second)
+				w.stop()
+				w.db.Crash(addr(2))
+				w.db.Crash(addr(3))
+				w.start()
+				time.Sleep(100 * time.Millisecond)
+				w.db.Resume(addr(1))
+				w.db.Start(addr(2))
+				w.db.Start(addr(4))
+				time.Sleep(time.Minute)
+				require.Contains(t, w.rows("db-2"), "y")
+				w.db.Start(addr(3))
+				top := w.settled()
+				require.Contains(t, w.rows(top.Primary), "y")
 			})
 		})
 	}
