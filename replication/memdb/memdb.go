@@ -148,8 +148,8 @@ func (c *Cluster) change(f func(now time.Time)) {
 	c.changed = make(chan struct{})
 }
 
-// Start starts the server at addr: a new and empty one, or the one that crashed, with its data. Nothing happens to one
-// that runs.
+// Start starts the server at addr: a new and empty one, or the one that crashed, with its data. A replica receives nothing until it is
+// made to follow again, as a MariaDB with skip_slave_start. Nothing happens to one that runs.
 func (c *Cluster) Start(addr string) {
 	c.change(func(now time.Time) {
 		s := c.servers[addr]
@@ -162,7 +162,7 @@ func (c *Cluster) Start(addr string) {
 			return
 		}
 		s.up, s.hung, s.started, s.resumed = true, false, now, now
-		s.receiving = s.source != ""
+		s.receiving = false
 		if c.options.RelayLogsLost {
 			s.truncate(s.applied)
 		}
