@@ -360,7 +360,7 @@ func (d *decision) works(r *Role, m *machine) (bool, string) {
 		return false, string(m.state) + because(m.reason)
 	case r.Serves == Database:
 		if s, ok := d.member(m); ok {
-			return s.Serves, or(s.Error, "is "+string(s.Role))
+			return s.Serves, "is " + string(s.Role) + because(s.Why())
 		}
 		return false, "its manager does not know it yet"
 	case r.Health == nil:

@@ -179,6 +179,9 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 		f.drained = true
 	case err == nil && (s.Kind == StepFollow || s.Kind.refills() || s.Kind == StepImport):
 		f.drained, f.diverged, f.fell = false, false, 0
+		if s.Kind == StepFollow && f.against == m.state.primary {
+			f.entry = m.state.position
+		}
 		if s.Kind != StepFollow {
 			f.before, f.errant = look{}, 0
 			f.saved, f.file, f.stays = "", "", ""

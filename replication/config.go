@@ -48,7 +48,7 @@ type Config struct {
 	Misses int
 
 	// MaxLag is how stale a replica may be and still serve reads, become the target of a switchover, or be the source of
-	// a seed. The default is 10 s.
+	// a seed. One that has been staler serves reads again within half of it. The default is 10 s.
 	MaxLag time.Duration
 	// StepTimeout bounds a step that should be short (fence, promote, follow, semi-sync). Draining, seeding, importing
 	// and backups take as long as they take, while the members concerned answer. The default is 10 s.

@@ -353,8 +353,24 @@ func (d *decider) promotion(l lost, candidates []*fact) {
 	if !proven {
 		v.Loss = LossAtLeast
 		v.Lost, _ = d.c.Engine.Count(d.out.lostAt, best.status().Received)
+		v.Until = d.until(l, best)
 	}
 	d.out.draft = v
+}
+
+// until gives a time until which best has whatever the lost primary acknowledged.
+func (d *decider) until(l lost, best *fact) time.Time {
+	switch {
+	case l.warm:
+		for _, m := range slices.Backward(d.trail) {
+			if d.contains(best.status().Received, m.position) {
+				return m.at
+			}
+		}
+	case d.draft != nil && d.draft.To == best.ID && d.lost == d.out.lost:
+		return d.draft.Until
+	}
+	return time.Time{}
 }
 
 func reason(l lost) string {

@@ -51,7 +51,12 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	if st.Receives {
 		f.drained = false
 	}
-	if st.Writable || st.Source != "" && st.Receives && st.Applies {
+	if f.entry != "" && contains(st.Applied, f.entry) {
+		f.entry = ""
+	}
+	// What has received nothing yet does not know how far behind it is, and servers call that not behind.
+	known := f.entry == "" || st.Lag > 0
+	if st.Writable || st.Source != "" && st.Receives && st.Applies && known {
 		f.current = l.at.Add(-st.Lag)
 		if g := s.relayOf(f); g != nil && g.current.Before(l.at) {
 			f.current = g.current.Add(-st.Lag)
@@ -109,6 +114,7 @@ func (d doubt) again(f *fact) bool { return d.since <= f.good.ended }
 func (s *state) learnPrimary(l look) {
 	st := &l.status
 	s.position = st.Applied
+	s.follow(l.from, st.Applied)
 	s.data = s.data || !st.Empty
 	s.learnSync(l)
 	for k, d := range s.doubts {
@@ -143,7 +149,7 @@ func (s *state) crown(f *fact) {
 	}
 	s.learnSync(f.good)
 	s.heir = key{}
-	s.position = f.status().Applied
+	s.position, s.trail = f.status().Applied, nil
 	s.kin[k] = true
 	clear(s.followers)
 	clear(s.doubts)

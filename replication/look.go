@@ -63,7 +63,7 @@ func (m *Manager) look(ctx context.Context, member Member, l *loop) {
 	for ctx.Err() == nil {
 		begin := time.Now()
 		m.mu.Lock()
-		v := look{began: m.state.tick()}
+		v := look{began: m.state.tick(), from: begin}
 		m.mu.Unlock()
 		bounded, cancel := context.WithTimeout(ctx, m.config.Timeout)
 		v.status, v.err = m.config.Engine.Observe(bounded, member)

@@ -110,7 +110,7 @@ func (m *Manager) save(ctx context.Context, f *fact, member, primary Member) err
 		c := *v
 		c.Saved = file
 		m.state.verdict = &c
-		m.emit(KindVerdict, c.To, c.String(), nil)
+		m.judge(c)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (m *Manager) note(d decision, now time.Time) {
 			if s.lost != (key{}) && s.lost != s.primary {
 				s.former[s.lost] = true
 			}
-			m.emit(KindVerdict, v.To, v.String(), nil)
+			m.judge(*v)
 		}
 		if d.primary != "" {
 			s.draft = nil
@@ -58,6 +58,16 @@ func (m *Manager) note(d decision, now time.Time) {
 		m.count(d, x)
 	}
 	since(&s.shelf.bare, now, d.bare)
+}
+
+// judge tells a verdict.
+func (m *Manager) judge(v Verdict) {
+	m.emit(KindVerdict, v.To, v.String(), nil)
+	attrs := map[string]string{"from": v.From, "loss": string(v.Loss), "lost": fmt.Sprint(v.Lost)}
+	if !v.Until.IsZero() {
+		attrs["until"] = v.Until.UTC().Format(time.RFC3339Nano)
+	}
+	m.events[len(m.events)-1].Attrs = attrs
 }
 
 // answer ends a switchover that has come to its end.
@@ -93,7 +103,7 @@ func (m *Manager) count(d decision, x surplus) {
 		}
 		c.Lost = max(c.Lost, x.n)
 		m.state.verdict = &c
-		m.emit(KindVerdict, c.To, c.String(), nil)
+		m.judge(c)
 	}
 }
 
@@ -154,7 +164,11 @@ func (m *Manager) describe(f *fact, d decision, now time.Time) MemberState {
 	case x.Role == RoleReplica && !(st.Receives && st.Applies):
 		x.Error = st.Error
 	}
-	x.Serves = x.Role == RolePrimary || x.Role == RoleReplica && !down && now.Sub(f.current) <= m.config.MaxLag
+	limit := m.config.MaxLag
+	if was, ok := m.topology.Member(f.ID); ok && was.Role == RoleReplica && !was.Serves {
+		limit /= 2 // or one that is about as far behind would come and go with each look
+	}
+	x.Serves = x.Role == RolePrimary || x.Role == RoleReplica && !down && now.Sub(f.current) <= limit
 	return x
 }
 
@@ -182,8 +196,8 @@ func (m *Manager) tell(old, t Topology) {
 			continue
 		}
 		message := fmt.Sprintf("%s is %s", x.Member.ID, x.Role)
-		if x.Error != "" {
-			message += " (" + x.Error + ")"
+		if why := x.Why(); why != "" {
+			message += " (" + why + ")"
 		}
 		m.emit(KindMember, x.Member.ID, message, nil)
 		m.events[len(m.events)-1].Attrs = map[string]string{"role": string(x.Role), "serves": fmt.Sprint(x.Serves)}

@@ -366,12 +366,15 @@ func TestSurplusIsCounted(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		w.db.Cut(addr(1), addr(2))
 		w.db.Cut(addr(1), addr(3))
+		cut := time.Now()
 		for i := range 7 {
 			w.write("db-1", fmt.Sprint("lost", i))
 		}
 		time.Sleep(time.Second)
 		w.db.Crash(addr(1))
 		top := w.primary("db-1")
+		require.WithinRange(t, top.Verdict.Until, cut.Add(-250*time.Millisecond), cut.Add(time.Millisecond))
+		require.Contains(t, top.Verdict.String(), "at least 7 transactions are missing, none that was acknowledged until 00:00:0")
 		require.Equal(t, replication.LossAtLeast, top.Verdict.Loss)
 		require.EqualValues(t, 7, top.Verdict.Lost)
 		w.db.Heal(addr(1), addr(2))

@@ -17,7 +17,7 @@ func keyOf(m Member) key { return key{m.ID, m.Addr, m.Machine} }
 // where the time is the same.
 type look struct {
 	began, ended uint64
-	at           time.Time // when it ended
+	from, at     time.Time // when it began and ended
 	status       Status
 	err          error
 }
@@ -64,6 +64,7 @@ type fact struct {
 	progress Progress      // of the step that is under way
 	waits    time.Time     // since when commits have waited for an acknowledgement and nothing else has been written
 	current  time.Time     // up to when it was known to have applied everything
+	entry    Position      // how far the primary was when it was told to follow it, until it has that
 	errant   uint64        // so many transactions were written to it while it followed the primary
 	counted  Position      // a surplus up to here has been reported
 	lastErr  error         // why the newest look failed, if it did
@@ -92,6 +93,7 @@ type state struct {
 
 	primary  key      // the server that was known to be primary last
 	position Position // how far it was at the last look
+	trail    []mark   // how far it was when, for as long as fits
 	data     bool     // the set has had data
 	sync     semisync // whether its acknowledgements were those of a replica too
 	// followers are the servers that may have acknowledged transactions of the primary, also such as are members no more.
@@ -119,6 +121,30 @@ type state struct {
 	shelf      shelf
 	relieved   time.Time // when the Manager last began a switchover by itself
 	verdict    *Verdict
+}
+
+// mark is how far the primary was at a time, or later.
+type mark struct {
+	at       time.Time
+	position Position
+}
+
+// marks bounds a trail.
+const marks = 128
+
+// follow puts a look at the primary into the trail, which gets coarser with age.
+func (s *state) follow(at time.Time, p Position) {
+	switch n := len(s.trail); {
+	case n > 0 && s.trail[n-1].position == p:
+		s.trail[n-1].at = at
+		return
+	case n == marks:
+		for i := range marks / 2 {
+			s.trail[i] = s.trail[2*i+1]
+		}
+		s.trail = s.trail[:marks/2]
+	}
+	s.trail = append(s.trail, mark{at, p})
 }
 
 // semisync is what is known of the primary's acknowledgements.
@@ -209,7 +235,7 @@ func (s *state) clone() *state {
 	}
 	c.followers, c.doubts = maps.Clone(s.followers), maps.Clone(s.doubts)
 	c.former, c.kin, c.tries = maps.Clone(s.former), maps.Clone(s.kin), maps.Clone(s.tries)
-	c.recoveries = slices.Clone(s.recoveries)
+	c.recoveries, c.trail = slices.Clone(s.recoveries), slices.Clone(s.trail)
 	c.ended = maps.Clone(s.ended)
 	if s.request != nil {
 		r := *s.request

@@ -44,11 +44,19 @@ type Topology struct {
 type MemberState struct {
 	Member   Member        `json:"member"` // without its Fence
 	Role     Role          `json:"role"`
-	Serves   bool          `json:"serves"` // it may serve reads: the primary, or a replica within Config.MaxLag
+	Serves   bool          `json:"serves"` // it may serve reads: the primary, or a replica within Config.MaxLag; again, once it is within half of it
 	Lag      time.Duration `json:"lag"`    // how far a replica is behind, at the last look
 	Position Position      `json:"position,omitempty"`
 	Progress Progress      `json:"progress,omitzero"` // of the seed, import or backup that is under way
 	Error    string        `json:"error,omitempty"`   // why it is not what it should be
+}
+
+// Why says why the member is not what it should be, or does not serve; empty if its role says that.
+func (s MemberState) Why() string {
+	if s.Error == "" && s.Role == RoleReplica && !s.Serves && s.Lag > 0 {
+		return s.Lag.Round(time.Millisecond).String() + " behind"
+	}
+	return s.Error
 }
 
 // Member gives the state of the member with this ID.
@@ -105,6 +113,10 @@ type Verdict struct {
 	Took   time.Duration `json:"took"`   // from then until the new primary took writes
 	Lost   uint64        `json:"lost"`   // acknowledged transactions that are missing
 	Loss   Loss          `json:"loss"`   // how sure that is
+	// Until bounds a loss that is LossAtLeast: all that From acknowledged until then is there. It is the Manager's last look at
+	// From that found nothing which To lacks, so an Interval or so before Began unless To lagged; zero if the Manager had not
+	// seen From before.
+	Until time.Time `json:"until,omitzero"`
 	// Saved is the file in Config.Salvage with what the old primary had and To lacks, when it has come back.
 	Saved string `json:"saved,omitempty"`
 }
@@ -117,6 +129,10 @@ func (v Verdict) String() string {
 		lost = fmt.Sprintf("at least %d transactions are missing", v.Lost)
 		if v.Lost == 0 {
 			lost = "none is known to be missing, some may be"
+		}
+		if !v.Until.IsZero() {
+			lost += fmt.Sprintf(", none that was acknowledged until %s, %v before the trouble was seen",
+				v.Until.UTC().Format("15:04:05.000"), v.Began.Sub(v.Until).Round(time.Millisecond))
 		}
 	case LossExact:
 		lost = fmt.Sprintf("%d transactions are missing", v.Lost)

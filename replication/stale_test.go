@@ -1,0 +1,72 @@
+package replication_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/scalr-go/scalr/replication"
+	"github.com/scalr-go/scalr/replication/memdb"
+)
+
+// unaware says of a server that it is not behind, as one does that has received nothing yet.
+type unaware struct {
+	*memdb.Cluster
+	addr string
+}
+
+func (e unaware) Observe(ctx context.Context, m replication.Member) (replication.Status, error) {
+	st, err := e.Cluster.Observe(ctx, m)
+	if m.Addr == e.addr {
+		st.Lag = 0
+	}
+	return st, err
+}
+
+// A replica that has just been told to follow serves no reads before it has what the primary had then, however little it says to
+// be behind.
+func TestOneThatHasReceivedNothingServesNoReads(t *testing.T) {
+	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
+		w.config.Engine = unaware{w.db, addr(2)}
+		w.start()
+		w.whole()
+		w.write("db-1", "w")
+		time.Sleep(time.Second)
+		w.db.Delay(addr(2), time.Minute)
+		w.db.Crash(addr(2))
+		w.write("db-1", "x")
+		time.Sleep(20 * time.Second)
+		w.db.Start(addr(2))
+		top := w.until("it follows", time.Minute, func(t replication.Topology) bool { return t.Members[1].Role == replication.RoleReplica })
+		require.False(t, top.Members[1].Serves)
+		require.NotContains(t, w.rows("db-2"), "x")
+		w.until("it serves", 2*time.Minute, func(t replication.Topology) bool { return t.Members[1].Serves })
+		require.Contains(t, w.rows("db-2"), "x")
+	})
+}
+
+// A replica about as far behind as it may be does not come and go with each look, and what is told of it says how far behind it is.
+func TestAReplicaAtItsLimit(t *testing.T) {
+	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
+		w.start()
+		w.whole()
+		w.db.Delay(addr(2), 10100*time.Millisecond)
+		for i := range 60 {
+			w.write("db-1", fmt.Sprint("x", i))
+			time.Sleep(time.Second)
+		}
+		var told []string
+		for _, e := range w.seen(replication.KindMember) {
+			if e.Subject == "db-2" && e.Attrs["role"] == string(replication.RoleReplica) {
+				told = append(told, e.Message)
+			}
+		}
+		require.Len(t, told, 2, told)
+		require.Regexp(t, `^db-2 is replica \(\d+\.?\d*s behind\)$`, told[1])
+		w.db.Delay(addr(2), 0)
+		w.until("it serves", time.Minute, func(t replication.Topology) bool { return t.Members[1].Serves })
+	})
+}
