@@ -54,9 +54,8 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 	if f.entry != "" && contains(st.Applied, f.entry) {
 		f.entry = ""
 	}
-	// What has received nothing yet does not know how far behind it is, and servers call that not behind.
-	known := f.entry == "" || st.Lag > 0
-	if st.Writable || st.Source != "" && st.Receives && st.Applies && known {
+	// What has received nothing yet does not know how far behind it is, and servers call that not behind, or hardly.
+	if st.Writable || st.Source != "" && st.Receives && st.Applies && f.entry == "" {
 		f.current = l.at.Add(-st.Lag)
 		if g := s.relayOf(f); g != nil && g.current.Before(l.at) {
 			f.current = g.current.Add(-st.Lag)

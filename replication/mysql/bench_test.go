@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -92,4 +93,48 @@ func BenchmarkBackup(b *testing.B) {
 			require.NoError(b, err)
 		}
 	})
+}
+
+// BenchmarkApply measures how fast a replica applies what eight writers have committed one row at a time, relative to how fast
+// they did: a replica below 1 is left behind by a primary that is written to at full speed.
+func BenchmarkApply(b *testing.B) {
+	for name, more := range map[string][]string{
+		"one-thread": {"slave_parallel_threads = 0"},
+		"optimistic": {"slave_parallel_mode = optimistic"},
+		"default":    nil,
+	} {
+		b.Run(name, func(b *testing.B) {
+			nodes := start(b, 2, more...)
+			e := engine(b, config, nodes...)
+			primary, replica := nodes[0], nodes[1]
+			require.NoError(b, e.Promote(b.Context(), primary.Member, false))
+			exec(b, primary.admin(b), "CREATE DATABASE app", "CREATE TABLE app.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(200))")
+			require.NoError(b, e.Follow(b.Context(), replica.Member, primary.Member))
+			caughtUp(b, e, replica, primary)
+			app, rows := primary.app(b), 0
+			var wrote, applied time.Duration
+			for b.Loop() {
+				exec(b, replica.admin(b), "STOP SLAVE SQL_THREAD")
+				began := time.Now()
+				var writers sync.WaitGroup
+				for range 8 {
+					writers.Go(func() {
+						for range 250 {
+							exec(b, app, "INSERT INTO app.t (v) VALUES (REPEAT('x', 200))")
+						}
+					})
+				}
+				writers.Wait()
+				wrote += time.Since(began)
+				rows += 2000
+				began = time.Now()
+				exec(b, replica.admin(b), "START SLAVE SQL_THREAD")
+				caughtUp(b, e, replica, primary)
+				applied += time.Since(began)
+			}
+			b.ReportMetric(float64(rows)/applied.Seconds(), "rows/s")
+			b.ReportMetric(wrote.Seconds()/applied.Seconds(), "times-the-writers")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
