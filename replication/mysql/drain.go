@@ -17,6 +17,9 @@ const drainSlice = 200 * time.Millisecond
 // the relay logs stay, and Drain may be called again once the cause is removed. A transaction of which the source sent a
 // part only is not applied: its source cannot have acknowledged it on the strength of this replica.
 //
+// A SQL thread that it starts applies alone: with workers (slave_parallel_threads), MariaDB 10.11.19 dies where it is started again
+// at a place in the relay logs without GTIDs (compare_log_name of the empty name of the source's log). The next Follow lets workers apply again.
+//
 // A MASTER_DELAY is taken away. The member goes on following its source by name, without receiving. If the context ends
 // first, the SQL thread goes on.
 func (e *Engine) Drain(ctx context.Context, m replication.Member) (replication.Position, error) {
@@ -106,8 +109,9 @@ func (s *server) drainChannel(ctx context.Context, l look, c channel) error {
 			return fmt.Errorf("its relay logs hold %s after transactions that are not applied, so the SQL thread cannot start in "+
 				"the middle: apply the rest with mariadb-binlog and set gtid_slave_pos by hand", scan.unordered)
 		}
-		if err := s.exec(ctx, fmt.Sprintf("CHANGE MASTER %s TO MASTER_USE_GTID=no, MASTER_DELAY=0, RELAY_LOG_FILE=%s, RELAY_LOG_POS=%d",
-			quote(c.name), quote(scan.first.file), scan.first.pos),
+		if err := s.exec(ctx, "SET GLOBAL "+name(c.name, "slave_parallel_mode")+" = none",
+			fmt.Sprintf("CHANGE MASTER %s TO MASTER_USE_GTID=no, MASTER_DELAY=0, RELAY_LOG_FILE=%s, RELAY_LOG_POS=%d",
+				quote(c.name), quote(scan.first.file), scan.first.pos),
 			"START SLAVE "+quote(c.name)+" SQL_THREAD"); err != nil {
 			return err
 		}

@@ -216,7 +216,9 @@ func (s *server) attach(ctx context.Context, l look, addr string, delay time.Dur
 	if delay > 0 {
 		change += fmt.Sprintf(", MASTER_DELAY=%d", seconds(delay))
 	}
-	statements = append(statements, change, "START SLAVE")
+	statements = append(statements, change,
+		"SET GLOBAL slave_parallel_mode = IF(@@global.slave_parallel_mode = 'none', 'conservative', @@global.slave_parallel_mode)", // see Drain
+		"START SLAVE")
 	if err := s.exec(ctx, strings.Join(statements, "; ")); err != nil {
 		return fmt.Errorf("attaching it to %s: %w", addr, err)
 	}
