@@ -99,9 +99,9 @@ func BenchmarkBackup(b *testing.B) {
 // they did: a replica below 1 is left behind by a primary that is written to at full speed.
 func BenchmarkApply(b *testing.B) {
 	for name, more := range map[string][]string{
-		"one-thread": {"slave_parallel_threads = 0"},
-		"optimistic": {"slave_parallel_mode = optimistic"},
-		"default":    nil,
+		"default":      nil,
+		"conservative": {"slave_parallel_threads = 8", "slave_parallel_mode = conservative"},
+		"optimistic":   {"slave_parallel_threads = 8", "slave_parallel_mode = optimistic"},
 	} {
 		b.Run(name, func(b *testing.B) {
 			nodes := start(b, 2, more...)

@@ -67,7 +67,7 @@ func TestDrainKeepsRelayLogs(t *testing.T) {
 		}},
 		{name: "both threads are stopped, with many relay logs", lost: true, more: []string{"max_relay_log_size = 4096"},
 			trap: func(t *testing.T, _ *mysql.Engine, _, replica *node) { exec(t, replica.admin(t), "STOP SLAVE") }},
-		{name: "both threads are stopped, and one applies", lost: true, more: []string{"slave_parallel_threads = 0"},
+		{name: "both threads are stopped, with parallel workers", lost: true, more: []string{"slave_parallel_threads = 4"},
 			trap: func(t *testing.T, _ *mysql.Engine, _, replica *node) { exec(t, replica.admin(t), "STOP SLAVE") }},
 		{name: "the replica was killed and started again", lost: true, trap: func(t *testing.T, _ *mysql.Engine, _, replica *node) {
 			require.NoError(t, replica.Kill(t.Context()))
@@ -263,7 +263,7 @@ func TestDrainOfPartOfATransaction(t *testing.T) {
 // What is left in relay logs when a server starts is applied by one thread, which is how MariaDB survives it; a replica that follows
 // again has its workers again.
 func TestDrainAppliesAlone(t *testing.T) {
-	e, primary, replica := pair(t)
+	e, primary, replica := pair(t, "slave_parallel_threads = 4", "slave_parallel_mode = conservative")
 	mode := func() string { return one(t, replica.admin(t), "SELECT @@global.slave_parallel_mode") }
 	require.Equal(t, "conservative", mode())
 	exec(t, replica.admin(t), "STOP SLAVE SQL_THREAD")

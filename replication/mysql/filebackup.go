@@ -111,6 +111,9 @@ func (f *filing) backup(ctx context.Context, w io.Writer) (position, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.appliesAlone(); err != nil {
+		return nil, err
+	}
 	s, err := f.source.facts(ctx)
 	if err != nil {
 		return nil, err

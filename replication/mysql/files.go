@@ -131,6 +131,15 @@ func (f *filing) run(ctx context.Context) (position, error) {
 	return at, f.finish(watched, at)
 }
 
+// appliesAlone refuses a replica on which several threads apply: BACKUP STAGE BLOCK_COMMIT does not hold them, so that its files
+// have transactions which the position lacks.
+func (l look) appliesAlone() error {
+	if len(l.channels) > 0 && number(l.vars["workers"]) > 0 {
+		return fmt.Errorf("it applies with %s threads (slave_parallel_threads), which do not wait for a backup", l.vars["workers"])
+	}
+	return nil
+}
+
 // mine fails if another one has taken the target over.
 func (f *filing) mine(ctx context.Context) error {
 	rows, err := f.to.rows(ctx, "SELECT IS_USED_LOCK("+quote(marker)+") = CONNECTION_ID() AS mine")
@@ -183,6 +192,13 @@ func (f *filing) fits(ctx context.Context) error {
 	}
 	if t["event_scheduler"] == "ON" && s["events"] != "0" {
 		return fmt.Errorf("its event_scheduler is ON, and the %s events of the source %s would run on the copy as soon as it starts", s["events"], f.from.ID)
+	}
+	l, err := f.source.status(ctx)
+	if err == nil {
+		err = l.appliesAlone()
+	}
+	if err != nil {
+		return fmt.Errorf("the source %s: %w", f.from.ID, err)
 	}
 	f.reads(s)
 	if f.state, err = parsePosition(s["state"]); err != nil {

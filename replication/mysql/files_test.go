@@ -1,6 +1,7 @@
 package mysql_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -407,5 +408,30 @@ func BenchmarkSeedByFiles(b *testing.B) {
 			}
 			b.ReportMetric(0, "ns/op")
 		})
+	}
+}
+
+// A replica on which several threads apply is copied over SQL, while it applies: its files would have more than the position says.
+func TestSeedFromAReplicaWithWorkers(t *testing.T) {
+	nodes := start(t, 3, "slave_parallel_threads = 8", "slave_parallel_mode = conservative")
+	e := byFiles(t, nil, nodes...)
+	require.NoError(t, e.Promote(t.Context(), nodes[0].Member, false))
+	exec(t, nodes[0].app(t), "CREATE SCHEMA app", "CREATE TABLE app.t (i INT PRIMARY KEY, v VARCHAR(100), KEY (v))",
+		"INSERT INTO app.t SELECT seq, MD5(seq) FROM app.seq_1_to_100000")
+	require.NoError(t, e.Follow(t.Context(), nodes[1].Member, nodes[0].Member))
+	stop := writing(t, nodes[0])
+	what := ""
+	_, err := e.Seed(t.Context(), nodes[2].Member, nodes[1].Member, func(p replication.Progress) { what = p.What })
+	require.NoError(t, err)
+	require.Contains(t, what, "it applies with 8 threads (slave_parallel_threads)")
+	var backup bytes.Buffer
+	_, err = e.Backup(t.Context(), nodes[1].Member, &backup, func(p replication.Progress) { what = p.What })
+	require.NoError(t, err)
+	require.Contains(t, what, "it applies with 8 threads (slave_parallel_threads)")
+	require.NoError(t, e.Follow(t.Context(), nodes[2].Member, nodes[0].Member))
+	stop()
+	for _, n := range nodes[1:] {
+		caughtUp(t, e, n, nodes[0])
+		require.Equal(t, checksums(t, nodes[0]), checksums(t, n))
 	}
 }

@@ -30,7 +30,7 @@ const statusQuery = "SHOW ALL SLAVES STATUS; " +
 	"SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name IN ('Uptime', 'Threads_running', 'Binlog_bytes_written'); " +
 	`SELECT @@version AS version,
 	@@server_id AS server_id, @@global.read_only AS read_only, @@global.log_bin AS log_bin,
-	@@global.log_slave_updates AS log_slave_updates, @@global.gtid_strict_mode AS strict,
+	@@global.log_slave_updates AS log_slave_updates, @@global.gtid_strict_mode AS strict, @@global.slave_parallel_threads AS workers,
 	@@global.rpl_semi_sync_master_enabled AS master_enabled, @@global.rpl_semi_sync_master_wait_point AS wait_point,
 	@@global.rpl_semi_sync_master_timeout AS timeout, @@global.rpl_semi_sync_master_wait_no_slave AS wait_no_slave,
 	@@global.rpl_semi_sync_slave_enabled AS slave_enabled,

@@ -74,10 +74,6 @@ gtid_strict_mode = ON
 # What was acknowledged is on disk.
 sync_binlog = 1
 innodb_flush_log_at_trx_commit = 1
-# What was committed together is applied together, and committed in the same order: one thread, which waits for the disk at each
-# transaction, is left behind by several that write.
-slave_parallel_threads = 8
-slave_parallel_mode = conservative
 # A source that is silent for so many seconds is lost; a replica never gives up on one.
 slave_net_timeout = 4
 master_retry_count = 0
