@@ -181,6 +181,10 @@ func (d *decision) relocate(r *Role, mv *moving) {
 	}
 }
 
+// near is how far behind who takes over may be: about as long it takes to catch up, and writes wait for that. It is more than the way
+// between two continents takes.
+const near = 250 * time.Millisecond
+
 // calm is for how long a replica must have served before it takes over: what has just been copied is still being written to the disk.
 const calm = 5 * time.Second
 
@@ -190,8 +194,9 @@ func (d *decision) takeOver(r *Role, mv *moving) {
 	heir := slices.MinFunc(mv.there, func(a, b *machine) int {
 		return cmp.Or(cmp.Compare(lag(a), lag(b)), a.slot.index-b.slot.index)
 	})
-	if behind := lag(heir); behind >= time.Second {
-		d.wait(r.Name, 0, "moves to pool %s: waits until a replica there is less than 1s behind: %s is %v", strings.Join(r.Pools, ", "), heir.at.name, behind)
+	if behind := lag(heir); behind >= near {
+		d.wait(r.Name, 0, "moves to pool %s: waits until a replica there is less than %v behind: %s is %v", strings.Join(r.Pools, ", "), near,
+			heir.at.name, behind.Round(time.Millisecond))
 		return
 	}
 	if left := heir.readyAt.Add(calm).Sub(d.now); left > 0 {

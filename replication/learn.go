@@ -33,6 +33,9 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 		f.misses, f.refused, f.stalled, f.fault, f.stopped = 0, false, false, l.err, false
 		return
 	}
+	if l.status.Source != "" && !l.status.Writable && s.relayOf(f) == nil { // a relay's own lag comes on top
+		l.status.Lag = max(l.status.Lag, s.behind(l, contains))
+	}
 	s.trust(k, f, l, contains)
 	f.before, f.good = f.good, l
 	if f.before.status.Server != l.status.Server {

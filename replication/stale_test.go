@@ -12,6 +12,35 @@ import (
 	"github.com/scalr-go/scalr/replication/memdb"
 )
 
+// coarse counts whole seconds, as MariaDB does.
+type coarse struct{ *memdb.Cluster }
+
+func (e coarse) Observe(ctx context.Context, m replication.Member) (replication.Status, error) {
+	st, err := e.Cluster.Observe(ctx, m)
+	st.Lag = st.Lag.Truncate(time.Second)
+	return st, err
+}
+
+// Less than a second of lag is seen by what the primary had at earlier looks.
+func TestLagOfLessThanASecond(t *testing.T) {
+	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
+		w.config.Engine = coarse{w.db}
+		w.start()
+		w.whole()
+		w.db.Delay(addr(2), 700*time.Millisecond)
+		for i := range 100 {
+			w.write("db-1", fmt.Sprint("x", i))
+			time.Sleep(30 * time.Millisecond)
+		}
+		top, _ := w.manager().Topology()
+		require.InDelta(t, 700, top.Members[1].Lag.Milliseconds(), 250)
+		require.Less(t, top.Members[2].Lag, 50*time.Millisecond)
+		time.Sleep(2 * time.Second)
+		top, _ = w.manager().Topology()
+		require.Zero(t, top.Members[1].Lag)
+	})
+}
+
 // unaware says of a server that it is not behind, as one does that has received nothing yet.
 type unaware struct {
 	*memdb.Cluster

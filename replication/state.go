@@ -123,10 +123,10 @@ type state struct {
 	verdict    *Verdict
 }
 
-// mark is how far the primary was at a time, or later.
+// mark is how far the primary was from one time to another.
 type mark struct {
-	at       time.Time
-	position Position
+	since, at time.Time
+	position  Position
 }
 
 // marks bounds a trail.
@@ -144,7 +144,18 @@ func (s *state) follow(at time.Time, p Position) {
 		}
 		s.trail = s.trail[:marks/2]
 	}
-	s.trail = append(s.trail, mark{at, p})
+	s.trail = append(s.trail, mark{at, at, p})
+}
+
+// behind is for how long the primary has had what a replica lacks: servers count whole seconds.
+func (s *state) behind(l look, contains func(a, b Position) bool) (lag time.Duration) {
+	for _, m := range slices.Backward(s.trail) {
+		if contains(l.status.Applied, m.position) {
+			break
+		}
+		lag = l.at.Sub(m.since)
+	}
+	return lag
 }
 
 // semisync is what is known of the primary's acknowledgements.
