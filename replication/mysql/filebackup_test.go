@@ -10,6 +10,7 @@ import (
 	osexec "os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -181,6 +182,15 @@ func TestBackupByFilesOnASchedule(t *testing.T) {
 	require.Equal(t, taken.Attrs["position"], string(info.Position))
 	t.Logf("the backup of %s is as of %s, %d bytes", info.Member, info.Position, info.Bytes)
 
+	c := config
+	c.Machines = machines(t, drill, lone)
+	fresh := engine(t, c, drill, lone)
+	b, err := replication.RestoreBackup(t.Context(), fresh, drill.Member, path, nil, nil)
+	require.NoError(t, err)
+	require.Contains(t, []replication.Order{replication.Equal, replication.Ahead}, fresh.Compare(b.Position, info.Position))
+	info.Position = b.Position // its rows know best
+	require.Equal(t, info, b)
+
 	host, port, _ := strings.Cut(primary.Addr, ":")
 	exec(t, until.admin(t), fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='%s', MASTER_PORT=%s, MASTER_USER='%s', MASTER_PASSWORD='%s', MASTER_USE_GTID=slave_pos",
 		host, port, config.ReplicationUser, strings.NewReplacer(`\`, `\\`, "'", "''").Replace(config.ReplicationPassword)),
@@ -190,12 +200,6 @@ func TestBackupByFilesOnASchedule(t *testing.T) {
 	require.Contains(t, want, "app.t")
 	require.NotEqual(t, checksums(t, primary)["app.t"], want["app.t"], "the set has not gone on")
 
-	c := config
-	c.Machines = machines(t, drill, lone)
-	fresh := engine(t, c, drill, lone)
-	b, err := replication.RestoreBackup(t.Context(), fresh, drill.Member, path, nil, nil)
-	require.NoError(t, err)
-	require.Equal(t, info, b)
 	require.Equal(t, want, checksums(t, drill))
 
 	// Where no commands run, nothing is touched.
@@ -458,4 +462,27 @@ func TestBackupByFilesThatBreaksOff(t *testing.T) {
 	text.Reset()
 	require.NoError(t, back(t.Context(), &text))
 	require.True(t, bytes.HasPrefix(text.Bytes(), []byte("XBSTCK01")))
+}
+
+// What is restored of a replica's files is as of what its rows say that it had applied, where that is more than mariadb-backup says.
+func TestRestoreFilesBelievesTheRows(t *testing.T) {
+	e, primary, replica := pair(t)
+	exec(t, primary.app(t), "INSERT INTO app.t (v) VALUES ('x')")
+	caughtUp(t, e, replica, primary)
+	target := start(t, 1)[0]
+	by := byFiles(t, nil, replica, target)
+	var w bytes.Buffer
+	at, err := by.Backup(t.Context(), replica.Member, &w, nil)
+	require.NoError(t, err)
+	i := strings.LastIndex(string(at), "-")
+	seq, err := strconv.Atoi(string(at[i+1:]))
+	require.NoError(t, err)
+	less := fmt.Sprint(string(at[:i+1]), seq-1)
+	require.Len(t, less, len(at))
+	text := w.String()
+	end := strings.LastIndex(text, string(at))
+	text = text[:end] + strings.Replace(text[end:], string(at), less, 1)
+	got, err := by.Restore(t.Context(), target.Member, strings.NewReader(text), nil, nil)
+	require.NoError(t, err)
+	require.Equal(t, at, got)
 }

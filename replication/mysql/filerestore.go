@@ -64,6 +64,7 @@ func (c *copying) restoreFiles(ctx context.Context, m replication.Member, in *bu
 	err = f.swap(ctx, f.copy, f.old, ownFiles)
 	if err == nil {
 		if release, err = f.reclaim(ctx, max(token, f.m.Token), f.forget()...); err == nil {
+			at.extend(f.slavePos)
 			watched, stop = watch(ctx, f.target)
 			err = f.complete(watched, all)
 		}

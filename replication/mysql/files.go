@@ -42,6 +42,7 @@ type filing struct {
 	tmp       string // on the source
 	size      int64  // of the source's files, as an estimate
 	state     position
+	slavePos  position // of the copy, by its rows, once a server runs on it
 }
 
 // seedFiles copies the source's files. It fails with *notByFiles where a copy over SQL may do better.
@@ -117,6 +118,7 @@ func (f *filing) run(ctx context.Context) (position, error) {
 	if err != nil {
 		return nil, err
 	}
+	at.extend(f.slavePos)
 	watched, stop = watch(ctx, f.target)
 	defer stop()
 	if err := f.verifyFiles(watched, before); err != nil {
@@ -337,7 +339,8 @@ func (f *filing) ready(ctx context.Context) (info string, err error) {
 }
 
 // position reads what a copy says of its position: the file and the offset of the binary log where commits stood still, and the
-// GTID position there.
+// GTID position there. What a replica has applied may be some transactions more than mariadb-backup has read of its variables: its rows
+// know (mysql.gtid_slave_pos), and are asked when a server runs on the copy.
 func (f *filing) position(info string) (position, error) {
 	fields := strings.Fields(info)
 	if len(fields) < 2 || len(fields) > 3 {
@@ -395,6 +398,7 @@ func (f *filing) reclaim(ctx context.Context, token uint64, first ...string) (re
 	if !l.seeding {
 		return release, fmt.Errorf("its server does not run on the copy: does its Start begin another one than that of %s?", f.data)
 	}
+	f.slavePos = l.slavePos
 	if err := f.target.exec(ctx, first...); err != nil {
 		return release, err
 	}
