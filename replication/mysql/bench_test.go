@@ -138,3 +138,42 @@ func BenchmarkApply(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAttach measures how long commits on a new primary wait for its first replica, where the primary has written so many
+// transactions to its binary log as a replica.
+func BenchmarkAttach(b *testing.B) {
+	for _, transactions := range []int{1000, 100_000} {
+		b.Run(fmt.Sprint(transactions), func(b *testing.B) {
+			nodes := start(b, 3, "sync_binlog = 0", "innodb_flush_log_at_trx_commit = 2")
+			e := engine(b, config, nodes...)
+			primary, heir, other := nodes[0], nodes[1], nodes[2]
+			require.NoError(b, e.Promote(b.Context(), primary.Member, false))
+			exec(b, primary.admin(b), "CREATE DATABASE app", "CREATE TABLE app.t (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(200))")
+			require.NoError(b, e.Follow(b.Context(), heir.Member, primary.Member))
+			require.NoError(b, e.Follow(b.Context(), other.Member, primary.Member))
+			exec(b, primary.admin(b), fmt.Sprintf("BEGIN NOT ATOMIC FOR i IN 1..%d DO INSERT INTO app.t (v) VALUES ('x'); END FOR; END", transactions))
+			for deadline := time.Now().Add(5 * time.Minute); e.Compare(observe(b, e, heir).Applied, observe(b, e, primary).Applied) != replication.Equal ||
+				e.Compare(observe(b, e, other).Applied, observe(b, e, primary).Applied) != replication.Equal; time.Sleep(20 * time.Millisecond) {
+				require.True(b, time.Now().Before(deadline), "the replicas have not caught up")
+			}
+			var took []float64
+			for b.Loop() {
+				require.NoError(b, e.Fence(b.Context(), primary.Member))
+				for _, n := range []*node{heir, other} {
+					_, err := e.Drain(b.Context(), n.Member)
+					require.NoError(b, err)
+				}
+				began := time.Now()
+				require.NoError(b, e.Promote(b.Context(), heir.Member, true))
+				require.NoError(b, e.Follow(b.Context(), other.Member, heir.Member))
+				exec(b, heir.admin(b), "INSERT INTO app.t (v) VALUES ('y')")
+				took = append(took, float64(time.Since(began).Microseconds())/1000)
+				require.NoError(b, e.Follow(b.Context(), primary.Member, heir.Member))
+				caughtUp(b, e, primary, heir)
+				primary, heir = heir, primary
+			}
+			b.ReportMetric(took[0], "first-ms") // the file is long then
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
