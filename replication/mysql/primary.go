@@ -181,18 +181,24 @@ func (s *server) promote(ctx context.Context, semisync bool, token uint64) error
 		return fmt.Errorf("%w: it holds a part of a copy: seed it again, or drop the schema %s to take it as it is",
 			replication.ErrUnsafe, marker)
 	}
-	// Who follows it from now on begins with a new file. In the one before, each transaction would be read until its own position
-	// is found, while commits wait for it.
-	statements := []string{"FLUSH LOCAL BINARY LOGS"}
+	var statements []string
+	if l.on("read_only") && !l.on("master_enabled") { // commits that wait for a replica would hold it up
+		// Who follows it from now on begins with a new file. In the one before, each transaction would be read until its own position
+		// is found, while commits wait for it.
+		statements = append(statements, "FLUSH LOCAL BINARY LOGS")
+	}
+	flush := len(statements)
 	for _, c := range l.channels {
 		if c.io != "No" {
 			statements = append(statements, "STOP SLAVE "+quote(c.name)+" IO_THREAD")
 		}
 	}
-	if err := s.exec(ctx, statements...); err != nil {
-		return err
+	if len(statements) > 0 {
+		if err := s.exec(ctx, statements...); err != nil {
+			return err
+		}
 	}
-	if len(statements) > 1 {
+	if len(statements) > flush {
 		if l, err = s.status(ctx); err != nil {
 			return err
 		}
