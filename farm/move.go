@@ -181,8 +181,8 @@ func (d *decision) relocate(r *Role, mv *moving) {
 	}
 }
 
-// near is how far behind who takes over may be: about as long it takes to catch up, and writes wait for that. It is more than the way
-// between two continents takes.
+// near is how far behind who takes over may be: catching up takes about as long, and writes wait for that. The way between two
+// continents takes less.
 const near = 250 * time.Millisecond
 
 // calm is for how long a replica must have served before it takes over: what has just been copied is still being written to the disk.

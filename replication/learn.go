@@ -116,7 +116,7 @@ func (d doubt) again(f *fact) bool { return d.since <= f.good.ended }
 func (s *state) learnPrimary(l look) {
 	st := &l.status
 	s.position = st.Applied
-	s.follow(l.from, st.Applied)
+	s.track(l.from, st.Applied)
 	s.data = s.data || !st.Empty
 	s.learnSync(l)
 	for k, d := range s.doubts {
@@ -153,6 +153,9 @@ func (s *state) crown(f *fact) {
 	s.heir = key{}
 	s.position, s.trail = f.status().Applied, nil
 	s.kin[k] = true
+	for _, g := range s.members {
+		g.entry = "" // the one before may have taken it along
+	}
 	clear(s.followers)
 	clear(s.doubts)
 	for _, g := range s.members {

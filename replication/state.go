@@ -132,8 +132,8 @@ type mark struct {
 // marks bounds a trail.
 const marks = 128
 
-// follow puts a look at the primary into the trail, which gets coarser with age.
-func (s *state) follow(at time.Time, p Position) {
+// track puts a look at the primary into the trail, which gets coarser with age.
+func (s *state) track(at time.Time, p Position) {
 	switch n := len(s.trail); {
 	case n > 0 && s.trail[n-1].position == p:
 		s.trail[n-1].at = at

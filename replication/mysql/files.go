@@ -133,11 +133,10 @@ func (f *filing) run(ctx context.Context) (position, error) {
 	return at, f.finish(watched, at)
 }
 
-// appliesAlone refuses a replica on which several threads apply: BACKUP STAGE BLOCK_COMMIT does not hold them, so that its files
-// have transactions which the position lacks.
+// appliesAlone refuses a replica on which several threads apply: mariadb-backup's position lacks transactions that its files have.
 func (l look) appliesAlone() error {
 	if len(l.channels) > 0 && number(l.vars["workers"]) > 0 {
-		return fmt.Errorf("it applies with %s threads (slave_parallel_threads), which do not wait for a backup", l.vars["workers"])
+		return fmt.Errorf("it applies with %s threads (slave_parallel_threads), so that its files are not as of one position", l.vars["workers"])
 	}
 	return nil
 }
