@@ -57,12 +57,15 @@ func (m *Manager) start(ctx context.Context, tasks *sync.WaitGroup, f *fact, s S
 	}
 	switch s.Kind {
 	case StepPromote:
+		again := m.state.draft != nil // the same recovery goes on
 		m.state.heir = k
 		if d.leader != f { // whose promotion was broken off otherwise
 			m.state.draft = d.draft
 		}
 		if d.draft != nil {
 			m.state.lost, m.state.lostAt = d.lost, d.lostAt
+		}
+		if d.draft != nil && !again {
 			m.state.recoveries = append(m.state.recoveries, time.Now())
 			m.state.recoveries = m.state.recoveries[max(0, len(m.state.recoveries)-m.config.Recoveries):]
 		}
@@ -177,18 +180,23 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 		f.stopped = true
 	case err == nil && s.Kind == StepDrain:
 		f.drained = true
+	case err == nil && s.Kind == StepFence:
+		f.leaks = nil
 	case err == nil && (s.Kind == StepFollow || s.Kind.refills() || s.Kind == StepImport):
 		f.drained, f.diverged, f.fell = false, false, 0
 		if s.Kind == StepFollow && f.against == m.state.primary {
 			f.entry = m.state.position
 		}
 		if s.Kind != StepFollow {
-			f.before, f.errant = look{}, 0
+			f.before, f.errant, f.counted = look{}, 0, ""
 			f.saved, f.file, f.stays = "", "", ""
 		}
 	case err != nil && !f.withdrew:
 		relay := m.config.Relays && f.against != m.state.primary && f.against != m.state.heir // what it lacks the primary may have
 		f.diverged = f.diverged || s.Kind == StepFollow && errors.Is(err, ErrDiverged) && !relay
+		if s.Kind == StepFence && errors.Is(err, ErrUnsafe) {
+			f.leaks = err
+		}
 		if s.Kind == StepFollow && silent(err) {
 			f.fell, f.fellAt = f.fell+1, time.Now()
 		}

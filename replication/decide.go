@@ -331,7 +331,7 @@ func (d *decider) sensible(f *fact, r Step) bool {
 	}
 	switch r.Kind {
 	case StepFollow:
-		return d.out.leader == nil && (d.out.primary == r.Other || d.heir == f.against) || d.out.leader != nil && d.upstream(d.out.leader, f) == other
+		return d.out.leader == nil && (d.out.primary == r.Other || d.heir == f.against || d.primary == f.against) || d.out.leader != nil && d.upstream(d.out.leader, f) == other
 	case StepSave:
 		return d.out.leader == other
 	case StepImport:

@@ -211,8 +211,8 @@ func (d *decider) recent() (n int) {
 	return n
 }
 
-// candidates are the members that may be promoted, the one that has most first. Among equals it is the one
-// that is preferred, one that applies without a delay, one whose software is older, the old primary, if it is back, then one in its pool, one that has been drained, one that has applied more,
+// candidates are the members that may be promoted, the one that has most first. Among equals it is one that could not be kept
+// from all writes, then the one that is preferred, one that applies without a delay, one whose software is older, the old primary, if it is back, then one in its pool, one that has been drained, one that has applied more,
 // and the first by ID.
 func (d *decider) candidates(l lost) []*fact {
 	var candidates []*fact
@@ -260,6 +260,12 @@ func (d *decider) candidates(l lost) []*fact {
 		}
 		return 4
 	}
+	leak := func(f *fact) int {
+		if f.leaks != nil {
+			return 1
+		}
+		return 0
+	}
 	lacks := func(f *fact) (n uint64) {
 		for _, g := range candidates {
 			k, _ := d.c.Engine.Count(g.status().Received, f.status().Received)
@@ -275,7 +281,7 @@ func (d *decider) candidates(l lost) []*fact {
 		case Behind:
 			applied = 1
 		}
-		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), preference(f, g), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
+		return cmp.Or(cmp.Compare(lacks(f), lacks(g)), leak(g)-leak(f), preference(f, g), cmp.Compare(rank(f), rank(g)), applied, cmp.Compare(f.ID, g.ID))
 	})
 	return candidates
 }

@@ -2,8 +2,10 @@ package replication_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +84,75 @@ func TestErrant(t *testing.T) {
 	})
 }
 
+// One to which somebody wrote is the primary where there is nobody else, and what it has is the set's then: it is not given up for
+// one that has less.
+func TestErrantPrimary(t *testing.T) {
+	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
+		w.start()
+		w.whole()
+		w.write("db-1", "x")
+		w.settled()
+		w.db.Inject(addr(2), "errant", "1")
+		w.until("it is found", time.Minute, func(t replication.Topology) bool { return t.Members[1].Role == replication.RoleQuarantined })
+		w.db.Crash(addr(3))
+		w.db.Crash(addr(1))
+		require.Equal(t, "db-2", w.primary("db-1").Primary)
+		w.db.Start(addr(3))
+		w.db.Start(addr(1))
+		w.settled()
+		w.db.Cut(addr(2), addr(1))
+		w.db.Cut(addr(2), addr(3))
+		w.write("db-2", "y")
+		w.db.Crash(addr(2))
+		w.db.Start(addr(2))
+		time.Sleep(10 * time.Second)
+		w.db.Heal(addr(2), addr(1))
+		w.db.Heal(addr(2), addr(3))
+		require.Contains(t, w.rows(w.settled().Primary), "y")
+	})
+}
+
+// touched is an engine by which a replica has a transaction of its own for a while, until a person has taken it back.
+type touched struct {
+	*memdb.Cluster
+	addr string
+	is   *atomic.Bool
+}
+
+func (e touched) Observe(ctx context.Context, m replication.Member) (replication.Status, error) {
+	st, err := e.Cluster.Observe(ctx, m)
+	if err == nil && m.Addr == e.addr && e.is.Load() {
+		st.Applied += ",person:3"
+		st.Received += ",person:3"
+	}
+	return st, err
+}
+
+// What was written to a replica and has been taken back counts no more: if it is the only one that has what was acknowledged last,
+// it is promoted.
+func TestErrantAndTakenBack(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			var is atomic.Bool
+			w.config.Engine = touched{w.db, addr(3), &is}
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			w.settled()
+			is.Store(true)
+			w.until("it is found", time.Minute, func(t replication.Topology) bool { return t.Members[2].Role == replication.RoleQuarantined })
+			is.Store(false)
+			w.settled()
+			w.db.Cut(addr(1), addr(2))
+			w.write("db-1", "y")
+			time.Sleep(10 * time.Millisecond)
+			w.db.Crash(addr(1))
+			require.Equal(t, "db-3", w.primary("db-1").Primary)
+			require.Contains(t, w.rows("db-3"), "y")
+		})
+	})
+}
+
 // Two members say that they are the same server.
 func TestSameServer(t *testing.T) {
 	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
@@ -98,19 +169,24 @@ func TestSameServer(t *testing.T) {
 // The best candidate cannot apply what it has: the next one is taken, under Durability only if it has everything too.
 func TestStuckCandidate(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {
-		bubble(t, 3, c, func(t *testing.T, w *world) {
-			w.config.Engine = unwilling{w.db, "Drain", addr(2)}
-			w.start()
-			w.whole()
-			w.write("db-1", "x")
-			time.Sleep(time.Second)
-			w.db.Crash(addr(1))
-			begin := time.Now()
-			top := w.primary("db-1")
-			t.Log("primary after", time.Since(begin))
-			require.Equal(t, "db-3", top.Primary)
-			require.Contains(t, w.rows("db-3"), "x")
-		})
+		for _, op := range []string{"Drain", "Promote"} {
+			bubble(t, 3, c, func(t *testing.T, w *world) {
+				w.hook = func(_ context.Context, c memdb.Call) error {
+					if c.Op == op && c.Addr == addr(2) {
+						return errors.New("unwilling")
+					}
+					return nil
+				}
+				w.start()
+				w.whole()
+				w.write("db-1", "x")
+				time.Sleep(time.Second)
+				w.db.Crash(addr(1))
+				top := w.primary("db-1")
+				require.Equal(t, "db-3", top.Primary)
+				require.Contains(t, w.rows("db-3"), "x")
+			})
+		}
 	})
 }
 

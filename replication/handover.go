@@ -132,6 +132,9 @@ func (d *decider) handover(p *fact) bool {
 	case to == nil || d.down(to):
 		d.out.done, d.out.answer = true, fmt.Errorf("%s does not answer any more: %s stays the primary", r.to, p.ID)
 		return false
+	case p.leaks != nil:
+		d.out.done, d.out.answer = true, fmt.Errorf("%s stays the primary: %w", p.ID, p.leaks)
+		return false
 	case d.now.Sub(r.began) > d.c.StepTimeout:
 		d.out.done, d.out.answer = true, fmt.Errorf("%s did not catch up within %v: %s stays the primary", r.to, d.c.StepTimeout, p.ID)
 		return false

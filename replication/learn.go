@@ -100,6 +100,9 @@ func (s *state) trust(k key, f *fact, l look, contains func(a, b Position) bool)
 	if up := l.status.Uptime; up > 0 {
 		restarted = l.at.Add(-up).After(f.good.at)
 	}
+	if restarted {
+		f.leaks = nil
+	}
 	d, doubted := s.doubts[k]
 	switch {
 	case doubted && (!restarted && !d.again(f) || d.marked && contains(l.status.Received, d.mark)):
@@ -151,6 +154,7 @@ func (s *state) crown(f *fact) {
 	}
 	s.learnSync(f.good)
 	s.heir = key{}
+	f.errant = 0 // what it has is the set's now
 	s.position, s.trail = f.status().Applied, nil
 	s.kin[k] = true
 	for _, g := range s.members {
@@ -160,7 +164,11 @@ func (s *state) crown(f *fact) {
 	clear(s.doubts)
 	for _, g := range s.members {
 		g.joined = false
-		if g != f && (g.told == k || g.good.ended > 0 && g.status().Source == f.Addr) {
+		switch {
+		case g == f:
+		case g.good.ended == 0: // it may have followed all the time, without being seen
+			s.followers[keyOf(g.Member)], s.doubts[keyOf(g.Member)] = true, doubt{since: s.tick()}
+		case g.told == k || g.status().Source == f.Addr:
 			s.followers[keyOf(g.Member)] = true
 		}
 	}

@@ -71,9 +71,15 @@ func (d *decider) join(p, f *fact) {
 		return
 	case !f.answers() || f.refills():
 		return
+	case f.leaks != nil && f.Fence != nil:
+		d.step(StepStop, f, "", "%v", f.leaks)
+		return
 	case st.Writable:
 		d.forbid(f, "%s is the primary, and there must not be two", p.ID)
 		return
+	}
+	if f.errant > 0 && d.under(p, f) && d.relation(f, p) == hasLess { // a person has taken them from it, or made the primary have them
+		d.out.surplus = append(d.out.surplus, surplus{keyOf(f.Member), st.Received, 0, true})
 	}
 	up := d.upstream(p, f)
 	follows := st.Source == up.Addr

@@ -3,6 +3,7 @@ package replication_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,4 +118,78 @@ func TestRejoinWaitsForSaving(t *testing.T) {
 func TestSalvageNeedsARewinder(t *testing.T) {
 	_, err := replication.New(replication.Config{Engine: struct{ replication.Engine }{memdb.New(memdb.Options{})}, Salvage: "/var/lib/x"})
 	require.ErrorContains(t, err, `Config.Salvage is "/var/lib/x", but the Engine (struct`)
+}
+
+// vague is an engine that knows of what a replica has received and not applied only how far it goes: the position ends in "+",
+// and is taken to hold whatever is not beyond its end. A server that is seeded anew stays who it was. MariaDB's are so.
+type vague struct{ *memdb.Cluster }
+
+func (e vague) Observe(ctx context.Context, m replication.Member) (replication.Status, error) {
+	st, err := e.Cluster.Observe(ctx, m)
+	if err == nil {
+		st.Server = m.ID
+	}
+	if st.Source != "" && st.Received != st.Applied {
+		st.Received += "+"
+	}
+	return st, err
+}
+
+func (e vague) Count(a, b replication.Position) (uint64, bool) {
+	if o := e.Compare(a, b); o == replication.Equal || o == replication.Behind {
+		return 0, true
+	}
+	return e.Cluster.Count(known(a), known(b))
+}
+
+func (e vague) Compare(a, b replication.Position) replication.Order {
+	n, _ := e.Cluster.Count(known(a), "")
+	m, _ := e.Cluster.Count(known(b), "")
+	switch o := e.Cluster.Compare(known(a), known(b)); {
+	case o == replication.Diverged && a != known(a) && n >= m:
+		return replication.Ahead
+	case o == replication.Diverged && b != known(b) && m >= n:
+		return replication.Behind
+	default:
+		return o
+	}
+}
+
+func known(p replication.Position) replication.Position {
+	return replication.Position(strings.TrimSuffix(string(p), "+"))
+}
+
+// A member that has been seeded anew is a replica like any other: what it had of its own is not looked for in what it gets now.
+func TestSurplusIsForgottenWithTheData(t *testing.T) {
+	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
+		w.config.Engine = vague{w.db}
+		w.hook = func(_ context.Context, call memdb.Call) error {
+			if call.Op == "Observe" && !call.Done && call.Addr == addr(1) {
+				time.Sleep(20 * time.Millisecond) // and shows what the primary has written since its own look
+			}
+			return nil
+		}
+		w.start()
+		w.whole()
+		w.write("db-1", "x")
+		time.Sleep(time.Second)
+		w.db.Cut(addr(1), addr(2))
+		w.db.Cut(addr(1), addr(3))
+		w.write("db-1", "own")
+		w.db.Crash(addr(1))
+		top := w.primary("db-1")
+		w.db.Heal(addr(1), addr(2))
+		w.db.Heal(addr(1), addr(3))
+		w.db.Start(addr(1))
+		w.whole()
+		require.Len(t, w.seen(replication.KindSurplus), 1)
+		w.db.Delay(addr(1), 5*time.Millisecond)
+		for i := range 2000 {
+			w.write(top.Primary, fmt.Sprint(i))
+			time.Sleep(time.Millisecond)
+		}
+		for _, e := range w.seen(replication.KindMember) {
+			require.NotEqual(t, string(replication.RoleQuarantined), e.Attrs["role"], e)
+		}
+	})
 }

@@ -195,7 +195,8 @@ type Engine interface {
 	// It is pure.
 	Count(a, b Position) (n uint64, exact bool)
 
-	// Fence makes the member refuse writes and ends the sessions of applications, as far as it can be reached.
+	// Fence makes the member refuse writes and ends the sessions of applications, as far as it can be reached. ErrUnsafe if it
+	// refuses them and some, of an account that nothing stops, may still get through: then only stopping the machine holds.
 	Fence(ctx context.Context, m Member) error
 
 	// Drain makes the member stop receiving and apply all that it has received, and returns its position then. Received

@@ -10,12 +10,17 @@ func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
 	ok = true
 	for _, f := range d.members {
 		suspect := f == l.fact || keyOf(f.Member) == d.heir || !l.warm
-		if d.ended[f.Machine] || f == best || !suspect || f.fault == nil && f.misses == 0 || f.misses > 0 && f.ended || f.stopped {
+		still := f.fault == nil && f.misses == 0 && f.leaks == nil || f.misses > 0 && f.ended
+		if d.ended[f.Machine] || f == best || !suspect || still || f.stopped {
 			continue
+		}
+		why, what := "it does not work and could take writes again", "can be neither reached nor stopped"
+		if f.leaks != nil {
+			why, what = f.leaks.Error(), "takes some writes all the same, and cannot be stopped"
 		}
 		failed := f.Fence == nil || f.fault != nil
 		if !failed {
-			d.step(StepStop, f, "", "it does not work and could take writes again")
+			d.step(StepStop, f, "", "%s", why)
 			failed = d.tries[try{keyOf(f.Member), StepStop, ""}].fail
 		}
 		switch {
@@ -24,10 +29,10 @@ func (d *decider) fence(l lost, best *fact) (ok, unfenced bool) {
 		case d.c.Unfenced == UnfencedGoOn && d.majority():
 			unfenced = true
 		case d.c.Unfenced == UnfencedGoOn:
-			d.hold("%s can be neither reached nor stopped, and only a minority of the set can be seen", f.ID)
+			d.hold("%s %s, and only a minority of the set can be seen", f.ID, what)
 			ok = false
 		default:
-			d.hold("%s can be neither reached nor stopped, and Config.Unfenced says to wait", f.ID)
+			d.hold("%s %s, and Config.Unfenced says to wait", f.ID, what)
 			ok = false
 		}
 	}

@@ -99,3 +99,32 @@ func TestAReplicaAtItsLimit(t *testing.T) {
 		w.until("it serves", time.Minute, func(t replication.Topology) bool { return t.Members[1].Serves })
 	})
 }
+
+// What a primary took along when it died is waited for by nobody: a replica that had yet to get it follows the next primary, and
+// serves.
+func TestAReplicaDoesNotWaitForWhatIsLost(t *testing.T) {
+	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
+		w.members[0].Prefer, w.members[1].Prefer = 2, 1
+		w.hook = func(ctx context.Context, c memdb.Call) error {
+			if c.Op == "Promote" && c.Addr == addr(2) && !c.Done {
+				time.Sleep(2 * time.Second) // while the other one is told to follow
+			}
+			return nil
+		}
+		w.start()
+		w.whole()
+		w.write("db-1", "w")
+		w.settled()
+		w.db.Crash(addr(3))
+		w.db.Cut(addr(1), addr(2))
+		w.db.Cut(addr(1), addr(3))
+		w.write("db-1", "x")
+		time.Sleep(5 * time.Second)
+		w.db.Start(addr(3))
+		time.Sleep(5 * time.Second)
+		w.db.Crash(addr(1))
+		require.Equal(t, "db-2", w.primary("db-1").Primary)
+		w.until("the other one serves", time.Minute, func(t replication.Topology) bool { return t.Members[2].Serves })
+		require.NotContains(t, w.rows("db-3"), "x")
+	})
+}

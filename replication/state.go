@@ -59,13 +59,14 @@ type fact struct {
 	fellAt   time.Time     // the last time
 	ended    bool          // it has refused connections since it took writes: it takes none when it has started again
 	stopped  bool          // Member.Fence has succeeded, and it has not answered since
+	leaks    error         // of Engine.Fence: it takes no writes but some; nil once it has been fenced, or has started again
 	deaf     time.Time     // since when it follows somebody and does not receive; zero if it does
 	idle     time.Time     // since when it follows somebody and does not receive or does not apply
 	progress Progress      // of the step that is under way
 	waits    time.Time     // since when commits have waited for an acknowledgement and nothing else has been written
 	current  time.Time     // up to when it was known to have applied everything
 	entry    Position      // how far the primary was when it was told to follow it, until it has that
-	errant   uint64        // so many transactions were written to it while it followed the primary
+	errant   uint64        // so many transactions were written to it while it followed the primary, and are there still
 	counted  Position      // a surplus up to here has been reported
 	lastErr  error         // why the newest look failed, if it did
 	trouble  string        // why its last step failed
