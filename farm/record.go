@@ -46,7 +46,10 @@ func (h *history) launched(c *Config, s *Step, in provider.Instance, err error, 
 	case definite(err) && !again:
 		// Nothing was launched: the next try may take the same generation with another offer.
 		mem.open, mem.generation = nil, s.Generation-1
-		if refused := errors.Is(err, provider.ErrInvalid) || errors.Is(err, provider.ErrNotFound); !refused || !h.suspect(s.Role, s.Build) {
+		refused := errors.Is(err, provider.ErrInvalid) || errors.Is(err, provider.ErrNotFound)
+		// A machine that an earlier run has launched, and that no list shows yet, may have the volume.
+		taken := len(s.Volumes) > 0 && now.Sub(h.started) < c.ListLag
+		if !refused || taken || !h.suspect(s.Role, s.Build) {
 			h.avoid(c, s, err, now)
 		}
 	}

@@ -42,6 +42,7 @@ func (d *decision) update(r *Role, held []*machine) {
 	mem.outdated = 0
 	under := 0 // way: machines that do not serve, or that leave
 	going := 0 // of these, those that leave
+	came := 0  // and those of what is new
 	for _, m := range held {
 		if m.leaving != "" && d.primary(m) {
 			m.leaving, m.updating = "", false // it has become the primary in the meantime
@@ -58,6 +59,9 @@ func (d *decision) update(r *Role, held []*machine) {
 			under++
 		case !m.ready && !d.asleep(r, m):
 			under++
+			if m.build == build {
+				came++
+			}
 		}
 	}
 	if serving > 0 && mem.proven != build || serving > mem.serving {
@@ -81,6 +85,11 @@ func (d *decision) update(r *Role, held []*machine) {
 	if r.Serves == Database && d.o.sets[r.Name].Primary == "" {
 		return
 	}
+	// Successors that an earlier run has launched, for machines of which nothing shows that they are to leave.
+	ahead := 0
+	if d.surges(r) {
+		ahead = max(min(came, len(held)-going-mem.desired-r.warm()), 0)
+	}
 	empty := max(mem.desired+r.warm()-len(held), 0) // a slot without a machine is under way as well
 	going, under = going+empty, under+empty
 	most := r.Update.most(len(held))
@@ -91,6 +100,8 @@ func (d *decision) update(r *Role, held []*machine) {
 		switch {
 		case m.build == build || m.leaving != "" || d.primary(m) || d.distrusted(m) || going >= most:
 			continue
+		case ahead > 0:
+			ahead--
 		case !m.ready && m.state != provider.Stopped:
 			if !d.lasts(r, m) {
 				continue
