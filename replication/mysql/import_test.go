@@ -216,6 +216,14 @@ func TestImportRefuses(t *testing.T) {
 	defer e.Close(same.Member)
 	refused(same, origin, a, "have the same server_id", nil)
 	refused(b, engine(t, twinConfig, a), a, "wrong password, or no such account", replication.ErrAccess)
+	for _, user := range []string{twinConfig.User, twinConfig.ReplicationUser} {
+		exec(t, a.admin(t), "SET sql_log_bin = 0; CREATE USER "+user+"@'%' IDENTIFIED BY 'another'")
+	}
+	for user, password := range map[string]string{twinConfig.User: twinConfig.Password, twinConfig.ReplicationUser: twinConfig.ReplicationPassword} {
+		exec(t, a.admin(t), "SET sql_log_bin = 0; SET PASSWORD FOR "+user+"@'%' = PASSWORD('"+password+"')")
+		refused(b, origin, a, `the account "`+user+`" of this set is let in, with its password, by the source`, nil)
+		exec(t, a.admin(t), "SET sql_log_bin = 0; ALTER USER "+user+"@'%' ACCOUNT LOCK")
+	}
 	require.NoError(t, e.Promote(t.Context(), b.Member, false))
 	refused(b, origin, a, "it takes writes: fence it first", replication.ErrUnsafe)
 }
