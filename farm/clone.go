@@ -69,6 +69,9 @@ type CloneRole struct {
 // Manager whose Engine could not tell the difference is refused. Volumes of other roles, which nobody would scrub, begin
 // empty.
 //
+// A cache lets in whoever reaches it. The twin's applications are told of the twin's caches ([Config].Caches), and what keeps its
+// machines from the parent's is the network: give the twin Pools of a network, or of security groups, of its own.
+//
 // What would lead the twin to its parent is a fault: a name or zone of the parent's, and user data that names the parent's
 // zone. The error lists every fault by its field. The warnings say what will probably not work; they are sorted by role.
 func (s Spec) Clone(name string, o CloneOptions) (twin Spec, warnings []string, err error) {
@@ -127,6 +130,10 @@ func (s Spec) Clone(name string, o CloneOptions) (twin Spec, warnings []string, 
 			if c.Image == "" && o.Arch != nil {
 				warnings = append(warnings, differentArch(&s.Roles[i], r, o.Arch)...)
 			}
+		}
+		if r.Serves == Cache && len(o.Pools)+len(c.Pools) == 0 {
+			warnings = append(warnings, fmt.Sprintf("role %s: memcached asks nobody who he is: the twin is told of its own caches only, "+
+				"but nothing else keeps its machines from the parent's, in whose pools they are", r.Name))
 		}
 		if leadsTo(r.UserData, s.Zone, o.Zone) {
 			f.add(fmt.Sprintf("options.Roles[%q].UserData", r.Name),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/scalr-go/scalr/cache"
 	"github.com/scalr-go/scalr/dnsreg"
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/memcloud"
@@ -50,6 +52,7 @@ func TestCloneChangesRoles(t *testing.T) {
 		{Name: "db", Serves: Database, Image: "mariadb", Size: "m5.xlarge", Fallback: []string{"m5a.xlarge"}, Pools: []string{"a"}, Min: 3, Max: 3},
 		{Name: "www", Image: "web", Size: "m5.large", Min: 4, Max: 40, Warm: &Warm{Count: 2}, UserData: "u"},
 		{Name: "batch", Image: "web", Size: "m5.large", Min: 0, Max: 10},
+		{Name: "mc", Serves: Cache, Image: "mc", Min: 1, Max: 1},
 	}}
 	end := &End{At: time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC), TerminateOptions: TerminateOptions{DeleteVolumes: true}}
 	arch := func(size string) string {
@@ -68,6 +71,7 @@ func TestCloneChangesRoles(t *testing.T) {
 		{Name: "db", Serves: Database, Image: "mariadb", Size: "t4g.small", Fallback: []string{"t3.small", "t4g.large"}, Pools: []string{"b"}, Min: 2, Max: 2},
 		{Name: "www", Image: "web-arm", Size: "t4g.small", Min: 1, Max: 4, Warm: &Warm{Count: 1}, UserData: "v", Pools: []string{"b"}},
 		{Name: "batch", Image: "web", Size: "m5.large", Min: 0, Max: 1, Pools: []string{"c", "b"}},
+		{Name: "mc", Serves: Cache, Image: "mc", Min: 1, Max: 1, Pools: []string{"b"}},
 	}}, twin)
 	require.Equal(t, []string{
 		"role db: size t4g.large is arm64 and the parent's m5.xlarge is amd64: image mariadb may not boot",
@@ -145,9 +149,17 @@ func TestTwinsShareNothing(t *testing.T) {
 		cloud := testCloud(memcloud.Options{})
 		zones := &dnsreg.Memory{Zones: []string{"shop.example.", "dev.shop.example."}}
 		parent := testSpec()
-		twin, _, err := parent.Clone("dev", CloneOptions{Zone: "dev.shop.example."})
+		parent.Roles = append(parent.Roles, Role{Name: "mc", Serves: Cache, Image: "mc", Min: 2, Max: 2})
+		twin, warnings, err := parent.Clone("dev", CloneOptions{Zone: "dev.shop.example."})
 		require.NoError(t, err)
-		first, err := New(parent, testConfig(cloud, zones))
+		require.Contains(t, strings.Join(warnings, "\n"), "role mc: memcached asks nobody who he is")
+		caches := func(f cache.Follower) Config {
+			c := testConfig(cloud, zones)
+			c.Caches = map[string]cache.Follower{"mc": f}
+			return c
+		}
+		ours, own := new(fakeFollower), new(fakeFollower)
+		first, err := New(parent, caches(ours))
 		require.NoError(t, err)
 		require.NoError(t, passes(t.Context(), first, 100, 2))
 		tagged := func(farm string) memcloud.World { return cloud.World(map[string]string{TagFarm: farm}) }
@@ -155,9 +167,14 @@ func TestTwinsShareNothing(t *testing.T) {
 		names, err := zones.Records(t.Context(), parent.Zone)
 		require.NoError(t, err)
 
-		second, err := New(twin, testConfig(cloud, zones))
+		second, err := New(twin, caches(own))
 		require.NoError(t, err)
 		require.NoError(t, passes(t.Context(), second, 100, 2))
+		require.Len(t, own.told, 2)
+		require.Len(t, ours.told, 2)
+		for _, s := range own.told {
+			require.False(t, slices.ContainsFunc(ours.told, func(p cache.Server) bool { return p.Addr == s.Addr }), "%v is the parent's", s)
+		}
 		require.Len(t, tagged("dev").Instances, len(before.Instances))
 		require.Len(t, tagged("dev").Volumes, len(before.Volumes))
 		require.Len(t, tagged("dev").Addresses, len(before.Addresses))
