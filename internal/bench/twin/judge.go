@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	sqldriver "github.com/go-sql-driver/mysql"
 
+	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/replication"
 )
 
@@ -141,6 +143,20 @@ func reaches(ctx context.Context, parent, twin *site) (found []string, err error
 			}
 		}
 	}
+	for _, m := range twins { // from the twin's own machines, with all that is on them
+		for user, password := range accounts(twin) {
+			for _, p := range parents {
+				if refused, err := refusedFrom(ctx, twin.w.cloud, m.Machine, user, password, p.Addr); err != nil {
+					return nil, err
+				} else if !refused {
+					found = append(found, fmt.Sprintf("%s, on the machine of %s, may log in to the parent's %s", user, m.ID, p.ID))
+				}
+			}
+			if refused, err := refusedFrom(ctx, twin.w.cloud, m.Machine, user, password, primary.Addr); err != nil || refused {
+				return nil, errors.Join(err, check(!refused, "%s, on the machine of %s, may not log in to its own database", user, m.ID))
+			}
+		}
+	}
 	// The twin's own accounts do work, or nothing has been shown.
 	for user, password := range accounts(twin) {
 		if refused, err := refuses(ctx, user, password, primary.Addr); err != nil || refused {
@@ -224,4 +240,23 @@ func refuses(ctx context.Context, user, password, addr string) (bool, error) {
 		return e.Number == 1045 || e.Number == 1698 || e.Number == 4151, nil // the last one: the account is locked
 	}
 	return false, err
+}
+
+// refusedFrom reports whether a server refuses an account whose password is given to the client on a machine.
+func refusedFrom(ctx context.Context, cloud provider.Commands, machine, user, password, addr string) (bool, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false, err
+	}
+	result, err := cloud.RunCommand(ctx, machine, provider.Command{Env: []string{"MYSQL_PWD=" + password},
+		Args: []string{"mariadb", "--no-defaults", "--connect-timeout=10", "--host=" + host, "--port=" + port, "--user=" + user, "--execute=DO 1"}})
+	if err != nil || result.Exit == 0 {
+		return false, err
+	}
+	for _, refused := range []string{"ERROR 1045 ", "ERROR 1698 ", "ERROR 4151 "} {
+		if bytes.Contains(result.Output, []byte(refused)) {
+			return true, nil
+		}
+	}
+	return false, fmt.Errorf("the client on %s could not tell: %s", machine, result.Output)
 }
