@@ -25,11 +25,11 @@ func TestMain(m *testing.M) {
 }
 
 // A farm with a little data is cloned while it takes writes: the twin has just the rows of one moment, scrubbed, neither
-// reaches the other; when its end comes it leaves snapshots, and nothing else. Then the farm moves, and is updated if
-// the environment's TWIN_ROLL says with how many web servers, and nothing is left. With TWIN_SNAPSHOT it is cloned by a snapshot.
+// reaches the other; when its end comes it leaves snapshots, and nothing else. Then the farm moves, and is updated, with as many web
+// servers as the environment's TWIN_ROLL says, and nothing is left. With TWIN_SNAPSHOT it is cloned by a snapshot.
 func TestTwin(t *testing.T) {
 	testenv.Need(t, "mariadbd", "mariadb-install-db", "haproxy")
-	o := options{gb: 0.005, writers: 4, policy: replication.Durability}
+	o := options{gb: 0.005, writers: 4, policy: replication.Durability, www: 3}
 	if n := os.Getenv("TWIN_ROLL"); n != "" {
 		var err error
 		o.www, err = strconv.Atoi(n)
