@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr/farm"
+	"github.com/scalr-go/scalr/internal/faultproxy"
 	"github.com/scalr-go/scalr/internal/testenv"
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/ec2"
@@ -154,6 +155,51 @@ func TestHostKilledWhileAFarmChangesOnEC2(t *testing.T) {
 				_, died = try(kill, false)
 				t.Logf("killed at %d requests, once before and once after its effect", requests)
 			}
+		})
+	}
+}
+
+// TestHostsKilledAtEveryChangeOnEC2 updates and moves a farm by programs that are killed at each of their changes, after its effect:
+// what is there is what the spec says, and each slot's old machine is the only one that has ended.
+func TestHostsKilledAtEveryChangeOnEC2(t *testing.T) {
+	for name, change := range changed {
+		t.Run(name, func(t *testing.T) {
+			h := &hosts{}
+			a := testenv.Moto(t, testenv.MotoOptions{Layers: []faultproxy.Layer{h.layer}})
+			a.Proxy.SetFault(h.fault)
+			spec := some(own(name), change.roles)
+			config, here, there := inTwoRegions(t, a)
+			zone := config.DNS
+			f, err := farm.New(spec, config)
+			require.NoError(t, err)
+			require.NoError(t, rest(t.Context(), f))
+			before := look(t, here, spec.Name)
+
+			spec = change.to(t, spec)
+			killed, _ := h.work(t, func(ctx context.Context) error {
+				config, here, there = inTwoRegions(t, a)
+				config.DNS = zone
+				f, err = farm.New(spec, config)
+				require.NoError(t, err)
+				for {
+					switch err := rest(ctx, f); {
+					case err != nil:
+						return err
+					case change.over(look(t, here, spec.Name)): // what nobody wants is kept for a while
+						return nil
+					}
+				}
+			})
+			require.GreaterOrEqual(t, killed, 5)
+			after := look(t, here, spec.Name)
+			change.check(t, before, after, look(t, there, spec.Name))
+			for slot := range before.Instances {
+				require.Equal(t, 1, after.ended[slot], "of slot %s one machine has ended, the old one", slot)
+			}
+			end, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			require.NoError(t, f.Terminate(end, farm.TerminateOptions{DeleteVolumes: true}))
+			require.True(t, look(t, here, spec.Name).empty() && look(t, there, spec.Name).empty())
 		})
 	}
 }
