@@ -199,10 +199,15 @@ func unbad(err error) error {
 	return err
 }
 
-// wrote notes that something may have been written.
+// wrote notes that something may have been written, after it has been. What is written in a transaction is there when that has ended.
 func (c *conn) wrote(ctx context.Context) {
-	if c.kind == writer {
-		sessionOf(ctx).wrote()
+	if c.kind != writer {
+		return
+	}
+	s := sessionOf(ctx)
+	s.wrote()
+	if t := c.tx; t != nil && !slices.Contains(t.sessions, s) {
+		t.sessions = append(t.sessions, s)
 	}
 }
 
@@ -250,7 +255,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 }
 
 func (c *conn) query(ctx context.Context, release func(), do func(context.Context) (driver.Rows, error)) (driver.Rows, error) {
-	c.wrote(ctx)
+	defer c.wrote(ctx)
 	first := c.use(ctx)
 	watched, stop := c.watch(ctx)
 	inner, err := do(watched)
@@ -263,7 +268,7 @@ func (c *conn) query(ctx context.Context, release func(), do func(context.Contex
 		release()
 		return nil, err
 	}
-	return &rows{Rows: inner, c: c, stop: stop, release: release}, nil
+	return &rows{Rows: inner, c: c, wrote: func() { c.wrote(ctx) }, stop: stop, release: release}, nil
 }
 
 // route finds the connection for a statement: this one, or one to the primary. Release gives it back.

@@ -16,8 +16,9 @@ import (
 	"github.com/scalr-go/scalr/replication/pool"
 )
 
-// world is servers in memory. A position is how many writes there were. Statements: "write" makes one, "read" gives the
-// server and its position, anything else is an error of the application's.
+// world is servers in memory. A position is how many writes there were. Statements: "write" makes one, "write at commit" one when its
+// transaction is committed, "write returning" is a query that makes one when its rows have been read, "read" gives the server and its
+// position, anything else is an error of the application's.
 type world struct {
 	mu      sync.Mutex
 	servers map[string]*server
@@ -88,6 +89,7 @@ type fakeConn struct {
 	session  int
 	readOnly bool
 	dead     bool
+	pending  int // writes of its transaction
 }
 
 func (d fakeDriver) Connect(ctx context.Context, addr string, readOnly bool) (driver.Conn, error) {
@@ -117,11 +119,23 @@ func (d fakeDriver) Begin(ctx context.Context, c driver.Conn, o driver.TxOptions
 	})
 }
 
-func (d fakeDriver) Commit(ctx context.Context, c driver.Conn) error {
-	return d.Begin(ctx, c, driver.TxOptions{})
+func (d fakeDriver) Commit(ctx context.Context, conn driver.Conn) error {
+	c := conn.(*fakeConn)
+	return c.at(ctx, func(s *server) error {
+		if !s.writable && !c.readOnly {
+			return errReadOnly
+		}
+		for ; c.pending > 0; c.pending-- {
+			if err := c.write(s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (d fakeDriver) Rollback(ctx context.Context, c driver.Conn) error {
+	c.(*fakeConn).pending = 0
 	return c.(*fakeConn).at(ctx, func(*server) error { return nil })
 }
 
@@ -164,30 +178,42 @@ func (c *fakeConn) Prepare(q string) (driver.Stmt, error) { return &fakeStmt{c, 
 
 func (c *fakeConn) ExecContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Result, error) {
 	return driver.ResultNoRows, c.at(ctx, func(s *server) error {
-		switch {
-		case query != "write":
-			return errSyntax
-		case !s.writable || c.readOnly:
-			return errReadOnly
+		switch query {
+		case "write":
+			return c.write(s)
+		case "write at commit":
+			c.pending++
+			return nil
 		}
-		s.applied++
-		s.took++
-		for _, r := range c.w.servers {
-			if r != s {
-				r.applied = max(r.applied, s.applied-r.behind)
-			}
-		}
-		return nil
+		return errSyntax
 	})
+}
+
+func (c *fakeConn) write(s *server) error {
+	if !s.writable || c.readOnly {
+		return errReadOnly
+	}
+	s.applied++
+	s.took++
+	for _, r := range c.w.servers {
+		if r != s {
+			r.applied = max(r.applied, s.applied-r.behind)
+		}
+	}
+	return nil
 }
 
 func (c *fakeConn) QueryContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Rows, error) {
 	var r *fakeRows
 	err := c.at(ctx, func(s *server) error {
-		if query != "read" {
+		r = &fakeRows{row: []driver.Value{s.addr, int64(s.applied)}, end: func() error { return nil }}
+		switch query {
+		case "read":
+		case "write returning":
+			r.end = func() error { return c.at(ctx, c.write) }
+		default:
 			return errSyntax
 		}
-		r = &fakeRows{row: []driver.Value{s.addr, int64(s.applied)}}
 		return nil
 	})
 	if err != nil {
@@ -215,15 +241,26 @@ func (s *fakeStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (
 }
 
 type fakeRows struct {
-	row  []driver.Value
-	done bool
+	row         []driver.Value
+	done, ended bool
+	end         func() error
 }
 
 func (r *fakeRows) Columns() []string { return []string{"server", "position"} }
-func (r *fakeRows) Close() error      { return nil }
+
+func (r *fakeRows) Close() error {
+	if r.ended {
+		return nil
+	}
+	r.ended = true
+	return r.end()
+}
 
 func (r *fakeRows) Next(dest []driver.Value) error {
 	if r.done {
+		if err := r.Close(); err != nil {
+			return err
+		}
 		return io.EOF
 	}
 	r.done = true

@@ -11,6 +11,7 @@ import (
 type rows struct {
 	driver.Rows
 	c       *conn
+	wrote   func() // for the end of each result: what is written with it may not be there before
 	stop    func() bool
 	release func()
 	closed  bool
@@ -22,7 +23,11 @@ func (r *rows) Next(dest []driver.Value) error {
 
 // outcome explains a failure in the middle of a result: it can no longer be sent elsewhere.
 func (r *rows) outcome(err error) error {
-	if err == nil || errors.Is(err, io.EOF) {
+	if err == nil {
+		return nil
+	}
+	r.wrote()
+	if errors.Is(err, io.EOF) {
 		return err
 	}
 	if errors.Is(err, driver.ErrBadConn) || r.c.db.config.Driver.Lost(err) {
@@ -39,6 +44,7 @@ func (r *rows) Close() error {
 	}
 	r.closed = true
 	err := r.Rows.Close()
+	r.wrote()
 	r.stop()
 	r.release()
 	return err

@@ -13,9 +13,10 @@ import (
 // Session lets reads see the writes that were made with it. Put it into the context of both, one for each user, request or
 // test, whose reads must not go back in time. It is safe for concurrent use.
 type Session struct {
-	mu      sync.Mutex
-	token   replication.Position
-	written bool // since the token was taken
+	mu     sync.Mutex
+	token  replication.Position
+	writes uint64 // how many there were
+	known  uint64 // how many of them the token has
 }
 
 // NewSession makes a session whose reads see everything up to the token of an earlier one; "" begins anew.
@@ -40,7 +41,7 @@ func (s *Session) wrote() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.written = true
+	s.writes++
 }
 
 // Token gives the position that the session's reads must have seen, as text for [NewSession] in another process. It asks
@@ -55,19 +56,18 @@ func (s *Session) need(ctx context.Context, db *DB) (replication.Position, error
 		return "", nil
 	}
 	s.mu.Lock()
-	token, written := s.token, s.written
-	s.written = false
+	token, writes, known := s.token, s.writes, s.known
 	s.mu.Unlock()
-	if !written {
+	if known >= writes {
 		return token, nil
 	}
 	p, err := db.primaryPosition(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err != nil {
-		s.written = true
 		return "", err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = max(s.known, writes)
 	if s.token == "" || !db.config.Driver.Contains(s.token, p) {
 		s.token = p
 	}

@@ -28,7 +28,8 @@ func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 		}
 		return nil, err
 	}
-	t := &tx{ctx: ctx, c: c, on: on, release: release, options: o, writes: on.kind == writer && !o.ReadOnly}
+	t := &tx{ctx: ctx, c: c, on: on, release: release, options: o, writes: on.kind == writer && !o.ReadOnly,
+		sessions: []*Session{sessionOf(ctx)}}
 	t.fresh = t.writes && !on.used
 	c.tx, on.tx = t, t
 	return t, nil
@@ -45,6 +46,8 @@ type tx struct {
 	options driver.TxOptions
 	writes  bool
 	fresh   bool // no statement has been run in it, nor on its connection before it
+
+	sessions []*Session // of its beginning and of its statements
 }
 
 func (t *tx) Commit() error {
@@ -53,7 +56,9 @@ func (t *tx) Commit() error {
 	err := d.Commit(watched, t.on.inner)
 	cut := stop()
 	if t.writes {
-		sessionOf(t.ctx).wrote()
+		for _, s := range t.sessions {
+			s.wrote()
+		}
 	}
 	defer t.end()
 	lost := cut || d.Lost(err)
