@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/scalr-go/scalr/replication"
 )
 
 // kind is what a connection is for.
@@ -26,6 +28,7 @@ type physical struct {
 	addr    string
 	epoch   uint64
 	primary bool // where reads need no check
+	seen    replica
 }
 
 // conn is what database/sql holds.
@@ -298,9 +301,9 @@ func (c *conn) ready(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	ok, err := c.db.reached(ctx, c.physical, p)
+	ok, err := c.reached(ctx, p)
 	if ok && err == nil {
-		ok, err = c.db.closeEnough(ctx, c.physical)
+		ok, err = c.closeEnough(ctx)
 	}
 	if err != nil {
 		c.spoilt = true
@@ -315,11 +318,11 @@ func (c *conn) ready(ctx context.Context) (bool, error) {
 
 // spillOver takes one of the connections to the primary that are for reads.
 func (db *DB) spillOver(ctx context.Context) (on *conn, release func(), err error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, db.config.Wait, ErrStale)
+	bounded, cancel := context.WithTimeoutCause(ctx, db.config.Wait, replication.ErrNoPrimary)
 	defer cancel()
 	held, err := db.spill.Conn(bounded)
 	if err != nil {
-		if ctx.Err() == nil && bounded.Err() != nil {
+		if ctx.Err() == nil && err == bounded.Err() { // it did not come to connect
 			err = fmt.Errorf("%w: no replica is fresh enough, and %d reads wait for the primary already", ErrStale, db.config.Spill)
 		}
 		return nil, nil, err

@@ -96,7 +96,6 @@ func (db *DB) connectReader(ctx context.Context) (driver.Conn, error) {
 		addr := v.replicas[(first+i)%n]
 		inner, err := db.dial(ctx, addr, true)
 		if err == nil {
-			db.servers.reset(addr) // it may have been seeded anew since the last connection to it
 			return &conn{db: db, kind: reader, physical: physical{inner: inner, addr: addr, epoch: v.epoch}}, nil
 		}
 		if errors.Is(err, replication.ErrAccess) || ctx.Err() != nil {

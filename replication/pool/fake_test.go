@@ -29,6 +29,7 @@ type server struct {
 	addr               string
 	writable, readable bool
 	hung, denied       bool
+	followed           bool // or it does not know of any position that it has as a replica
 	applied            int
 	behind             int // this many writes are not applied
 	sessions           int // those of an older number are lost
@@ -44,7 +45,7 @@ var (
 func newWorld(addrs ...string) *world {
 	w := &world{servers: map[string]*server{}, opened: map[string]int{}}
 	for i, addr := range addrs {
-		w.servers[addr] = &server{addr: addr, writable: i == 0, readable: true}
+		w.servers[addr] = &server{addr: addr, writable: i == 0, readable: true, followed: i > 0}
 	}
 	return w
 }
@@ -139,8 +140,13 @@ func (d fakeDriver) Rollback(ctx context.Context, c driver.Conn) error {
 	return c.(*fakeConn).at(ctx, func(*server) error { return nil })
 }
 
-func (d fakeDriver) Position(ctx context.Context, c driver.Conn, _ bool) (p replication.Position, err error) {
-	err = c.(*fakeConn).at(ctx, func(s *server) error { p = replication.Position(strconv.Itoa(s.applied)); return nil })
+func (d fakeDriver) Position(ctx context.Context, c driver.Conn, primary bool) (p replication.Position, err error) {
+	err = c.(*fakeConn).at(ctx, func(s *server) error {
+		if primary || s.followed {
+			p = replication.Position(strconv.Itoa(s.applied))
+		}
+		return nil
+	})
 	return p, err
 }
 

@@ -94,7 +94,6 @@ type DB struct {
 	control *sql.DB // questions to the primary
 	view    viewer
 	samples samples
-	servers servers
 	next    atomic.Uint64 // round robin
 }
 

@@ -368,6 +368,11 @@ func TestHalfACopyServesNobody(t *testing.T) {
 		w.change(b, func(s *server) { s.applied = 0; s.sessions++ })
 		_, _, err = read(t.Context(), db)
 		require.ErrorIs(t, err, replication.ErrNoPrimary)
+		w.change(a, func(s *server) { s.readable, s.writable = true, false })
+		for who = ""; who != a; time.Sleep(time.Second) { // one that has always been the primary has data
+			who, at, _ = read(t.Context(), db)
+		}
+		require.Equal(t, 10, at)
 	})
 }
 

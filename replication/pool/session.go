@@ -125,92 +125,71 @@ type sample struct {
 	p  replication.Position
 }
 
-// servers is what is known of replicas, by address.
-type servers struct {
-	mu   sync.Mutex
-	byID map[string]*replica
+func (s *samples) all() []sample {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list)
 }
 
+// replica is what a connection to one has learnt of it. A server that loses its data ends its sessions first.
 type replica struct {
 	applied replication.Position // it shows at least this
 	fresh   time.Time            // and all that the primary had then
-}
-
-func (s *servers) reset(addr string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.byID, addr)
-}
-
-func (s *servers) get(addr string) replica {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r := s.byID[addr]; r != nil {
-		return *r
-	}
-	return replica{}
-}
-
-func (s *servers) set(addr string, change func(*replica)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.byID == nil {
-		s.byID = map[string]*replica{}
-	}
-	if s.byID[addr] == nil {
-		s.byID[addr] = &replica{}
-	}
-	change(s.byID[addr])
+	has     bool                 // it has data
 }
 
 // reached reports whether the replica shows everything up to p, and waits a moment for it.
-func (db *DB) reached(ctx context.Context, on physical, p replication.Position) (bool, error) {
-	if p == "" {
+func (c *conn) reached(ctx context.Context, p replication.Position) (bool, error) {
+	config := &c.db.config
+	if p == "" || c.seen.applied != "" && config.Driver.Contains(c.seen.applied, p) {
 		return true, nil
 	}
-	if known := db.servers.get(on.addr).applied; known != "" && db.config.Driver.Contains(known, p) {
-		return true, nil
-	}
-	bounded, cancel := context.WithTimeout(ctx, db.config.Catch+db.config.Timeout)
+	bounded, cancel := context.WithTimeout(ctx, config.Catch+config.Timeout)
 	defer cancel()
-	ok, err := db.config.Driver.Await(bounded, on.inner, p, db.config.Catch)
+	ok, err := config.Driver.Await(bounded, c.inner, p, config.Catch)
 	if ok && err == nil {
-		db.servers.set(on.addr, func(r *replica) { r.applied = p })
+		c.seen.applied = p
 	}
 	return ok, err
 }
 
-// closeEnough reports whether the replica is within Config.MaxLag. Without a primary nobody can tell, and it is.
-func (db *DB) closeEnough(ctx context.Context, on physical) (bool, error) {
-	enough := func(r replica) bool { return time.Since(r.fresh) <= db.config.MaxLag*3/4 }
-	if enough(db.servers.get(on.addr)) {
+// closeEnough reports whether the replica is within Config.MaxLag. Without a primary nobody can tell, and it is, unless it has nothing
+// at all: its data is about to come.
+func (c *conn) closeEnough(ctx context.Context) (bool, error) {
+	config := &c.db.config
+	if time.Since(c.seen.fresh) <= config.MaxLag*3/4 {
 		return true, nil
 	}
-	if !db.sample(ctx) {
+	sampled := c.db.sample(ctx)
+	list := c.db.samples.all()
+	if !sampled && (c.seen.has || len(list) == 0) {
 		return true, nil
 	}
-	bounded, cancel := context.WithTimeout(ctx, db.config.Timeout)
+	bounded, cancel := context.WithTimeout(ctx, config.Timeout)
 	defer cancel()
-	p, err := db.config.Driver.Position(bounded, on.inner, false)
+	p, err := config.Driver.Position(bounded, c.inner, false)
 	if err != nil {
 		return false, err
 	}
-	db.samples.mu.Lock()
-	list := slices.Clone(db.samples.list)
-	db.samples.mu.Unlock()
-	var fresh time.Time
+	some := func(p replication.Position) bool { return !config.Driver.Contains("", p) }
+	c.seen.has = some(p)
+	if !sampled {
+		if !c.seen.has && some(list[len(list)-1].p) { // one that has been the primary need not have followed anybody
+			p, err = config.Driver.Position(bounded, c.inner, true)
+			c.seen.has = some(p)
+			return c.seen.has, err
+		}
+		return true, nil
+	}
 	for _, s := range slices.Backward(list) {
-		if db.config.Driver.Contains(p, s.p) {
-			fresh = s.at
+		if config.Driver.Contains(p, s.p) {
+			if s.at.After(c.seen.fresh) {
+				c.seen.fresh = s.at
+			}
 			break
 		}
 	}
-	db.servers.set(on.addr, func(r *replica) {
-		if fresh.After(r.fresh) {
-			r.fresh = fresh
-		}
-	})
-	return time.Since(db.servers.get(on.addr).fresh) <= db.config.MaxLag, nil
+	return time.Since(c.seen.fresh) <= config.MaxLag, nil
 }
 
 // sample makes sure that there is a recent position of the primary, and reports whether there is.
