@@ -177,6 +177,7 @@ func (c *conn) closeEnough(ctx context.Context) (bool, error) {
 		if !c.seen.has && some(list[len(list)-1].p) { // one that has been the primary need not have followed anybody
 			p, err = config.Driver.Position(bounded, c.inner, true)
 			c.seen.has = some(p)
+			c.spoilt = c.spoilt || !c.seen.has // another replica may serve the next read
 			return c.seen.has, err
 		}
 		return true, nil
