@@ -259,6 +259,9 @@ func TestSessionIsSharedAtOnce(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		require.NoError(t, write(ctx, db)) // the primary has been asked before it
 		other.Wait()
+		for _, s := range []string{b, c} {
+			w.change(s, func(s *server) { s.applied = 2 })
+		}
 		_, at, err = read(ctx, db)
 		require.NoError(t, err)
 		require.Equal(t, 3, at)
@@ -287,8 +290,8 @@ func TestSessionKnowsOfEveryWrite(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, at)
 
-		var server string
-		require.NoError(t, db.Writer.QueryRowContext(ctx, "write returning").Scan(&server, &at))
+		var who string
+		require.NoError(t, db.Writer.QueryRowContext(ctx, "write returning").Scan(&who, &at))
 		_, at, err = read(ctx, db)
 		require.NoError(t, err)
 		require.Equal(t, 2, at)
@@ -299,6 +302,9 @@ func TestSessionKnowsOfEveryWrite(t *testing.T) {
 		require.NoError(t, err)
 		_, _, err = read(ctx, db)
 		require.NoError(t, err)
+		for _, s := range []string{b, c} {
+			w.change(s, func(s *server) { s.applied = 2 })
+		}
 		require.NoError(t, tx.Commit())
 		_, at, err = read(ctx, db)
 		require.NoError(t, err)
