@@ -22,8 +22,8 @@ import (
 // Client is the [pool.Driver] for MariaDB and MySQL: what an application needs to follow a change of primary, with an account
 // that has privileges on its own data only.
 //
-// Tokens are GTID positions (gtid_binlog_pos), which the servers' gtid_strict_mode makes comparable by their numbers; of MySQL
-// they are GTID sets (gtid_executed).
+// Tokens are GTID positions (gtid_binlog_pos), which the servers' gtid_strict_mode makes comparable by their numbers as long as they are
+// servers of one set; of MySQL they are GTID sets (gtid_executed), which tell another set's servers apart.
 type Client struct {
 	config *sqldriver.Config
 }
@@ -161,7 +161,8 @@ func (c *Client) Await(ctx context.Context, conn driver.Conn, p replication.Posi
 }
 
 // Contains reports whether a goes as far as b in every domain of b, or whether the set a has all of the set b. What is no
-// position contains nothing.
+// position contains nothing. Of MariaDB's positions a higher number is taken to come after a lower one, as it does within a set; that
+// they are of two histories shows only where they have one number with two servers.
 func (c *Client) Contains(a, b replication.Position) bool {
 	if isGTIDSet(a) || isGTIDSet(b) {
 		s, err1 := parseGTIDSet(string(a))
@@ -174,7 +175,11 @@ func (c *Client) Contains(a, b replication.Position) bool {
 		return false
 	}
 	for domain, h := range q {
-		if p[domain] == nil || p[domain].last(domain).seq < h.last(domain).seq {
+		if p[domain] == nil {
+			return false
+		}
+		want, have := h.last(domain), p[domain].last(domain)
+		if have.seq < want.seq || have.seq == want.seq && have.server != want.server {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	sqldriver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -274,4 +275,25 @@ func FuzzParsePosition(f *testing.F) {
 			t.Fatalf("%q: %v", p.public(), err)
 		}
 	})
+}
+
+// What a client can tell of two positions, each the last transaction of a domain or a set.
+func TestClientContains(t *testing.T) {
+	client, err := NewClient(&sqldriver.Config{User: "app"})
+	require.NoError(t, err)
+	const uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+	for _, c := range []struct {
+		a, b replication.Position
+		want bool
+	}{
+		{"0-1-7", "0-1-7", true}, {"0-1-8", "0-1-7", true}, {"0-1-7", "0-1-8", false},
+		{"0-2-8", "0-1-7", true},                             // strict mode: it was written by somebody who had the other
+		{"0-2-7", "0-1-7", false}, {"0-1-7", "0-2-7", false}, // two transactions with one number are of two histories
+		{"0-1-7,1-1-2", "0-1-7", true}, {"0-1-7", "0-1-7,1-1-2", false},
+		{"", "", true}, {"0-1-7", "", true}, {"", "0-1-7", false},
+		{uuid + ":1-7", uuid + ":1-7", true}, {uuid + ":1-5:7", uuid + ":6", false}, {"", uuid + ":1", false},
+		{"0-1-7", uuid + ":1", false}, {uuid + ":1", "0-1-7", false}, {"what", "0-1-7", false}, {"0-1-7", "what", false},
+	} {
+		require.Equal(t, c.want, client.Contains(c.a, c.b), "%q has %q", c.a, c.b)
+	}
 }

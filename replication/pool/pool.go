@@ -61,6 +61,9 @@ type Config struct {
 	Driver Driver
 	// Addrs are the servers, as host:port. A host name stands for all of its addresses, and is looked up again whenever
 	// the primary is looked for, so one name may be enough. The servers themselves are asked who takes writes.
+	//
+	// All must be of one set: a server of another one that lets the application in is not sure to be told apart (of MariaDB's it is
+	// not), neither from a replica nor, while there is no other, from the primary.
 	Addrs []string
 	// Manager knows the servers where it runs in the same program; it is quicker to tell than the servers.
 	Manager Follower
