@@ -5,14 +5,19 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	sqldriver "github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/scalr-go/scalr/dnsreg"
+	"github.com/scalr-go/scalr/dnsreg/nameserver"
 	"github.com/scalr-go/scalr/replication"
 	"github.com/scalr-go/scalr/replication/mysql"
 	"github.com/scalr-go/scalr/replication/pool"
@@ -37,25 +42,76 @@ func openPool(t testing.TB, c pool.Config, nodes ...*node) *pool.DB {
 	return db
 }
 
+// named runs a name server whose names follow the Manager as those of a farm's role db do, until the end of the test. The resolver
+// asks it.
+func (s *set) named(t testing.TB) *net.Resolver {
+	t.Helper()
+	const zone = "internal."
+	server, err := nameserver.New(nameserver.Options{Zones: []nameserver.Zone{{Name: zone}}})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	published := make(chan struct{})
+	var tasks sync.WaitGroup
+	t.Cleanup(func() { cancel(); tasks.Wait() })
+	tasks.Go(func() { assert.NoError(t, server.Run(ctx)) })
+	tasks.Go(func() {
+		for first := true; ; {
+			topology, changed := s.manager.Topology()
+			if p, ok := topology.Member(topology.Primary); ok { // while there is none the names stay
+				sets := map[string][]string{"db": {s.node(p.Member.ID).Host}}
+				for _, n := range s.nodes {
+					sets["int-db"] = append(sets["int-db"], n.Host)
+					if m, _ := topology.Member(n.Member.ID); m.Serves && m.Role == replication.RoleReplica {
+						sets["db-replicas"] = append(sets["db-replicas"], n.Host)
+					}
+				}
+				if sets["db-replicas"] == nil {
+					sets["db-replicas"] = sets["db"]
+				}
+				var want []dnsreg.RRset
+				for name, hosts := range sets {
+					want = append(want, dnsreg.RRset{Name: name + ".shop." + zone, Type: "A", TTL: time.Second, Values: hosts})
+				}
+				if _, err := dnsreg.Sync(ctx, server, zone, "shop", want); ctx.Err() == nil {
+					assert.NoError(t, err)
+				}
+				if first {
+					close(published)
+				}
+				first = false
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	<-published
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, server.Addr().String())
+	}}
+}
+
 // Writers and readers through the pool see no error while the primary changes as planned, whether they know it from the
-// Manager or ask the servers, by their addresses or one name for them all: with statements, prepared statements and transactions.
+// Manager or ask the servers, by their addresses, one name for them all, that of the primary, or two for primary and replicas: with
+// statements, prepared statements and transactions.
 func TestPoolHoldsThroughASwitchover(t *testing.T) {
 	s := manage(t, 3, replication.Config{})
 	s.equal(t)
-	for _, by := range []string{"manager", "addresses", "name"} {
+	resolver := s.named(t)
+	for _, by := range []string{"manager", "addresses", "int-db", "db", "db db-replicas"} {
 		t.Run(by, func(t *testing.T) {
 			c := pool.Config{Interval: 100 * time.Millisecond}
 			switch by {
 			case "manager":
 				c.Manager = s.manager
-			case "name":
-				c.Addrs = []string{"db.shop.internal:3306"}
-				c.LookupHost = func(context.Context, string) (hosts []string, err error) {
-					for _, n := range s.nodes {
-						hosts = append(hosts, n.Host)
-					}
-					return hosts, nil
+			case "addresses":
+			default:
+				for _, name := range strings.Fields(by) {
+					c.Addrs = append(c.Addrs, name+".shop.internal:3306")
 				}
+				c.LookupHost = resolver.LookupHost
 			}
 			db := openPool(t, c, s.nodes...)
 			db.Writer.SetMaxIdleConns(20)
