@@ -60,14 +60,15 @@ type Config struct {
 	// Driver speaks to the servers. Required.
 	Driver Driver
 	// Addrs are the servers, as host:port. A host name stands for all of its addresses, and is looked up again whenever
-	// the primary is looked for, so one name may be enough. The servers themselves are asked who takes writes.
+	// the primary is looked for, so one name may be enough; while its name server does not answer, it stands for what it last did.
+	// The servers themselves are asked who takes writes.
 	//
 	// All must be of one set: a server of another one that lets the application in is not sure to be told apart (of MariaDB's it is
 	// not), neither from a replica nor, while there is no other, from the primary.
 	Addrs []string
 	// Manager knows the servers where it runs in the same program; it is quicker to tell than the servers.
 	Manager Follower
-	// LookupHost looks up names. Nil takes net.DefaultResolver's.
+	// LookupHost looks up names, within half of Timeout. Nil takes net.DefaultResolver's.
 	LookupHost func(ctx context.Context, host string) ([]string, error)
 
 	// Wait is how long a call waits for a primary, where its context does not end sooner. The default is 15 s.
@@ -109,7 +110,7 @@ func Open(config Config) (*DB, error) {
 	if config.Manager != nil {
 		db.view = &managed{follower: config.Manager}
 	} else {
-		db.view = &asked{config: config, probes: map[string]driver.Conn{}}
+		db.view = &asked{config: config, probes: map[string]driver.Conn{}, found: map[string][]string{}}
 	}
 	db.Writer = sql.OpenDB(&connector{db, writer})
 	db.Reader = sql.OpenDB(&connector{db, reader})

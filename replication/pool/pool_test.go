@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -459,5 +460,60 @@ func TestName(t *testing.T) {
 		require.ErrorIs(t, write(t.Context(), db), pool.ErrAmbiguous)
 		require.NoError(t, write(t.Context(), db))
 		w.change(b, func(s *server) { require.Equal(t, 1, s.took) })
+	})
+}
+
+// While names cannot be looked up, those that were found are what they were; a name that is no more stands for nobody.
+func TestNameServersAreAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(a, b)
+		var mu sync.Mutex
+		var trouble func(context.Context) error
+		say := func(f func(context.Context) error) {
+			mu.Lock()
+			defer mu.Unlock()
+			trouble = f
+		}
+		say(func(context.Context) error {
+			return &net.DNSError{Err: "server misbehaving", Name: "db.shop", IsTemporary: true}
+		})
+		db := open(t, pool.Config{Driver: fakeDriver{w}, Addrs: []string{"db.shop:3306"}, Wait: 3 * time.Second,
+			LookupHost: func(ctx context.Context, host string) ([]string, error) {
+				mu.Lock()
+				f := trouble
+				mu.Unlock()
+				if f != nil {
+					return nil, f(ctx)
+				}
+				return []string{"10.0.0.1", "10.0.0.2"}, nil
+			}})
+		require.ErrorContains(t, write(t.Context(), db), "server misbehaving")
+		say(nil)
+		require.NoError(t, write(t.Context(), db))
+		for _, f := range []func(context.Context) error{
+			func(context.Context) error { return errors.New("server misbehaving") },
+			func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		} {
+			say(f)
+			for range 3 {
+				time.Sleep(2 * time.Second)
+				who, _, err := read(t.Context(), db)
+				require.NoError(t, err)
+				require.Equal(t, b, who)
+				require.NoError(t, write(t.Context(), db))
+				w.change(a, func(s *server) { s.sessions++ })
+				require.ErrorIs(t, write(t.Context(), db), pool.ErrAmbiguous)
+				require.NoError(t, write(t.Context(), db))
+			}
+			w.change(a, func(s *server) { s.writable = false })
+			w.change(b, func(s *server) { s.writable = true })
+			require.NoError(t, write(t.Context(), db), "the other one has been known too")
+			w.change(a, func(s *server) { s.writable = true })
+			w.change(b, func(s *server) { s.writable = false })
+		}
+		say(func(context.Context) error {
+			return &net.DNSError{Err: "no such host", Name: "db.shop", IsNotFound: true}
+		})
+		require.ErrorContains(t, write(t.Context(), db), "no such host")
 	})
 }

@@ -98,6 +98,7 @@ type asked struct {
 
 	asking sync.Mutex // held while the servers are asked, so that one caller asks for all
 	probes map[string]driver.Conn
+	found  map[string][]string // addresses of each host, as it was last looked up
 
 	mu   sync.Mutex
 	last view
@@ -216,19 +217,31 @@ func (a *asked) probe(ctx context.Context, addr string, held *driver.Conn) (writ
 	return false, err
 }
 
-// addrs looks the names up.
+// addrs looks the names up, all at once and within a half of the time, so that the servers have the other. While a name server does
+// not answer, its names stand for what they last did.
 func (a *asked) addrs(ctx context.Context) (addrs, trouble []string) {
-	for _, addr := range a.config.Addrs {
-		host, port, _ := net.SplitHostPort(addr)
+	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout/2)
+	defer cancel()
+	found, errs := make([][]string, len(a.config.Addrs)), make([]error, len(a.config.Addrs))
+	var wg sync.WaitGroup
+	for i, addr := range a.config.Addrs {
+		host, _, _ := net.SplitHostPort(addr)
 		if net.ParseIP(host) != nil {
-			addrs = append(addrs, addr)
+			found[i] = []string{host}
 			continue
 		}
-		ips, err := a.config.LookupHost(ctx, host)
-		if err != nil {
-			trouble = append(trouble, err.Error())
+		wg.Go(func() { found[i], errs[i] = a.config.LookupHost(ctx, host) })
+	}
+	wg.Wait()
+	for i, addr := range a.config.Addrs {
+		host, port, _ := net.SplitHostPort(addr)
+		if errs[i] != nil {
+			trouble = append(trouble, errs[i].Error())
 		}
-		for _, ip := range ips {
+		if d, ok := errors.AsType[*net.DNSError](errs[i]); errs[i] == nil || ok && d.IsNotFound {
+			a.found[host] = found[i]
+		}
+		for _, ip := range a.found[host] {
 			addrs = append(addrs, net.JoinHostPort(ip, port))
 		}
 	}
