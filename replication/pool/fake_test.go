@@ -60,6 +60,9 @@ func (w *world) change(addr string, f func(s *server)) {
 // at runs f on a server that answers.
 func (w *world) at(ctx context.Context, addr string, session int, f func(s *server) error) error {
 	for {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		w.mu.Lock()
 		s := w.servers[addr]
 		switch {
