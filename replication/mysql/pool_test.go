@@ -198,6 +198,12 @@ func TestPoolReadsItsOwnWrites(t *testing.T) {
 		session := pool.NewSession("")
 		ctx := pool.WithSession(t.Context(), session)
 		exec := func(v string) {
+			if i%3 == 2 {
+				var got string
+				require.NoError(t, db.Writer.QueryRowContext(ctx, "REPLACE INTO app.t VALUES (?, ?) RETURNING v", 1, v).Scan(&got))
+				require.Equal(t, v, got)
+				return
+			}
 			_, err := db.Writer.ExecContext(ctx, "REPLACE INTO app.t VALUES (?, ?)", 1, v)
 			require.NoError(t, err)
 		}
