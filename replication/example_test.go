@@ -168,10 +168,12 @@ func ExampleBackups() {
 }
 
 // Two host programs have a Manager for one set, and each runs it under the same lease: one works at a time. When it loses the
-// lease its context ends, before the other one can have it, which goes on where the first was, in a recovery too.
-func ExampleManager_Run() {
+// lease its context ends, before the other one can have it, which goes on where the first was, in a recovery too. The members know
+// the token of the lease: should the first one not have noticed, since its process stood still, they refuse it.
+func ExampleManager_RunUnder() {
 	db := memdb.New(memdb.Options{})
 	db.Start("db-1:3306")
+	member := replication.Member{ID: "db-1", Addr: "db-1:3306"}
 	locker := &cronlock.Memory{} // or one of cronlock/zookeeper, for programs on several machines
 	ctx, cancel := context.WithCancel(context.Background())
 	tokens := make(chan uint64)
@@ -182,10 +184,10 @@ func ExampleManager_Run() {
 			if err != nil {
 				panic(err)
 			}
-			manager.SetMembers([]replication.Member{{ID: "db-1", Addr: "db-1:3306"}}, 1)
+			manager.SetMembers([]replication.Member{member}, 1)
 			_ = locker.Hold(ctx, "replication/shop/db", func(ctx context.Context, lease cronlock.Lease) error {
 				tokens <- lease.Token
-				return manager.Run(ctx)
+				return manager.RunUnder(ctx, lease.Token)
 			})
 		})
 	}
@@ -193,7 +195,14 @@ func ExampleManager_Run() {
 	locker.Expire("replication/shop/db")
 	second := <-tokens
 	fmt.Println("the second one has the higher token:", second > first)
+	member.Token = first
+	for db.Claim(ctx, member) == nil { // until the second one has claimed it
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println("whoever comes with the first:", db.Promote(ctx, member, false))
 	cancel()
 	hosts.Wait()
-	// Output: the second one has the higher token: true
+	// Output:
+	// the second one has the higher token: true
+	// whoever comes with the first: db-1:3306: another Manager has a later lease
 }
