@@ -64,7 +64,9 @@ type Config struct {
 	Recoveries int
 	Window     time.Duration
 
-	// Events receives what happens: see the Kind constants. Nil drops it.
+	// Events receives what happens: see the Kind constants. Nil drops it. It is called within Run, which decides nothing until it
+	// returns, so it should be quick. It may call the Manager's other methods, but a Switchover that it waits for waits for it, until
+	// its context ends: leave that to another goroutine.
 	Events func(scalr.Event)
 }
 

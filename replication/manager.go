@@ -181,7 +181,7 @@ func (m *Manager) pass(ctx context.Context, tasks *sync.WaitGroup) []scalr.Event
 }
 
 // Switchover makes the member with the ID the primary, or the best replica if to is empty, and returns when the topology
-// says so. Run must be under way. The old primary is fenced first and becomes a replica. A replica that is about to join is
+// says so. Run must be under way, and not wait for Config.Events to return from this. The old primary is fenced first and becomes a replica. A replica that is about to join is
 // waited for. If the new one cannot take over within Config.StepTimeout, the old one stays, and Switchover says why. If the context ends first, the switchover is
 // broken off where it is, and the Manager makes the member with the most data the primary.
 func (m *Manager) Switchover(ctx context.Context, to string) error {

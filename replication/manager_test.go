@@ -2,6 +2,7 @@ package replication_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/scalr-go/scalr"
@@ -294,6 +296,37 @@ func TestKilled(t *testing.T) {
 			}
 			require.False(t, reflect.DeepEqual(top, replication.Topology{}))
 		})
+	})
+}
+
+// Nothing is decided while Config.Events hears of something, so a switchover that it waits for does not come; one that it leaves to
+// somebody else does.
+func TestEventsAreHeardBetweenDecisions(t *testing.T) {
+	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
+		var waited error
+		var left sync.WaitGroup
+		hear, done := w.config.Events, false
+		w.config.Events = func(e scalr.Event) {
+			hear(e)
+			if e.Kind != replication.KindPrimary || e.Subject != "db-1" || done {
+				return
+			}
+			done = true
+			w.manager().SetMembers(w.members, len(w.members))
+			if top, _ := w.manager().Topology(); top.Primary == "" {
+				waited = errors.New("the event is of a topology that nobody knows")
+				return
+			}
+			ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+			defer cancel()
+			waited = w.manager().Switchover(ctx, "db-2")
+			left.Go(func() { assert.NoError(t, w.manager().Switchover(w.ctx, "db-3")) })
+		}
+		w.start()
+		w.until("db-3 is the primary", time.Minute, func(t replication.Topology) bool { return t.Primary == "db-3" })
+		left.Wait()
+		require.ErrorIs(t, waited, context.DeadlineExceeded)
+		w.settled()
 	})
 }
 
