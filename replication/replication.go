@@ -84,6 +84,10 @@ type Member struct {
 	// A member below 0, a replica for reports, is the primary only while nobody else can be: if it is promoted because it
 	// alone has all transactions, it hands over by a switchover as soon as a member that is not below 0 has them too. A set
 	// whose members are all below 0 stays as it is.
+	//
+	// No number means never: whoever alone has what was acknowledged is promoted. A server that must not be the primary for a moment
+	// is left out of the set. It follows a member on its own, without acknowledging (semi-synchronous replication off), since under
+	// Durability what it acknowledged would count as being on a member; and nobody seeds it or points it to another primary.
 	Prefer int `json:"prefer,omitempty"`
 	// Delay makes it apply what it receives so much later than it could, as a replica, in whole seconds: what is deleted by
 	// mistake is still there. It has that delay whenever it is made to follow, also when it has been seeded anew. 0 leaves it the
