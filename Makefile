@@ -7,7 +7,7 @@ FILES    = /usr/share/java/zookeeper.jar
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: test test-openstack servers check fuzz bench boot chaos chaos-cron chaos-failover chaos-dns
+.PHONY: test test-openstack servers check fuzz bench boot chaos chaos-cron chaos-failover failover-figures chaos-dns
 
 # test installs what is missing, when it may, and runs every test. Those of virtual time want the whole machine: they draw all that
 # they draw without the race detector, and some of it with it. The others wait for servers most of the time, and run two packages
@@ -76,6 +76,18 @@ chaos-cron: servers
 CHAOS ?= 10m
 chaos-failover: servers
 	SCALR_CHAOS=$(CHAOS) go test -count=1 -timeout 60m -v -run TestChaos ./internal/bench/failover
+
+# failover-figures measures all that replication and its pool promise (root: some runs cut connections, in a network of their own).
+# It prints the summaries, and keeps every line in a temporary directory. It fails if any measurement does, after all of them.
+failover-figures: servers
+	@dir=$$(mktemp -d); rc=0; echo "every line is in $$dir"; go build -o $$dir/failover ./internal/bench/failover || exit 1; \
+	measure() { \
+		$$dir/failover -json -mode $$1 -policy $$2 -runs $$3 >$$dir/$$1-$$2.json 2>$$dir/$$1-$$2.log || \
+			{ rc=1; echo "$$1 under $$2 has failed: see $$dir/$$1-$$2.log"; tail -n 1 $$dir/$$1-$$2.log; }; \
+		grep '^{"summary":true' $$dir/$$1-$$2.json || true; }; \
+	for policy in availability durability; do for mode in kill hang lag partition; do measure $$mode $$policy 15; done; done; \
+	measure manager durability 5; measure switchover durability 20; measure reads durability 10000; measure mixed durability 100; \
+	exit $$rc
 
 # Machines of a plain Debian boot with cloud-init, as root, in namespaces of this machine but its network, from which they install.
 boot:

@@ -14,8 +14,9 @@ import (
 	"github.com/scalr-go/scalr/replication"
 )
 
-// faults are what chaos draws from; those that are in apartFaults need a network or mounts of their own.
-var faults = append([]string{"kill", "hang", "replica", "lag", "double", "manager-killed", "switchover-killed"}, apartFaults...)
+// faults are what chaos draws from, in the order in which it tries each once; those that are in apartFaults need a network or mounts of
+// their own.
+var faults = append(slices.Clone(apartFaults), "kill", "manager-killed", "hang", "switchover-killed", "lag", "double", "replica")
 
 var apartFaults = []string{"partition", "manager-cut", "disk"}
 
@@ -70,6 +71,9 @@ func (f *fixture) chaos(ctx context.Context, i int) (result, error) {
 		return r, err
 	}
 	f.account(&r, t, before)
+	if r.Mode == "manager-cut" && r.Failovers > 0 {
+		return r, fmt.Errorf("the Manager could not see %s, which worked, and another one became the primary", before.Primary)
+	}
 	if err := f.equal(ctx); err != nil {
 		return r, err
 	}

@@ -13,7 +13,9 @@
 // the longest time without an acknowledgement. Acked are the rows that were acknowledged, also to an application that writes
 // to each server directly and knows no better. Lost are those that the new primary lacks. Two_writable are the rows that a
 // server acknowledged although another one had acknowledged a later row before. Rejoin_ms are from the moment that the old
-// primary's server runs again until it is a replica that has everything; then all servers' checksums are compared.
+// primary's server runs again until it is a replica that has everything; then all servers' checksums are compared. A bound is what is
+// promised of the median ms (of the highest in mode switchover) and of the highest rejoin_ms; whether it is met does not fail the program,
+// since machines differ. The summary comes also when a run has failed, which is in none of its numbers, and says so.
 package main
 
 import (
@@ -122,6 +124,7 @@ func run(o options) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	b := &bench{ctx: ctx}
+	sum := summary{Summary: true, Mode: o.mode, Policy: o.policy.String()}
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
@@ -132,9 +135,11 @@ func run(o options) (err error) {
 		if b.failed && err == nil {
 			err = errGivenUp
 		}
+		err = errors.Join(err, sum.verdict())
+		sum.finish(err)
+		print(sum)
 	}()
 	f := begin(b, o)
-	sum := summary{Summary: true, Mode: o.mode, Policy: o.policy.String()}
 	began := time.Now()
 	for i := range o.runs {
 		if o.time > 0 && time.Since(began) > o.time {
@@ -147,19 +152,20 @@ func run(o options) (err error) {
 		r, err := run(ctx, i)
 		if err != nil {
 			f.tell()
-			return fmt.Errorf("run %d: %w", i+1, err)
+			r.Error = err.Error()
 		}
 		if o.json {
 			print(r)
+		}
+		if err != nil {
+			return fmt.Errorf("run %d: %w", i+1, err)
 		}
 		if r.NoVerdict > 0 {
 			f.tell()
 		}
 		sum.add(r)
 	}
-	sum.finish()
-	print(sum)
-	return sum.verdict()
+	return nil
 }
 
 func print(v any) {
@@ -187,27 +193,33 @@ type result struct {
 	NoVerdict  int            `json:"no_verdict"`  // recoveries that ended without one
 	BadVerdict int            `json:"bad_verdict"` // that promised more than was true
 	Marks      map[string]int `json:"marks,omitempty"`
+	Error      string         `json:"error,omitempty"` // why it broke off
 }
 
 // summary is all runs.
 type summary struct {
-	Summary    bool    `json:"summary"`
-	Mode       string  `json:"mode"`
-	Policy     string  `json:"policy"`
-	Runs       int     `json:"runs"`
-	MedianMs   float64 `json:"median_ms"`
-	MaxMs      float64 `json:"max_ms"`
-	Acked      int     `json:"acked"`
-	Lost       int     `json:"lost"`
-	TwoWrite   int     `json:"two_writable"`
-	RejoinMs   float64 `json:"rejoin_median_ms"`
-	RejoinMax  float64 `json:"rejoin_max_ms"`
-	Errors     int     `json:"errors"`
-	Ambiguous  int     `json:"ambiguous"`
-	Stale      int     `json:"stale"`
-	Failovers  int     `json:"failovers"`
-	NoVerdict  int     `json:"no_verdict"`
-	BadVerdict int     `json:"bad_verdict"`
+	Summary     bool    `json:"summary"`
+	Mode        string  `json:"mode"`
+	Policy      string  `json:"policy"`
+	Runs        int     `json:"runs"`
+	MedianMs    float64 `json:"median_ms"`
+	MaxMs       float64 `json:"max_ms"`
+	BoundMs     float64 `json:"bound_ms,omitempty"` // where something is promised
+	Met         *bool   `json:"met,omitempty"`
+	Acked       int     `json:"acked"`
+	Lost        int     `json:"lost"`
+	TwoWrite    int     `json:"two_writable"`
+	RejoinMs    float64 `json:"rejoin_median_ms"`
+	RejoinMax   float64 `json:"rejoin_max_ms"`
+	RejoinBound float64 `json:"rejoin_bound_ms,omitempty"`
+	RejoinMet   *bool   `json:"rejoin_met,omitempty"`
+	Errors      int     `json:"errors"`
+	Ambiguous   int     `json:"ambiguous"`
+	Stale       int     `json:"stale"`
+	Failovers   int     `json:"failovers"`
+	NoVerdict   int     `json:"no_verdict"`
+	BadVerdict  int     `json:"bad_verdict"`
+	Error       string  `json:"error,omitempty"` // why there are no further runs
 
 	ms, rejoin []float64
 }
@@ -229,9 +241,25 @@ func (s *summary) add(r result) {
 	}
 }
 
-func (s *summary) finish() {
+func (s *summary) finish(err error) {
+	if err != nil {
+		s.Error = err.Error()
+	}
 	s.MedianMs, s.MaxMs = middle(s.ms)
 	s.RejoinMs, s.RejoinMax = middle(s.rejoin)
+	if len(s.ms) > 0 {
+		switch s.Mode {
+		case "kill":
+			s.BoundMs, s.Met = 1000, new(s.MedianMs <= 1000)
+		case "hang":
+			s.BoundMs, s.Met = 3000, new(s.MedianMs <= 3000)
+		case "switchover":
+			s.BoundMs, s.Met = 150, new(s.MaxMs <= 150)
+		}
+	}
+	if len(s.rejoin) > 0 && s.Mode != "chaos" { // where it is from the fault on
+		s.RejoinBound, s.RejoinMet = 5000, new(s.RejoinMax <= 5000)
+	}
 }
 
 // verdict is nil unless something happened that never may.

@@ -44,7 +44,7 @@ type fixture struct {
 	b          *bench
 	o          options
 	nodes      []*testenv.Server
-	engine     *mysql.Engine
+	config     mysql.Config
 	members    []replication.Member
 	manager    *replication.Manager
 	endManager func()
@@ -84,6 +84,7 @@ func begin(b *bench, o options) *fixture {
 	}
 	config := mysql.Config{User: "scalr", Password: "admin-pass", ReplicationUser: "replica", ReplicationPassword: "replica-pass",
 		DialContext: from(managerIP)}
+	f.config = config
 	bootstrap := strings.Split(strings.TrimRight(mysql.BootstrapSQL(config), ";\n"), ";\n")
 	f.nodes = testenv.MariaDBWith(b, 3, local.MariaDB{
 		User: config.User, Password: config.Password,
@@ -101,9 +102,6 @@ func begin(b *bench, o options) *fixture {
 		SQL: append(bootstrap, "CREATE USER IF NOT EXISTS "+appUser+"@'%' IDENTIFIED BY '"+appPassword+"'",
 			"GRANT ALL PRIVILEGES ON app.* TO "+appUser+"@'%'"),
 	})
-	var err error
-	f.engine, err = mysql.New(config)
-	must(b, err)
 	for i, n := range f.nodes {
 		f.members = append(f.members, replication.Member{ID: id(i), Addr: n.Addr, Machine: n.ID, Fence: n.Stop})
 		f.direct[id(i)] = f.open(n.Addr, config.User, config.Password)
@@ -136,9 +134,11 @@ func begin(b *bench, o options) *fixture {
 // disk is where the disk of a server is mounted.
 func (f *fixture) disk(host string) string { return filepath.Join(f.disks, host) }
 
-// runManager runs a Manager that knows nothing yet.
+// runManager runs a Manager and an engine that know nothing yet.
 func (f *fixture) runManager() {
-	m, err := replication.New(replication.Config{Name: "bench/db", Engine: f.engine, Policy: f.o.policy, Recoveries: 1000,
+	engine, err := mysql.New(f.config)
+	must(f.b, err)
+	m, err := replication.New(replication.Config{Name: "bench/db", Engine: engine, Policy: f.o.policy, Recoveries: 1000,
 		Events: func(e scalr.Event) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -152,7 +152,7 @@ func (f *fixture) runManager() {
 	f.manager, f.endManager = m, sync.OnceFunc(func() { cancel(); <-done })
 }
 
-// restartManager ends the Manager in whatever it does, and runs another one.
+// restartManager ends the Manager in whatever it does, and runs another one, as when the process is another one.
 func (f *fixture) restartManager() {
 	f.endManager()
 	f.runManager()
@@ -199,7 +199,7 @@ func (f *fixture) tell() {
 	for i, n := range f.nodes {
 		f.b.Logf("%s: %s", id(i), f.sessions(id(i)))
 		lines := strings.Split(n.Output(), "\n")
-		f.b.Logf("%s:\n%s", id(i), strings.Join(lines[max(0, len(lines)-60):], "\n"))
+		f.b.Logf("%s:\n%s", id(i), strings.Join(lines[max(0, len(lines)-150):], "\n"))
 	}
 }
 
