@@ -153,17 +153,14 @@ func (c *conn) reached(ctx context.Context, p replication.Position) (bool, error
 	return ok, err
 }
 
-// closeEnough reports whether the replica is within Config.MaxLag. Without a primary nobody can tell, and it is, unless it has nothing
-// at all: its data is about to come.
+// closeEnough reports whether the replica is within Config.MaxLag. Without a primary nobody can tell, and it is if it has data.
 func (c *conn) closeEnough(ctx context.Context) (bool, error) {
 	config := &c.db.config
 	if time.Since(c.seen.fresh) <= config.MaxLag*3/4 {
 		return true, nil
 	}
-	sampled := c.db.sample(ctx)
-	list := c.db.samples.all()
-	if !sampled && (c.seen.has || len(list) == 0) {
-		return true, nil
+	if !c.db.sample(ctx) {
+		return c.hasData(ctx)
 	}
 	bounded, cancel := context.WithTimeout(ctx, config.Timeout)
 	defer cancel()
@@ -171,18 +168,7 @@ func (c *conn) closeEnough(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	some := func(p replication.Position) bool { return !config.Driver.Contains("", p) }
-	c.seen.has = some(p)
-	if !sampled {
-		if !c.seen.has && some(list[len(list)-1].p) { // one that has been the primary need not have followed anybody
-			p, err = config.Driver.Position(bounded, c.inner, true)
-			c.seen.has = some(p)
-			c.spoilt = c.spoilt || !c.seen.has // another replica may serve the next read
-			return c.seen.has, err
-		}
-		return true, nil
-	}
-	for _, s := range slices.Backward(list) {
+	for _, s := range slices.Backward(c.db.samples.all()) {
 		if config.Driver.Contains(p, s.p) {
 			if s.at.After(c.seen.fresh) {
 				c.seen.fresh = s.at
@@ -191,6 +177,30 @@ func (c *conn) closeEnough(ctx context.Context) (bool, error) {
 		}
 	}
 	return time.Since(c.seen.fresh) <= config.MaxLag, nil
+}
+
+// hasData reports whether the replica has anything, if there is anything to have as far as is known. One that has nothing is about to
+// get its data.
+func (c *conn) hasData(ctx context.Context) (bool, error) {
+	config := &c.db.config
+	nothing := func(p replication.Position) bool { return config.Driver.Contains("", p) }
+	if list := c.db.samples.all(); c.seen.has || len(list) == 0 || nothing(list[len(list)-1].p) {
+		return true, nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, config.Timeout)
+	defer cancel()
+	for _, primary := range []bool{false, true} { // one that has been the primary need not have followed anybody
+		p, err := config.Driver.Position(bounded, c.inner, primary)
+		if err != nil {
+			return false, err
+		}
+		if !nothing(p) {
+			c.seen.has = true
+			return true, nil
+		}
+	}
+	c.spoilt = true // another replica may serve the next read
+	return false, nil
 }
 
 // sample makes sure that there is a recent position of the primary, and reports whether there is.
