@@ -262,6 +262,43 @@ func TestPoolBoundsTheLag(t *testing.T) {
 	within(t, "the replica serves again", func() bool { return server(session) == ids[replica] })
 }
 
+// A replica that has but a part of its copy when the primary dies serves nobody; what was the primary does, as soon as it answers.
+func TestPoolDoesNotReadHalfACopy(t *testing.T) {
+	e, primary, replica := pair(t)
+	for range 10 {
+		exec(t, primary.app(t), "INSERT INTO app.t (v) VALUES ('x')")
+	}
+	caughtUp(t, e, replica, primary)
+	db := openPool(t, pool.Config{Wait: 500 * time.Millisecond, Interval: 100 * time.Millisecond}, primary, replica)
+	read := func() (n int, err error) {
+		err = db.Reader.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM app.t").Scan(&n)
+		return n, err
+	}
+	n, err := read()
+	require.NoError(t, err)
+	require.Equal(t, 10, n)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err = e.Seed(ctx, replica.Member, primary.Member, func(p replication.Progress) {
+		if p.What == "app.t" {
+			cancel()
+		}
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	n, err = read()
+	require.NoError(t, err)
+	require.Equal(t, 10, n)
+	require.NoError(t, primary.Kill(t.Context()))
+	for range 3 {
+		_, err = read()
+		require.ErrorIs(t, err, replication.ErrNoPrimary)
+	}
+	require.NoError(t, primary.Start(t.Context()))
+	within(t, "what was the primary is read", func() bool { n, err = read(); return err == nil })
+	require.Equal(t, 10, n)
+	require.False(t, observe(t, e, primary).Writable)
+}
+
 // A primary that is killed or hangs costs the statements that are under way, as ambiguous ones, and no others.
 func TestPoolHoldsThroughAFailover(t *testing.T) {
 	for _, fault := range []string{"kill", "hang"} {
