@@ -78,8 +78,8 @@ type Config struct {
 	// Interval is how old the servers' own word on who they are may be. It does not matter with a Manager. The default is
 	// 1 s.
 	Interval time.Duration
-	// MaxLag is how far behind a replica may be and still serve reads, while there is a primary to compare it with. The
-	// default is 10 s.
+	// MaxLag is how far behind a replica may be and still serve reads, while there is a primary to compare it with; while there is
+	// none, whoever has data serves. The default is 10 s.
 	MaxLag time.Duration
 	// Catch is how long a read of a Session waits for a replica to catch up before it goes to the primary. The default is
 	// 50 ms.
