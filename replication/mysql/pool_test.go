@@ -108,7 +108,7 @@ func TestPoolHoldsThroughASwitchover(t *testing.T) {
 				c.Manager = s.manager
 			case "addresses":
 			default:
-				for _, name := range strings.Fields(by) {
+				for name := range strings.FieldsSeq(by) {
 					c.Addrs = append(c.Addrs, name+".shop.internal:3306")
 				}
 				c.LookupHost = resolver.LookupHost
