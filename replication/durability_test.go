@@ -120,6 +120,26 @@ func TestPreferred(t *testing.T) {
 	})
 }
 
+// Somebody switches the primary's semi-synchronous replication off: it is said, though it is on again at once.
+func TestSemiSyncIsOnAgain(t *testing.T) {
+	bubble(t, 3, replication.Config{Policy: replication.Durability}, func(t *testing.T, w *world) {
+		w.start()
+		w.whole()
+		w.write("db-1", "x")
+		w.settled()
+		require.Empty(t, w.seen(replication.KindHeld))
+		require.NoError(t, w.db.SetSemiSync(w.ctx, w.members[0], false))
+		time.Sleep(time.Second)
+		held := w.seen(replication.KindHeld)
+		require.Len(t, held, 1)
+		require.Equal(t, "db-1 acknowledges what no replica may have, until its writes wait for one", held[0].Message)
+		st, err := w.db.Observe(w.ctx, w.members[0])
+		require.NoError(t, err)
+		require.True(t, st.SemiSync)
+		w.settled()
+	})
+}
+
 // Commits that wait for an acknowledgement that was lost are ended, and the set goes on.
 func TestLostAcknowledgement(t *testing.T) {
 	bubble(t, 3, replication.Config{Policy: replication.Durability}, func(t *testing.T, w *world) {

@@ -46,6 +46,7 @@ func (d *decider) semisync(p *fact) {
 	case want && !on:
 		for _, f := range d.members {
 			if st := f.status(); f != p && d.counts(f) && st.Source == p.Addr && st.Receives {
+				d.hold("%s acknowledges what no replica may have, until its writes wait for one", p.ID)
 				d.step(StepSemiSyncOn, p, "", "%s follows, so that writes need not wait for ever", f.ID)
 				return
 			}
