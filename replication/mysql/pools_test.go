@@ -107,7 +107,12 @@ func TestManagerLosesAPool(t *testing.T) {
 		s.whole(t)
 		old := s.node(s.primary())
 		within(t, "writes wait for a replica", func() bool { return observe(t, s.engine, old).SemiSync })
-		s.more(t, 200)
+		at := observe(t, s.engine, old).Applied
+		within(t, "the Manager has seen that", func() bool {
+			top, _ := s.manager.Topology()
+			x, _ := top.Member(old.Member.ID)
+			return s.engine.Compare(x.Position, at) == replication.Ahead
+		})
 		gone := s.pool(old.Member.Pool)
 		vanish(t, "kill", gone...)
 		s.held(t, " cannot be seen and may be the only one that has some acknowledged transaction")
@@ -120,10 +125,10 @@ func TestManagerLosesAPool(t *testing.T) {
 		top, _ := s.manager.Topology()
 		require.Equal(t, replication.LossNone, top.Verdict.Loss, top.Verdict.String())
 		t.Log(top.Verdict)
+		stop()
 		require.Zero(t, s.lost(t))
+		s.equal(t)
 	})
-	stop()
-	s.equal(t)
 }
 
 // pool gives the members of a pool.
