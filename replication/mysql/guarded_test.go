@@ -74,8 +74,11 @@ func TestManagerIsOvertaken(t *testing.T) {
 	err := <-firstEnded
 	require.ErrorIs(t, err, replication.ErrOvertaken)
 	require.ErrorIs(t, err, cronlock.ErrLost)
+	require.ErrorContains(t, err, "fence db-1", "not even its first step")
 	t.Log(err)
 	require.Equal(t, "0", one(t, nodes[0].admin(t), "SELECT @@read_only"))
+	top, _ := later.Topology()
+	require.EqualValues(t, 1, top.Epoch)
 	exec(t, nodes[0].app(t), "INSERT INTO app.t VALUES (1)")
 	require.ErrorIs(t, first.RunUnder(t.Context(), earlier), replication.ErrOvertaken, "it begins again, with the same lease")
 
