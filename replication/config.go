@@ -10,7 +10,7 @@ import (
 
 // Config says how a [Manager] watches over one set of members. The zero value of every field but Engine is useful.
 type Config struct {
-	// Name is the set's name, for events: "shop/db" is the role db of the farm shop.
+	// Name is the set's name, for events and for what is kept on its members (Recorder): "shop/db" is the role db of the farm shop.
 	Name string
 	// Engine speaks to the database servers. Required.
 	Engine Engine

@@ -76,6 +76,45 @@ func TestDurabilityExcuses(t *testing.T) {
 	})
 }
 
+// So is one that hung first and has been dead since.
+func TestDurabilityExcusesOneThatHungFirst(t *testing.T) {
+	bubble(t, 3, replication.Config{Policy: replication.Durability}, func(t *testing.T, w *world) {
+		w.start()
+		w.whole()
+		w.db.Hang(addr(3))
+		time.Sleep(3 * time.Second)
+		w.db.Crash(addr(3))
+		time.Sleep(time.Minute)
+		w.write("db-1", "x")
+		time.Sleep(time.Second)
+		w.db.Crash(addr(1))
+		top := w.until("db-2 takes over", time.Minute, func(t replication.Topology) bool { return t.Primary == "db-2" })
+		require.Equal(t, replication.LossNone, top.Verdict.Loss)
+	})
+}
+
+// One that could not be seen, and acknowledged all the time until it died, is excused for what it alone had only by who has that.
+func TestDurabilityExcusesFromItsDeathOn(t *testing.T) {
+	bubble(t, 3, replication.Config{Policy: replication.Durability}, func(t *testing.T, w *world) {
+		w.start()
+		w.whole()
+		w.write("db-1", "w")
+		w.settled()
+		w.db.Cut(memdb.Manager, addr(3))
+		time.Sleep(5 * time.Second)
+		w.db.Cut(addr(1), addr(2))
+		w.write("db-1", "x") // db-3 acknowledges it
+		w.db.Crash(addr(3))
+		w.db.Heal(memdb.Manager, addr(3))
+		time.Sleep(5 * time.Second)
+		w.db.Crash(addr(1))
+		time.Sleep(20 * time.Second)
+		top, _ := w.manager().Topology()
+		require.Empty(t, top.Primary)
+		require.Contains(t, fmt.Sprint(top.Held), "db-3 cannot be seen and may be the only one that has some acknowledged transaction")
+	})
+}
+
 // With no replica left the primary waits under Durability.
 func TestDurabilityWaits(t *testing.T) {
 	bubble(t, 2, replication.Config{Policy: replication.Durability}, func(t *testing.T, w *world) {

@@ -22,7 +22,10 @@ func (s *state) learn(k key, l look, contains func(a, b Position) bool) {
 		f.misses++
 		f.lastErr = l.err
 		f.refused = errors.Is(l.err, ErrRefused)
-		f.refusing = f.refusing && f.refused
+		if f.refused && !f.refusing && s.followers[k] { // until now it may have acknowledged
+			s.doubts[k] = doubt{since: l.ended}
+		}
+		f.refusing = f.refused
 		f.stalled = errors.Is(l.err, ErrStalled)
 		f.ended = f.ended || f.refused
 		f.fault = nil

@@ -43,7 +43,7 @@ func New(config Config) (*Manager, error) {
 		config:  config,
 		wake:    make(chan struct{}, 1),
 		shelve:  make(chan struct{}, 1),
-		state:   newState(),
+		state:   newState(config.Name),
 		changed: make(chan struct{}),
 	}, nil
 }
@@ -122,7 +122,7 @@ func (m *Manager) begin(token uint64, stop context.CancelCauseFunc) error {
 	}
 	m.running, m.token, m.stop = true, token, stop
 	old := m.state
-	m.state = newState()
+	m.state = newState(m.config.Name)
 	m.state.started = time.Now()
 	m.state.verdict, m.state.request = old.verdict, old.request
 	m.state.published, m.state.shown = old.published, old.shown

@@ -192,6 +192,8 @@ func fillKilled(t *testing.T, c replication.Config, volumes bool, k int, kill fu
 		}
 		w.start()
 		defer func() { w.stop() }()
+		w.filled()
+		time.Sleep(5 * time.Second) // until the last calls have been made, of members that have joined
 		top := w.filled()
 		reached, imports = calls.Load() >= int64(k), copies.Load()/2 // it begins and ends
 		require.Equal(t, "scrubbed", w.rows(top.Primary)["secret"], "killed at call %d", k)

@@ -23,8 +23,10 @@ type Recorder interface {
 	Recorded(ctx context.Context, m Member) (text string, err error)
 }
 
-// record is what a Manager leaves to the next one. Each member that answers keeps a copy; a later one has a higher Number.
+// record is what a Manager leaves to the next one of its set. Each member that has been the primary or followed one keeps a copy; a
+// later one has a higher Number.
 type record struct {
+	Set        string      `json:"set,omitempty"` // Config.Name
 	Number     uint64      `json:"number"`
 	Recoveries []time.Time `json:"recoveries,omitempty"` // as in state
 	Verdict    *Verdict    `json:"verdict,omitempty"`    // that was told last
@@ -37,7 +39,7 @@ type record struct {
 
 // record gives what the next Manager is to know.
 func (s *state) record() record {
-	r := record{Verdict: s.verdict, Draft: s.draft}
+	r := record{Set: s.set, Verdict: s.verdict, Draft: s.draft}
 	for _, t := range s.recoveries {
 		r.Recoveries = append(r.Recoveries, t.UTC())
 	}
@@ -95,7 +97,7 @@ func (r record) detach() *record {
 // inherit takes in what a member keeps.
 func (s *state) inherit(text string, now time.Time) {
 	var r record
-	if json.Unmarshal([]byte(text), &r) != nil || r.Number == 0 {
+	if json.Unmarshal([]byte(text), &r) != nil || r.Number == 0 || r.Set != s.set {
 		return
 	}
 	for _, t := range r.Recoveries {
@@ -197,6 +199,9 @@ func (m *Manager) remind(ctx context.Context, tasks *sync.WaitGroup) {
 		filled := f.refills() || f.running != nil && (f.running.Kind == StepImport || f.running.Kind == StepPromote)
 		if f.keeps == text || f.keepless || f.keeping != nil || filled || !f.answers() || now.Sub(f.keptAt) < m.config.Interval {
 			continue
+		}
+		if f != p && !m.state.kin[keyOf(f.Member)] {
+			continue // it may be of another set
 		}
 		done := make(chan struct{})
 		f.keeping = done

@@ -13,7 +13,7 @@ func TestTheRecordIsUpToDate(t *testing.T) {
 	verdicts := []*Verdict{nil, {To: "a"}, {To: "a", Lost: 1}, {To: "b", Began: time.Unix(1, 0)}}
 	keys := []key{{"a", "a:1", ""}, {"b", "b:1", ""}, {"c", "c:1", "i-1"}}
 	rapid.Check(t, func(t *rapid.T) {
-		s, anew := newState(), newState()
+		s, anew := newState("db"), newState("db")
 		for _, k := range keys {
 			for _, x := range []*state{s, anew} {
 				x.members = append(x.members, &fact{Member: Member{ID: k.id, Addr: k.addr, Machine: k.machine}})
@@ -44,7 +44,7 @@ func TestTheRecordIsUpToDate(t *testing.T) {
 						x.verdict.Saved = []string{"", "f"}[n%2]
 					}
 				case 6:
-					x.inherit(`{"number":`+[]string{"1", "2", "9", "0"}[n]+`,"recoveries":["1970-01-01T00:00:07Z"],"verdict":{"to":"c"}}`, time.Unix(100, 0))
+					x.inherit(`{"set":"db","number":`+[]string{"1", "2", "9", "0"}[n]+`,"recoveries":["1970-01-01T00:00:07Z"],"verdict":{"to":"c"}}`, time.Unix(100, 0))
 				}
 			}
 			anew.written = nil
@@ -56,11 +56,23 @@ func TestTheRecordIsUpToDate(t *testing.T) {
 
 // A record that stays as it is costs next to nothing: it is looked at in each round.
 func TestTheRecordIsWrittenWhenItChanges(t *testing.T) {
-	s := newState()
+	s := newState("db")
 	s.verdict, s.recoveries = &Verdict{Reason: "x"}, []time.Time{time.Unix(1, 0)}
 	s.former[key{"a", "a:1", ""}] = true
 	s.members = []*fact{{Member: Member{ID: "a", Addr: "a:1"}}}
 	text := s.text()
 	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { s.text() }), 3.0)
 	require.Equal(t, text, s.text())
+}
+
+// A record of another set says nothing here.
+func TestTheRecordOfAnotherSet(t *testing.T) {
+	theirs, s := newState("theirs"), newState("ours")
+	theirs.verdict, theirs.recoveries = &Verdict{Reason: "x"}, []time.Time{time.Unix(1, 0)}
+	s.inherit(theirs.text(), time.Unix(100, 0))
+	require.Nil(t, s.verdict)
+	require.Empty(t, s.recoveries)
+	theirs.set, theirs.written = "ours", nil
+	s.inherit(theirs.text(), time.Unix(100, 0))
+	require.NotNil(t, s.verdict)
 }

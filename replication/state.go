@@ -85,6 +85,7 @@ func (f *fact) status() *Status { return &f.good.status }
 
 // state is all that a decision is made from. It is plain data but for the members' Fence.
 type state struct {
+	set      string    // Config.Name
 	clock    uint64    // counts looks and steps
 	started  time.Time // when the Manager began to look
 	members  []*fact   // sorted by ID
@@ -218,8 +219,9 @@ func (s *state) hand(from *fact, to string, now time.Time) {
 	s.request.to, s.request.from = to, keyOf(from.Member)
 }
 
-func newState() *state {
+func newState(set string) *state {
 	return &state{
+		set:       set,
 		followers: map[key]bool{},
 		doubts:    map[key]doubt{},
 		former:    map[key]bool{},
