@@ -48,7 +48,7 @@ import (
 //
 // # Over SQL
 //
-// It is a text of statements, of one consistent snapshot: each comes after a comment that says what it is, and each table's rows
+// It is a text of statements, of one consistent snapshot, read table by table over one session: each comes after a comment that says what it is, and each table's rows
 // are followed by their number and checksum, which the server has worked out in the same snapshot. While a table is read nobody can
 // change the definition of that one: on a replica, that is what replication waits for. The account needs what Import needs of a source.
 //
@@ -173,7 +173,8 @@ func (w *frameWriter) objects(all *catalog, late bool) {
 
 // backupTable writes the rows of a table.
 func (c *copying) backupTable(ctx context.Context, t *table, out *frameWriter) error {
-	if err := c.snap.exec(ctx, "SAVEPOINT seed", "SET NAMES binary"); err != nil {
+	l := c.lane(0)
+	if err := l.from.exec(ctx, "SAVEPOINT seed", "SET NAMES binary"); err != nil {
 		return err
 	}
 	out.write(frame{Kind: frameTable, Schema: t.schema, Name: t.name, Engine: t.engine, Versioned: t.versioned})
@@ -182,10 +183,10 @@ func (c *copying) backupTable(ctx context.Context, t *table, out *frameWriter) e
 		out.set(keepHistory)
 	}
 	var rows int64
-	err := c.readRows(ctx, t, func(statement string, n int64) bool {
+	err := l.readRows(ctx, t, func(statement string, n int64) bool {
 		out.write(frame{Kind: frameRows, Rows: n, statement: statement})
-		rows, c.done = rows+n, c.done+n
-		c.report(t.String())
+		rows += n
+		l.copied(t, n)
 		return out.err == nil
 	})
 	if out.err != nil {
@@ -194,7 +195,7 @@ func (c *copying) backupTable(ctx context.Context, t *table, out *frameWriter) e
 	if err != nil {
 		return err
 	}
-	sum, err := c.checksumSource(ctx, t)
+	sum, err := l.checksumSource(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -203,7 +204,7 @@ func (c *copying) backupTable(ctx context.Context, t *table, out *frameWriter) e
 	if out.err != nil {
 		return out.err
 	}
-	return c.snap.exec(ctx, "SET NAMES utf8mb4", "ROLLBACK TO SAVEPOINT seed")
+	return l.from.exec(ctx, "SET NAMES utf8mb4", "ROLLBACK TO SAVEPOINT seed")
 }
 
 // Restore fills a member from what Backup wrote, by the rules of Import: the accounts come locked, the histories have no
@@ -346,8 +347,9 @@ func (c *copying) readDefinitions(in *frameReader) (head frame, all *catalog, ne
 // restoreTable inserts the rows of a table, and compares it.
 func (c *copying) restoreTable(ctx context.Context, in *frameReader, f frame) error {
 	t := &table{schema: f.Schema, name: f.Name, engine: f.Engine, versioned: f.Versioned}
+	l := c.lane(0)
 	var sum frame
-	rows, err := c.insertRows(ctx, t, func(ctx context.Context, emit func(statement string, rows int64) bool) error {
+	rows, err := l.insertRows(ctx, t, func(ctx context.Context, emit func(statement string, rows int64) bool) error {
 		for {
 			f, err := in.next()
 			switch {
@@ -368,8 +370,8 @@ func (c *copying) restoreTable(ctx context.Context, in *frameReader, f frame) er
 	}
 	if err == nil {
 		var here string
-		if here, err = checksum(ctx, c.to, t); err == nil {
-			err = c.compareWith(ctx, t, here, sum.Rows, sum.Checksum)
+		if here, err = checksum(ctx, l.to, t); err == nil {
+			err = l.compareWith(ctx, t, here, sum.Rows, sum.Checksum)
 		}
 	}
 	if err != nil {

@@ -28,8 +28,10 @@ func (o object) String() string {
 type table struct {
 	schema, name string
 	engine       string
-	versioned    bool // WITH SYSTEM VERSIONING
-	hidden       bool // and the columns of its period are hidden
+	sequence     bool
+	size         int64 // in bytes with indexes, an estimate
+	versioned    bool  // WITH SYSTEM VERSIONING
+	hidden       bool  // and the columns of its period are hidden
 	columns      []column
 	checksum     string // before the snapshot; for tables without transactions only
 }
@@ -83,7 +85,8 @@ func readCatalog(ctx context.Context, t *session, but Config) (*catalog, error) 
 		}
 	}
 	tables, err := list("SELECT table_schema AS s, table_name AS n, table_type AS kind, IFNULL(engine,'') AS engine, "+
-		"IFNULL(table_rows,0) AS row_count FROM information_schema.tables WHERE {users} "+
+		"IFNULL(table_rows,0) AS row_count, IFNULL(data_length,0)+IFNULL(index_length,0) AS size "+
+		"FROM information_schema.tables WHERE {users} "+
 		"ORDER BY table_schema, table_name", "table_schema")
 	if err != nil {
 		return nil, err
@@ -114,7 +117,8 @@ func readCatalog(ctx context.Context, t *session, but Config) (*catalog, error) 
 			if err := c.add(ctx, t, kind, r["s"], r["n"]); err != nil {
 				return nil, err
 			}
-			table := &table{schema: r["s"], name: r["n"], engine: r["engine"], versioned: r["kind"] == "SYSTEM VERSIONED"}
+			table := &table{schema: r["s"], name: r["n"], engine: r["engine"], sequence: kind == "SEQUENCE", size: number(r["size"]),
+				versioned: r["kind"] == "SYSTEM VERSIONED"}
 			table.hidden = table.versioned
 			for _, col := range byTable[table.ident()] {
 				table.hidden = table.hidden && col["expr"] != "ROW START"

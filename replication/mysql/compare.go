@@ -15,17 +15,17 @@ func (t *table) allRows() string {
 }
 
 // compare fails unless the target's table is the snapshot's.
-func (c *copying) compare(ctx context.Context, t *table, read int64) error {
+func (l lane) compare(ctx context.Context, t *table, read int64) error {
 	type sums struct {
 		checksum string
 		err      error
 	}
 	there := make(chan sums, 1)
 	go func() {
-		checksum, err := c.checksumSource(ctx, t)
+		checksum, err := l.checksumSource(ctx, t)
 		there <- sums{checksum, err}
 	}()
-	here, err := checksum(ctx, c.to, t)
+	here, err := checksum(ctx, l.to, t)
 	source := <-there
 	if err != nil {
 		return err
@@ -33,12 +33,12 @@ func (c *copying) compare(ctx context.Context, t *table, read int64) error {
 	if source.err != nil {
 		return source.err
 	}
-	return c.compareWith(ctx, t, here, read, source.checksum)
+	return l.compareWith(ctx, t, here, read, source.checksum)
 }
 
 // checksumSource gives the checksum of the snapshot's table, and fails if that is no snapshot.
-func (c *copying) checksumSource(ctx context.Context, t *table) (string, error) {
-	sum, err := checksum(ctx, c.snap, t)
+func (l lane) checksumSource(ctx context.Context, t *table) (string, error) {
+	sum, err := checksum(ctx, l.from, t)
 	if err != nil {
 		return "", fmt.Errorf("on the source: %w", err)
 	}
@@ -50,8 +50,8 @@ func (c *copying) checksumSource(ctx context.Context, t *table) (string, error) 
 }
 
 // compareWith fails unless the target's table, with the checksum here, has the rows and the checksum of the source's.
-func (c *copying) compareWith(ctx context.Context, t *table, here string, rows int64, source string) error {
-	found, err := c.to.rows(ctx, "SELECT COUNT(*) AS n FROM "+t.ident()+t.allRows())
+func (l lane) compareWith(ctx context.Context, t *table, here string, rows int64, source string) error {
+	found, err := l.to.rows(ctx, "SELECT COUNT(*) AS n FROM "+t.ident()+t.allRows())
 	if err != nil {
 		return err
 	}

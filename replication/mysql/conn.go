@@ -140,24 +140,29 @@ func (s *server) query(ctx context.Context, statement string) (results [][]row, 
 
 func (s *server) queryOn(ctx context.Context, on execer, statement string) (results [][]row, err error) {
 	err = s.bounded(ctx, func(ctx context.Context) error {
-		rows, err := on.QueryContext(ctx, statement)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		results = nil
-		for {
-			result, err := readRows(rows)
-			if err != nil {
-				return err
-			}
-			results = append(results, result)
-			if !rows.NextResultSet() {
-				return rows.Err()
-			}
-		}
+		results, err = queryAll(ctx, on, statement)
+		return err
 	})
 	return results, err
+}
+
+// queryAll gives the rows of each result.
+func queryAll(ctx context.Context, on execer, statement string) (results [][]row, err error) {
+	rows, err := on.QueryContext(ctx, statement)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for {
+		result, err := readRows(rows)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, result)
+		if !rows.NextResultSet() {
+			return results, rows.Err()
+		}
+	}
 }
 
 // rows runs one statement and gives its rows.

@@ -66,6 +66,13 @@
 // a cloud that of provider/ssh, with "sudo -n" before the arguments where that signs in as somebody else. For provider/local,
 // local.MariaDB.Service gives Stop and Start. Nothing is opened between the machines: the bytes pass through this program.
 //
+// # Copies over SQL
+//
+// Without it, and where files cannot be copied, [Engine.Seed] and [Engine.Import] copy rows, of several tables at the same time. No
+// two sessions of MariaDB can be given one snapshot, but each knows the place in the binary log that its own is of, which it got
+// under the lock under which commits become visible. Two of the same place have the same rows. So snapshots are begun until they agree,
+// and none needs a lock that commits would wait for. One table is read over one session, however large it is.
+//
 // # Stalled storage
 //
 // The commits of applications show whether a primary's storage works. While nothing has been written to the binary log for a

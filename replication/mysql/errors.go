@@ -45,7 +45,13 @@ const (
 	errSameServerID     = 1593
 	errRelayLogCorrupt  = 1594
 	errPasswordExpired  = 1820
+	errTooManySessions  = 1040
+	errTooManyOfUser    = 1203
+	errLimitOfUser      = 1226
 )
+
+// errsNoRoom are what a server says that takes no further session.
+var errsNoRoom = []uint16{errTooManySessions, errTooManyOfUser, errLimitOfUser}
 
 // dialError is a failure to connect, told from one to talk.
 type dialError struct{ err error }

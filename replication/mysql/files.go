@@ -143,12 +143,8 @@ func (l look) appliesAlone() error {
 
 // mine fails if another one has taken the target over.
 func (f *filing) mine(ctx context.Context) error {
-	rows, err := f.to.rows(ctx, "SELECT IS_USED_LOCK("+quote(marker)+") = CONNECTION_ID() AS mine")
-	if err != nil {
+	if err := f.copying.mine(ctx); err != nil {
 		return err
-	}
-	if rows[0]["mine"] != "1" {
-		return errTakenOver
 	}
 	return f.target.mayChange(ctx, f.m.Token)
 }

@@ -23,7 +23,8 @@ import (
 //
 // The source is read only, so that the origin needs no administrator there. An account with these privileges is enough:
 // SELECT, SHOW VIEW, TRIGGER, EVENT, BINLOG MONITOR, BINLOG ADMIN and REPLICA MONITOR ON *.*. (BINLOG ADMIN is for
-// sql_log_bin, which the engine's sessions switch off; the replication account of the origin's Config is not used.)
+// sql_log_bin, which the engine's sessions switch off; the replication account of the origin's Config is not used.) It has up to
+// seven sessions there; if it may have fewer (MAX_USER_CONNECTIONS), fewer tables are copied at the same time.
 //
 // When the copy is complete, the member has a table mysql.scalr_imported with the position of the copy, until it follows
 // another member.
@@ -59,8 +60,10 @@ func (e *Engine) Import(ctx context.Context, m replication.Member, origin replic
 	defer db.Close()
 	c := &copying{target: target, source: &server{engine: other, addr: source.Addr, db: db}, apart: true, progress: progress}
 	at, err := c.run(ctx, m, source, func(ctx context.Context, at position) error {
-		if err := c.snap.exec(ctx, "ROLLBACK"); err != nil { // the source need not keep old versions any more
-			return err
+		for _, snap := range c.snaps { // the source need not keep old versions any more
+			if err := snap.exec(ctx, "ROLLBACK"); err != nil {
+				return err
+			}
 		}
 		return c.scrubbed(ctx, m, scrub, at)
 	})

@@ -233,16 +233,17 @@ func (c *copying) equal(ctx context.Context, source replication.Member) (err err
 		return fmt.Errorf("following %s up to %s: %w", source.ID, at.public(), err)
 	}
 	c.total = all.rows
+	l := c.lane(0)
 	for _, t := range all.tables {
 		if t.elsewhere() {
 			continue
 		}
 		c.report("comparing " + t.String())
-		rows, err := c.snap.rows(ctx, "SELECT COUNT(*) AS n FROM "+t.ident()+t.allRows())
+		rows, err := l.from.rows(ctx, "SELECT COUNT(*) AS n FROM "+t.ident()+t.allRows())
 		if err != nil {
 			return err
 		}
-		if err := c.compare(ctx, t, number(rows[0]["n"])); err != nil {
+		if err := l.compare(ctx, t, number(rows[0]["n"])); err != nil {
 			return fmt.Errorf("table %s: %w", t, err)
 		}
 		c.done += number(rows[0]["n"])

@@ -16,13 +16,8 @@ func (c *copying) copyAll(ctx context.Context, all *catalog) error {
 	if err := c.createFirst(ctx, all); err != nil {
 		return err
 	}
-	for _, t := range all.tables {
-		if t.elsewhere() {
-			continue
-		}
-		if err := c.copyTable(ctx, t); err != nil {
-			return fmt.Errorf("table %s: %w", t, err)
-		}
+	if err := c.copyTables(ctx, all); err != nil {
+		return err
 	}
 	return c.createLast(ctx, all)
 }
@@ -140,12 +135,12 @@ func (c *copying) createViews(ctx context.Context, views []object, all *catalog)
 
 // copyTable copies the rows of one table and compares. The savepoint keeps the source's metadata locks as short as the copy
 // of one table, so that definitions of others can be changed meanwhile.
-func (c *copying) copyTable(ctx context.Context, t *table) error {
-	if err := c.snap.exec(ctx, "SAVEPOINT seed", "SET NAMES binary"); err != nil {
+func (l lane) copyTable(ctx context.Context, t *table) error {
+	if err := l.from.exec(ctx, "SAVEPOINT seed", "SET NAMES binary"); err != nil {
 		return fmt.Errorf("on the source: %w", err)
 	}
-	read, err := c.insertRows(ctx, t, func(ctx context.Context, emit func(statement string, rows int64) bool) error {
-		if err := c.readRows(ctx, t, emit); err != nil {
+	read, err := l.insertRows(ctx, t, func(ctx context.Context, emit func(statement string, rows int64) bool) error {
+		if err := l.readRows(ctx, t, emit); err != nil {
 			return fmt.Errorf("on the source: %w", err)
 		}
 		return nil
@@ -153,19 +148,19 @@ func (c *copying) copyTable(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	if err := c.compare(ctx, t, read); err != nil {
+	if err := l.compare(ctx, t, read); err != nil {
 		return err
 	}
-	if err := c.snap.exec(ctx, "SET NAMES utf8mb4", "ROLLBACK TO SAVEPOINT seed"); err != nil {
+	if err := l.from.exec(ctx, "SET NAMES utf8mb4", "ROLLBACK TO SAVEPOINT seed"); err != nil {
 		return fmt.Errorf("on the source: %w", err)
 	}
 	return nil
 }
 
 // insertRows streams rows into the target's table: while one batch is written the next one is read.
-func (c *copying) insertRows(ctx context.Context, t *table,
+func (l lane) insertRows(ctx context.Context, t *table,
 	reads func(ctx context.Context, emit func(statement string, rows int64) bool) error) (read int64, err error) {
-	if err := c.to.exec(ctx, "SET NAMES binary"); err != nil {
+	if err := l.to.exec(ctx, "SET NAMES binary"); err != nil {
 		return 0, err
 	}
 	reading, cancel := context.WithCancel(ctx)
@@ -187,20 +182,19 @@ func (c *copying) insertRows(ctx context.Context, t *table,
 		})
 	}()
 	if t.versioned {
-		err = c.to.exec(ctx, keepHistory)
+		err = l.to.exec(ctx, keepHistory)
 	}
 	for b := range batches {
 		if err != nil {
 			continue // the reader has been told
 		}
-		if err = c.to.exec(ctx, b.statement); err != nil {
+		if err = l.to.exec(ctx, b.statement); err != nil {
 			err = fmt.Errorf("inserting: %w", err)
 			cancel()
 			continue
 		}
 		read += b.rows
-		c.done += b.rows
-		c.report(t.String())
+		l.copied(t, b.rows)
 	}
 	cancel()
 	if readErr := <-result; err == nil {
@@ -209,14 +203,14 @@ func (c *copying) insertRows(ctx context.Context, t *table,
 	if err != nil {
 		return read, err
 	}
-	return read, c.to.exec(ctx, "SET NAMES utf8mb4")
+	return read, l.to.exec(ctx, "SET NAMES utf8mb4")
 }
 
 // keepHistory lets the rows of the past be inserted into a table with system versioning.
 const keepHistory = "SET system_versioning_insert_history = ON"
 
 // readRows reads the table and gives INSERT statements.
-func (c *copying) readRows(ctx context.Context, t *table, emit func(statement string, rows int64) bool) error {
+func (l lane) readRows(ctx context.Context, t *table, emit func(statement string, rows int64) bool) error {
 	columns := t.columns
 	from := t.ident()
 	if t.versioned {
@@ -230,9 +224,9 @@ func (c *copying) readRows(ctx context.Context, t *table, emit func(statement st
 		names = append(names, name(col.name))
 		selects = append(selects, col.selects())
 	}
-	rows, err := c.snap.conn.QueryContext(ctx, "SELECT "+strings.Join(selects, ",")+" FROM "+from)
+	rows, err := l.from.conn.QueryContext(ctx, "SELECT "+strings.Join(selects, ",")+" FROM "+from)
 	if err != nil {
-		return c.snap.s.engine.explain(ctx, err)
+		return l.from.s.engine.explain(ctx, err)
 	}
 	defer rows.Close()
 	head := "INSERT INTO " + t.ident() + " (" + strings.Join(names, ",") + ") VALUES "
@@ -245,7 +239,7 @@ func (c *copying) readRows(ctx context.Context, t *table, emit func(statement st
 	var n int64
 	for rows.Next() {
 		if err := rows.Scan(targets...); err != nil {
-			return c.snap.s.engine.explain(ctx, err)
+			return l.from.s.engine.explain(ctx, err)
 		}
 		if n > 0 {
 			buf = append(buf, ',')
@@ -266,7 +260,7 @@ func (c *copying) readRows(ctx context.Context, t *table, emit func(statement st
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return c.snap.s.engine.explain(ctx, err)
+		return l.from.s.engine.explain(ctx, err)
 	}
 	if n > 0 && !emit(string(buf), n) {
 		return context.Cause(ctx)

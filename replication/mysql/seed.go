@@ -2,11 +2,8 @@ package mysql
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/scalr-go/scalr/replication"
 )
@@ -41,9 +38,15 @@ import (
 // # Over SQL
 //
 // Copied are schemas, tables with their rows, sequences, views, routines, triggers, events, accounts, roles and grants, except the
-// engine's own two accounts. The position is that of one consistent snapshot (START TRANSACTION WITH CONSISTENT SNAPSHOT), which
-// keeps nobody from writing. Each table is compared by CHECKSUM TABLE EXTENDED and by its number of rows before Seed goes on, and
-// the definitions at the end.
+// engine's own two accounts. Up to four tables are copied at the same time, the largest first, each over a session of its own on
+// either server, and with a few MB of rows in this program, or a few rows where those are larger. The sessions read consistent
+// snapshots (START TRANSACTION WITH CONSISTENT SNAPSHOT), which are begun anew until all are of the same place in the binary log: that
+// of the position. This keeps nobody from writing. Where somebody always commits between two of them, or a server takes no
+// more sessions, there are fewer, in the end one. What is written without the binary log (sql_log_bin=0) belongs to no position: of a
+// transaction like that which commits just then, some tables of the copy may have the rows, and others not.
+//
+// Each table is compared by CHECKSUM TABLE EXTENDED and by its number of rows before its session goes on, and the definitions at the end.
+// The first error ends all sessions.
 //
 // Tables of engines whose data is elsewhere (FEDERATED, CONNECT, SPIDER) are refused before anything is touched. Tables of engines
 // without transactions (MyISAM, Aria, MEMORY) are copied if nobody writes to them meanwhile; otherwise Seed fails and says so.
@@ -82,9 +85,12 @@ type copying struct {
 	progress       func(replication.Progress)
 	done, total    int64 // rows
 
-	to, defs, snap *session // on the target; on the source; on the source, in the snapshot
-	sourceVersion  string
-	targetVersion  string
+	to, defs      *session   // on the target; on the source
+	snaps         []*session // on the source, in snapshots of one state
+	writers       []*session // on the target, at least as many; the first one is to
+	reads, writes *sessions  // all of them
+	sourceVersion string
+	targetVersion string
 }
 
 // errChanged is for definitions that changed during the copy.
@@ -124,6 +130,9 @@ func (c *copying) run(ctx context.Context, m, source replication.Member, finish 
 	if err := before.checksumUnsafe(ctx, c.defs); err != nil {
 		return nil, fmt.Errorf("the source %s: %w", source.ID, err)
 	}
+	if err := c.openLanes(ctx, before); err != nil {
+		return nil, err
+	}
 	at, err := c.snapshot(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the source %s: snapshot: %w", source.ID, err)
@@ -139,19 +148,15 @@ func (c *copying) run(ctx context.Context, m, source replication.Member, finish 
 
 // openSource takes the sessions that the source is read with.
 func (c *copying) openSource(ctx context.Context) (leave func(), err error) {
-	db, err := c.source.engine.open(c.source.addr, map[string]string{"net_write_timeout": "3600"})
-	if err != nil {
+	if c.reads, err = c.source.sessions(map[string]string{"net_write_timeout": "3600"}); err != nil {
 		return func() {}, err
 	}
-	leave = func() { db.Close() }
-	for _, session := range []**session{&c.defs, &c.snap} {
-		if *session, err = newSession(ctx, c.source, db); err != nil {
-			return leave, err
-		}
-		before, opened := leave, *session
-		leave = func() { opened.close(); before() }
+	if c.defs, err = c.reads.add(ctx); err != nil {
+		return c.reads.close, err
 	}
-	return leave, nil
+	snap, err := c.reads.add(ctx)
+	c.snaps = []*session{snap}
+	return c.reads.close, err
 }
 
 // check refuses what must not be, before anything is touched.
@@ -245,37 +250,16 @@ func (c *copying) claim(ctx context.Context) (release func(), err error) {
 		defer cancel()
 		_ = t.exec(ctx, "SET GLOBAL max_allowed_packet = "+rows[0]["packet"]) // only a limit stays larger
 	}
-	db, err := t.engine.open(t.addr, takesAnything)
+	writes, err := t.sessions(takesAnything)
 	if err != nil {
 		return restore, err
 	}
-	release = func() { restore(); db.Close() }
-	if c.to, err = newSession(ctx, t, db); err != nil {
+	release = func() { restore(); writes.close() }
+	c.writes = writes
+	if c.to, err = writes.add(ctx); err != nil {
 		return release, err
 	}
-	release = func() { c.to.close(); restore(); db.Close() }
 	return release, c.takeOver(ctx)
-}
-
-// takeOver makes this the only seed that fills the target: what is left of an earlier one is ended.
-func (c *copying) takeOver(ctx context.Context) error {
-	for {
-		rows, err := c.to.rows(ctx, "SELECT GET_LOCK("+quote(marker)+", 0) AS got, IS_USED_LOCK("+quote(marker)+") AS other")
-		if err != nil {
-			return err
-		}
-		if rows[0]["got"] == "1" {
-			return nil
-		}
-		if other := rows[0]["other"]; other != "" {
-			if err := c.to.exec(ctx, "KILL CONNECTION "+other); err != nil && !isServer(err, errNoSuchThread) {
-				return err
-			}
-		}
-		if err := sleep(ctx, 10*time.Millisecond); err != nil {
-			return err
-		}
-	}
 }
 
 // clear drops the schemas of users.
@@ -302,56 +286,6 @@ func (c *copying) clear(ctx context.Context) error {
 	return nil
 }
 
-// snapshot begins the transaction that all rows are read in, and gives its position.
-func (c *copying) snapshot(ctx context.Context) (position, error) {
-	rows, err := c.snap.rows(ctx, "SELECT @@global.gtid_binlog_state AS state")
-	if err != nil {
-		return nil, err
-	}
-	state, err := parsePosition(rows[0]["state"])
-	if err != nil {
-		return nil, err
-	}
-	if err := c.snap.exec(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-		"START TRANSACTION WITH CONSISTENT SNAPSHOT"); err != nil {
-		return nil, err
-	}
-	if rows, err = c.snap.rows(ctx, "SHOW STATUS LIKE 'binlog_snapshot_%'"); err != nil {
-		return nil, err
-	}
-	status := row{}
-	for _, r := range rows {
-		status[strings.ToLower(r["Variable_name"])] = r["Value"]
-	}
-	rows, err = c.snap.rows(ctx, fmt.Sprintf("SELECT BINLOG_GTID_POS(%s, %d) AS at",
-		quote(status["binlog_snapshot_file"]), number(status["binlog_snapshot_position"])))
-	if err != nil {
-		return nil, err
-	}
-	text, ok := rows[0]["at"]
-	if !ok {
-		return nil, fmt.Errorf("the server cannot tell its GTID position from its binary log %s: if that has an event larger than "+
-			"max_allowed_packet, FLUSH BINARY LOGS or raise that", status["binlog_snapshot_file"])
-	}
-	list, err := parsePosition(text)
-	if err != nil {
-		return nil, err
-	}
-	// A source that does not log what it applies has its position in this table, which the snapshot includes.
-	if rows, err = c.snap.rows(ctx, "SELECT domain_id, server_id, MAX(seq_no) AS seq FROM mysql.gtid_slave_pos "+
-		"GROUP BY domain_id, server_id"); err != nil {
-		return nil, err
-	}
-	for _, r := range rows {
-		g, err := parseGTID(r["domain_id"] + "-" + r["server_id"] + "-" + r["seq"])
-		if err != nil {
-			return nil, err
-		}
-		list.add(g)
-	}
-	return state.upTo(list), nil
-}
-
 // finish gives the target the position of the snapshot. The marker goes last.
 func (c *copying) finish(ctx context.Context, at position) error {
 	var statements []string
@@ -364,64 +298,4 @@ func (c *copying) finish(ctx context.Context, at position) error {
 
 func (c *copying) report(what string) {
 	c.progress(replication.Progress{Done: c.done, Total: max(c.done, c.total), Unit: "rows", What: what})
-}
-
-// session is one connection for statements that may take long: they are bounded by the context only, and [watch] ends the
-// context when a server no longer answers.
-type session struct {
-	s    *server
-	conn *sql.Conn
-}
-
-func newSession(ctx context.Context, s *server, db *sql.DB) (*session, error) {
-	short, cancel := context.WithTimeout(ctx, s.engine.config.Timeout)
-	defer cancel()
-	conn, err := db.Conn(short)
-	if err != nil {
-		return nil, s.engine.explain(short, err)
-	}
-	return &session{s: s, conn: conn}, nil
-}
-
-func (t *session) close() { t.conn.Close() }
-
-func (t *session) exec(ctx context.Context, statements ...string) error {
-	for _, statement := range statements {
-		if _, err := t.conn.ExecContext(ctx, statement); err != nil {
-			return t.s.engine.explain(ctx, err)
-		}
-	}
-	return nil
-}
-
-func (t *session) rows(ctx context.Context, statement string) ([]row, error) {
-	rows, err := t.conn.QueryContext(ctx, statement)
-	if err != nil {
-		return nil, t.s.engine.explain(ctx, err)
-	}
-	defer rows.Close()
-	list, err := readRows(rows)
-	return list, t.s.engine.explain(ctx, err)
-}
-
-// watch gives a context that ends when one of the servers does not answer twice in a row. Stop ends the watch.
-func watch(ctx context.Context, servers ...*server) (watched context.Context, stop func()) {
-	watched, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		misses := map[*server]int{}
-		for sleep(watched, time.Second) == nil {
-			for _, s := range servers {
-				err := s.exec(watched, "DO 1")
-				if misses[s]++; err == nil {
-					misses[s] = 0
-				}
-				if misses[s] == 2 {
-					cancel(fmt.Errorf("%s: %w", s.addr, err))
-				}
-			}
-		}
-	}()
-	return watched, func() { cancel(nil); <-done }
 }
