@@ -75,6 +75,37 @@ func BenchmarkSeed(b *testing.B) {
 	}
 }
 
+// BenchmarkSeedTables measures a copy of four tables over one session, which a commit before each snapshot leaves it, and over four.
+func BenchmarkSeedTables(b *testing.B) {
+	e, source, target := pair(b)
+	db, app := source.admin(b), source.app(b)
+	var size int64
+	for _, table := range []string{"a", "b", "c", "d"} {
+		exec(b, db, "CREATE TABLE app."+table+" (id INT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50), b INT, c DATETIME, d TEXT, KEY (b))")
+		for range 20 {
+			exec(b, db, "INSERT INTO app."+table+" (a, b, c, d) SELECT MD5(seq), seq, NOW(), REPEAT(MD5(seq), 8) FROM app.seq_1_to_10000")
+		}
+		var n int64
+		_, err := fmt.Sscan(one(b, db, "SELECT CAST(SUM(LENGTH(a)+LENGTH(d)+17) AS SIGNED) FROM app."+table), &n)
+		require.NoError(b, err)
+		size += n
+	}
+	c := config
+	c.DialContext = between(source, func(int) { exec(b, app, "INSERT INTO app.t (v) VALUES ('x')") })
+	for _, run := range []struct {
+		name string
+		e    *mysql.Engine
+	}{{"one", engine(b, c, source, target)}, {"several", e}} {
+		b.Run(run.name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				_, err := run.e.Seed(b.Context(), target.Member, source.Member, nil)
+				require.NoError(b, err)
+			}
+		})
+	}
+}
+
 func BenchmarkBackup(b *testing.B) {
 	e, source, target, size := bulk(b)
 	var w bytes.Buffer
