@@ -420,6 +420,10 @@ func TestSeedFromAReplicaWithWorkers(t *testing.T) {
 		"INSERT INTO app.t SELECT seq, MD5(seq) FROM app.seq_1_to_100000")
 	require.NoError(t, e.Follow(t.Context(), nodes[1].Member, nodes[0].Member))
 	stop := writing(t, nodes[0])
+	admin := nodes[1].admin(t)
+	within(t, "the replica has the writer's table", func() bool {
+		return one(t, admin, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'app' AND table_name = 'w'") == "1"
+	})
 	what := ""
 	_, err := e.Seed(t.Context(), nodes[2].Member, nodes[1].Member, func(p replication.Progress) { what = p.What })
 	require.NoError(t, err)

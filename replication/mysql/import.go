@@ -19,7 +19,8 @@ import (
 // gtid_domain_id. The server_id must not be the source's; a gtid_domain_id of its own (Server.More) keeps the histories of
 // the two sets apart even where a later server of one takes over a server_id of the other.
 //
-// A set whose own accounts are let in at the source is refused: nothing of it could be told from something of the source's set.
+// A set whose own accounts are let in at the source is refused, since whatever acts for it could act on the other one, unless the origin
+// is this Engine itself, which a Manager refuses.
 //
 // The source is read only, so that the origin needs no administrator there. An account with these privileges is enough:
 // SELECT, SHOW VIEW, TRIGGER, EVENT, BINLOG MONITOR, BINLOG ADMIN and REPLICA MONITOR ON *.*. (BINLOG ADMIN is for
@@ -47,7 +48,7 @@ func (e *Engine) Import(ctx context.Context, m replication.Member, origin replic
 	if !ok {
 		return "", wrap("import to", m, fmt.Errorf("it runs MySQL, which is copied within a set only: %w", errors.ErrUnsupported))
 	}
-	if source.Addr != m.Addr {
+	if other != e && source.Addr != m.Addr {
 		if err := e.strangers(ctx, other, source); err != nil {
 			return "", wrap("import to", m, err)
 		}
