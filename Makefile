@@ -17,7 +17,7 @@ LONGEST = ./replication/mysql
 test: servers
 	go test -shuffle=on -p 2 -timeout 30m $(VIRTUAL)
 	go test -race -shuffle=on -p 2 -timeout 30m -skip '^TestMoveIsKilledAtEveryStep$$' $(VIRTUAL) -rapid.checks 20
-	go test -race -shuffle=on -p 2 -timeout 30m $(LONGEST) $$(go list ./... | grep -vxF "$$(go list $(VIRTUAL) $(LONGEST))")
+	go test -race -shuffle=on -p 2 -timeout 45m $(LONGEST) $$(go list ./... | grep -vxF "$$(go list $(VIRTUAL) $(LONGEST))")
 
 # Behind faults, what is only read or refused is left out: it takes minutes, and no fault makes it anything else.
 NOTHING_TO_LOSE = -skip "^TestConformanceBehindFaults$$/.*/^(List|BadRequest|OtherParameters)$$"

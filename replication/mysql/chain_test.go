@@ -16,7 +16,7 @@ func TestManagerKeepsARelay(t *testing.T) {
 	}
 	s := manageOn(t, nodes, replication.Config{Policy: replication.Durability, Relays: true})
 	stop := s.write(4)
-	defer stop()
+	defer func() { stop() }()
 	relay, other := nodes[2], nodes[3]
 	chained := func() bool {
 		for range 2 {
@@ -35,7 +35,12 @@ func TestManagerKeepsARelay(t *testing.T) {
 	within(t, "writers write", written(200))
 
 	before := relay
+	stop() // so that one of the pool of the primary has as much as any other
+	for _, n := range nodes[1:] {
+		caughtUp(t, s.engine, n, nodes[0])
+	}
 	require.NoError(t, nodes[0].Kill(t.Context()))
+	stop = s.write(4)
 	s.after(t, "db-1")
 	require.Equal(t, "db-2", s.primary())
 	s.mu.Lock()

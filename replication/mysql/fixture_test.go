@@ -288,11 +288,13 @@ func (s *session) Close() error {
 }
 
 func TestEngine(t *testing.T) {
+	t.Parallel() // with the next one: both wait most of the time
 	replicationtest.Run(t, factory)
 }
 
 // An engine that copies files keeps the same rules.
 func TestEngineByFiles(t *testing.T) {
+	t.Parallel()
 	replicationtest.Run(t, func(t testing.TB) replicationtest.Fixture {
 		own := config
 		own.Set = "conformance/db"
