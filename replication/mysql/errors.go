@@ -39,6 +39,7 @@ const (
 	errNoSuchRoutine    = 1305
 	errViewInvalid      = 1356 // it uses what is not there, or what its definer may not use
 	errLockTimeout      = 1205
+	errNoReplicaInfo    = 1201 // of CHANGE MASTER: it cannot open its relay log
 	errNoRelayLog       = 1220
 	errSourceFatal      = 1236 // the source cannot send what the replica asks for
 	errReadOnly         = 1290

@@ -93,7 +93,16 @@ func (s *server) follow(ctx context.Context, p *server, m, primary replication.M
 			return err
 		}
 	}
-	if err := s.attach(ctx, l, primary.Addr, m.Delay); err != nil {
+	err = s.attach(ctx, l, primary.Addr, m.Delay)
+	if isServer(err, errNoReplicaInfo) { // its relay logs are not whole, and are given up
+		for _, c := range l.channels {
+			if err := s.exec(ctx, "RESET SLAVE "+quote(c.name)); err != nil {
+				return err
+			}
+		}
+		err = s.attach(ctx, l, primary.Addr, m.Delay)
+	}
+	if err != nil {
 		return err
 	}
 	return s.awaitSource(ctx, primary)

@@ -173,7 +173,9 @@ func (s *server) scanRelayLogs(ctx context.Context, channel string, from relayPl
 	scan := relayScan{end: applied.clone()}
 	var open groupReader
 	for file, pos := from.file, from.pos; ; {
+		events := 0
 		err := s.readRelayLog(ctx, channel, relayPlace{file, pos}, func(at relayPlace, kind, info string) {
+			events++
 			g, done := open.next(at, kind, info)
 			if g.id.seq == 0 {
 				return
@@ -195,6 +197,11 @@ func (s *server) scanRelayLogs(ctx context.Context, channel string, from relayPl
 		})
 		if isServer(err, errNoRelayLog) && file != from.file {
 			return scan, nil
+		}
+		if err == nil && events == 0 && pos == 4 {
+			// Each file begins with what it is. A server that could not open its relay log when it started finds nothing in any file,
+			// whether there is such a one or not.
+			err = &statementError{number: errNoRelayLog, text: "the relay log is closed"}
 		}
 		if err != nil {
 			return relayScan{}, err
