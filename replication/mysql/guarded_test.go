@@ -52,6 +52,16 @@ func TestManagerIsOvertaken(t *testing.T) {
 	earlier := <-token
 	whole(first, "db-1")
 	exec(t, nodes[0].app(t), "CREATE SCHEMA app", "CREATE TABLE app.t (i INT PRIMARY KEY)")
+	e := engine(t, config, nodes...)
+	within(t, "the first one has left its record everywhere", func() bool {
+		texts := map[string]bool{}
+		for _, n := range nodes {
+			text, err := e.Recorded(t.Context(), n.Member)
+			require.NoError(t, err)
+			texts[text] = true
+		}
+		return len(texts) == 1 && !texts[""]
+	})
 
 	later, token, laterEnded := lead()
 	require.True(t, locks.Expire("test/db"))
