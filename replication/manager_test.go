@@ -320,7 +320,12 @@ func TestEventsAreHeardBetweenDecisions(t *testing.T) {
 			ctx, cancel := context.WithTimeout(w.ctx, time.Second)
 			defer cancel()
 			waited = w.manager().Switchover(ctx, "db-2")
-			left.Go(func() { assert.NoError(t, w.manager().Switchover(w.ctx, "db-3")) })
+			left.Go(func() {
+				for top, _ := w.manager().Topology(); !whole(top); top, _ = w.manager().Topology() {
+					time.Sleep(100 * time.Millisecond)
+				}
+				assert.NoError(t, w.manager().Switchover(w.ctx, "db-3"))
+			})
 		}
 		w.start()
 		w.until("db-3 is the primary", time.Minute, func(t replication.Topology) bool { return t.Primary == "db-3" })
