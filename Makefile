@@ -17,15 +17,12 @@ LONGEST = ./replication/mysql
 test: servers
 	go test -shuffle=on -p 2 -timeout 30m $(VIRTUAL)
 	go test -race -shuffle=on -p 2 -timeout 30m -skip '^TestMoveIsKilledAtEveryStep$$' $(VIRTUAL) -rapid.checks 20
-	go test -race -shuffle=on -p 2 -timeout 45m $(LONGEST) $$(go list ./... | grep -vxF "$$(go list $(VIRTUAL) $(LONGEST))")
-
-# Behind faults, what is only read or refused is left out: it takes minutes, and no fault makes it anything else.
-NOTHING_TO_LOSE = -skip "^TestConformanceBehindFaults$$/.*/^(List|BadRequest|OtherParameters)$$"
+	go test -race -shuffle=on -p 2 -timeout 30m $(LONGEST) $$(go list ./... | grep -vxF "$$(go list $(VIRTUAL) $(LONGEST))")
 
 # test-openstack runs the tests that need an OpenStack, against a real one: as root on Debian 12 it installs the packages (once,
 # some minutes), starts them on 127.0.0.1, runs farms there and examples/hybrid over it and EC2 too, and stops what it has started.
 test-openstack:
-	internal/testenv/openstack/openstack.sh run sh -c 'go test -race -shuffle=on -p 1 -timeout 60m $(NOTHING_TO_LOSE) ./provider/openstack ./dnsreg/designate && \
+	internal/testenv/openstack/openstack.sh run sh -c 'go test -race -shuffle=on -p 1 -timeout 60m ./provider/openstack ./dnsreg/designate && \
 		go test -race -shuffle=on -timeout 20m -run OpenStack ./internal/clouds && \
 		OS_CLOUD=scalr go run ./examples/hybrid -json'
 

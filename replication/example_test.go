@@ -16,9 +16,9 @@ import (
 func Example() {
 	db := memdb.New(memdb.Options{})
 	var members []replication.Member
-	for _, id := range []string{"db-1", "db-2", "db-3"} {
+	for i, id := range []string{"db-1", "db-2", "db-3"} {
 		db.Start(id + ":3306")
-		members = append(members, replication.Member{ID: id, Addr: id + ":3306"})
+		members = append(members, replication.Member{ID: id, Addr: id + ":3306", Prefer: 3 - i})
 	}
 	manager, err := replication.New(replication.Config{Name: "shop/db", Engine: db, Policy: replication.Durability})
 	if err != nil {
@@ -53,13 +53,13 @@ func Example() {
 	db.Crash("db-1:3306")
 	t := until(func(t replication.Topology) bool { return t.Epoch == 2 })
 	_, found, _ := db.Read(ctx, t.Primary+":3306", "question")
-	fmt.Println("another primary:", t.Primary != "db-1", "loss:", t.Verdict.Loss, "found:", found)
+	fmt.Println("primary:", t.Primary, "loss:", t.Verdict.Loss, "found:", found)
 
 	cancel()
 	fmt.Println(<-done)
 	// Output:
 	// <nil>
-	// another primary: true loss: none found: true
+	// primary: db-2 loss: none found: true
 	// context canceled
 }
 
