@@ -101,8 +101,11 @@ func (c *conn) Ping(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	ctx, stop := c.watch(ctx)
-	return c.outcome(ctx, p.Ping(ctx), stop())
+	stop, err := c.run(ctx, true, p.Ping)
+	if err == nil {
+		stop()
+	}
+	return err
 }
 
 func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
@@ -160,12 +163,45 @@ func (c *conn) lost(v view) bool {
 	return slices.Contains(v.down, c.addr)
 }
 
+// run runs something on the server under a watch, and says what a failure means. Idle is what has no effect. After a success
+// the watch is still to be stopped.
+//
+// What may be sent elsewhere is sent once more from here, if nothing depends on the session: database/sql tries three times in
+// all, and may meet as many sessions that a change of primary has ended.
+func (c *conn) run(ctx context.Context, idle bool, do func(context.Context) error) (stop func() bool, err error) {
+	for used, again := c.used, false; ; again = true {
+		first := !idle && c.use(ctx)
+		watched, stop := c.watch(ctx)
+		if err = do(watched); err == nil {
+			return stop, nil
+		}
+		cut := stop()
+		switch {
+		case errors.Is(err, driver.ErrSkip): // it is to be prepared first
+			c.used = used
+			if first {
+				c.tx.fresh = true
+			}
+			return nil, err
+		case first && c.rejected(err) && c.moves(ctx, c.tx.options):
+			continue
+		}
+		if err = c.outcome(ctx, err, cut, idle); err != driver.ErrBadConn || used || again || c.kind == reader && !c.primary {
+			return nil, err
+		}
+		to, err := c.db.connectPrimary(ctx, c.kind)
+		if err != nil {
+			return nil, err
+		}
+		c.inner.Close()
+		c.physical, c.spoilt = to.(*conn).physical, false
+	}
+}
+
 // outcome is what a failure means to the caller.
-func (c *conn) outcome(ctx context.Context, err error, cut bool) error {
+func (c *conn) outcome(ctx context.Context, err error, cut, idle bool) error {
 	d := c.db.config.Driver
 	switch {
-	case err == nil || errors.Is(err, driver.ErrSkip):
-		return err
 	case c.kind == writer && d.Rejected(err):
 		c.spoilt = true
 		c.db.view.doubt()
@@ -182,7 +218,7 @@ func (c *conn) outcome(ctx context.Context, err error, cut bool) error {
 		switch {
 		case c.tx != nil && c.kind == writer: // it was not committed
 			return fmt.Errorf("%s: %w: %w", c.addr, ErrRejected, unbad(err))
-		case c.kind == writer && !errors.Is(err, driver.ErrBadConn):
+		case c.kind == writer && !idle && !errors.Is(err, driver.ErrBadConn):
 			return fmt.Errorf("%s: %w: %w", c.addr, ErrAmbiguous, err)
 		case c.tx != nil:
 			return fmt.Errorf("%s: %w", c.addr, unbad(err))
@@ -230,16 +266,17 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 	})
 }
 
-func (c *conn) exec(ctx context.Context, do func(context.Context) (driver.Result, error)) (driver.Result, error) {
+func (c *conn) exec(ctx context.Context, do func(context.Context) (driver.Result, error)) (result driver.Result, err error) {
 	defer c.wrote(ctx)
-	first := c.use(ctx)
-	watched, stop := c.watch(ctx)
-	result, err := do(watched)
-	cut := stop()
-	if first && c.rejected(err) && c.moves(ctx, c.tx.options) {
-		return c.exec(ctx, do)
+	stop, err := c.run(ctx, false, func(ctx context.Context) error {
+		result, err = do(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return result, c.outcome(ctx, err, cut)
+	stop()
+	return result, nil
 }
 
 // QueryContext runs a query where it belongs.
@@ -259,15 +296,12 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 
 func (c *conn) query(ctx context.Context, release func(), do func(context.Context) (driver.Rows, error)) (driver.Rows, error) {
 	defer c.wrote(ctx)
-	first := c.use(ctx)
-	watched, stop := c.watch(ctx)
-	inner, err := do(watched)
+	var inner driver.Rows
+	stop, err := c.run(ctx, false, func(ctx context.Context) (err error) {
+		inner, err = do(ctx)
+		return err
+	})
 	if err != nil {
-		cut := stop()
-		if first && c.rejected(err) && c.moves(ctx, c.tx.options) {
-			return c.query(ctx, release, do)
-		}
-		err = c.outcome(ctx, err, cut)
 		release()
 		return nil, err
 	}

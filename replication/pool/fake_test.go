@@ -33,6 +33,7 @@ type server struct {
 	applied            int
 	behind             int // this many writes are not applied
 	sessions           int // those of an older number are lost
+	cuts               int // this many sessions are lost before the statement that is to be sent
 	took               int // writes that were acknowledged here
 }
 
@@ -115,7 +116,7 @@ func (d fakeDriver) Writable(ctx context.Context, c driver.Conn) (writable bool,
 }
 
 func (d fakeDriver) Begin(ctx context.Context, c driver.Conn, o driver.TxOptions) error {
-	return c.(*fakeConn).at(ctx, func(s *server) error {
+	return c.(*fakeConn).statement(ctx, func(s *server) error {
 		if !o.ReadOnly && !s.writable {
 			return errReadOnly
 		}
@@ -180,13 +181,23 @@ func (c *fakeConn) at(ctx context.Context, f func(s *server) error) error {
 	return err
 }
 
+func (c *fakeConn) statement(ctx context.Context, f func(s *server) error) error {
+	return c.at(ctx, func(s *server) error {
+		if s.cuts > 0 {
+			s.cuts--
+			return driver.ErrBadConn
+		}
+		return f(s)
+	})
+}
+
 func (c *fakeConn) IsValid() bool                         { return !c.dead }
 func (c *fakeConn) Close() error                          { return nil }
 func (c *fakeConn) Begin() (driver.Tx, error)             { panic("the pool has its own") }
 func (c *fakeConn) Prepare(q string) (driver.Stmt, error) { return &fakeStmt{c, q}, nil }
 
 func (c *fakeConn) ExecContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Result, error) {
-	return driver.ResultNoRows, c.at(ctx, func(s *server) error {
+	return driver.ResultNoRows, c.statement(ctx, func(s *server) error {
 		switch query {
 		case "write":
 			return c.write(s)
@@ -214,7 +225,7 @@ func (c *fakeConn) write(s *server) error {
 
 func (c *fakeConn) QueryContext(ctx context.Context, query string, _ []driver.NamedValue) (driver.Rows, error) {
 	var r *fakeRows
-	err := c.at(ctx, func(s *server) error {
+	err := c.statement(ctx, func(s *server) error {
 		r = &fakeRows{row: []driver.Value{s.addr, int64(s.applied)}, end: func() error { return nil }}
 		switch query {
 		case "read":

@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"net"
 	"sync"
@@ -144,6 +145,43 @@ func TestAmbiguousIsTold(t *testing.T) {
 		w.change(b, func(s *server) { s.sessions++ })
 		require.ErrorIs(t, write(t.Context(), db), pool.ErrAmbiguous)
 		require.NoError(t, write(t.Context(), db))
+	})
+}
+
+// A change of primary may end the session of each try of database/sql before its statement is sent. A session that a statement may
+// depend on is not made anew.
+func TestSessionsThatEndBeforeTheirStatement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(a)
+		db := open(t, pool.Config{Driver: fakeDriver{w}, Addrs: []string{a}})
+		written, err := db.Writer.PrepareContext(t.Context(), "write")
+		require.NoError(t, err)
+		defer written.Close()
+		for name, do := range map[string]func() error{
+			"write":    func() error { return write(t.Context(), db) },
+			"prepared": func() error { _, err := written.ExecContext(t.Context()); return err },
+			"read":     func() error { _, _, err := read(t.Context(), db); return err },
+			"transaction": func() error {
+				tx, err := db.Writer.BeginTx(t.Context(), nil)
+				if err == nil {
+					err = tx.Commit()
+				}
+				return err
+			},
+		} {
+			w.change(a, func(s *server) { s.cuts = 4 })
+			require.NoError(t, do(), name)
+			w.change(a, func(s *server) { require.Zero(t, s.cuts) })
+		}
+		held, err := db.Writer.Conn(t.Context())
+		require.NoError(t, err)
+		defer held.Close()
+		_, err = held.ExecContext(t.Context(), "write")
+		require.NoError(t, err)
+		w.change(a, func(s *server) { s.cuts = 1 })
+		_, err = held.ExecContext(t.Context(), "write")
+		require.ErrorIs(t, err, driver.ErrBadConn)
+		w.change(a, func(s *server) { require.Equal(t, 3, s.took) })
 	})
 }
 

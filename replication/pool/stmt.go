@@ -31,15 +31,15 @@ func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, e
 	if on.inner == nil {
 		return s, nil
 	}
-	watched, stop := on.watch(ctx)
-	inner, err := on.prepare(watched, query)
-	if err = on.outcome(ctx, err, stop()); err != nil {
-		if errors.Is(err, ErrAmbiguous) {
-			err = driver.ErrBadConn // nothing has been done yet
-		}
+	stop, err := on.run(ctx, true, func(ctx context.Context) (err error) {
+		s.inner, err = on.prepare(ctx, query)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	s.c, s.inner, s.at = on, inner, on.inner
+	stop()
+	s.c, s.at = on, on.inner
 	return s, nil
 }
 

@@ -17,16 +17,12 @@ func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 		o.ReadOnly = true
 	}
 	if on.kind != writer || on.used || on.fits(on.db.view.now()) || !on.moves(ctx, o) {
-		watched, stop := on.watch(ctx)
-		err = on.db.config.Driver.Begin(watched, on.inner, o)
-		err = on.outcome(ctx, err, stop())
-	}
-	if err != nil {
-		release()
-		if on.kind == writer && errors.Is(err, ErrAmbiguous) {
-			err = driver.ErrBadConn // nothing has been done yet
+		stop, err := on.run(ctx, true, func(ctx context.Context) error { return on.db.config.Driver.Begin(ctx, on.inner, o) })
+		if err != nil {
+			release()
+			return nil, err
 		}
-		return nil, err
+		stop()
 	}
 	t := &tx{ctx: ctx, c: c, on: on, release: release, options: o, writes: on.kind == writer && !o.ReadOnly,
 		sessions: []*Session{sessionOf(ctx)}}
