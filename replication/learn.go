@@ -150,7 +150,7 @@ func (s *state) crown(f *fact) {
 			s.former[s.primary] = true
 		}
 		delete(s.former, k)
-		s.primary, s.sync = k, semisync{}
+		s.primary, s.found, s.sync = k, s.heir != k, semisync{}
 	}
 	if s.heir == k {
 		s.sync = semisync{}

@@ -44,7 +44,7 @@ func (m *Manager) note(d decision, now time.Time) {
 	if d.leader != nil && s.draft != nil {
 		if v := s.draft; v.To == d.leader.ID && d.primary == v.To {
 			v.Epoch, v.Took = m.topology.Epoch+1, now.Sub(v.Began)
-			s.verdict = v
+			s.verdict, s.found = v, false
 			if s.lost != (key{}) && s.lost != s.primary {
 				s.former[s.lost] = true
 			}
@@ -83,7 +83,8 @@ func (m *Manager) answer(d decision) {
 	r.answer(d.answer)
 }
 
-// count reports a surplus once, and corrects the verdict by it.
+// count reports a surplus once, and corrects the verdict by it. Where the primary was found to be one, a surplus may be all that tells
+// that another member has been the primary meanwhile, and under Availability that has acknowledged it alone.
 func (m *Manager) count(d decision, x surplus) {
 	f := m.state.find(x.member)
 	if m.state.under(d.leader, f) && f.joined {
@@ -96,13 +97,25 @@ func (m *Manager) count(d decision, x surplus) {
 		f.counted = x.at
 		m.emit(KindSurplus, f.ID, fmt.Sprintf("it has %s that the primary %s lacks", transactions(x.n, x.exact), d.leader.ID), nil)
 	}
-	if v := m.state.verdict; v != nil && v.From == f.ID && v.Loss == LossAtLeast && m.state.former[x.member] {
+	switch v := m.state.verdict; {
+	case v != nil && v.From == f.ID && m.state.former[x.member]:
+		if v.Loss != LossAtLeast {
+			return
+		}
 		c := *v
 		if x.exact && x.n >= c.Lost {
 			c.Loss = LossExact
 		}
 		c.Lost = max(c.Lost, x.n)
 		m.state.verdict = &c
+		m.judge(c)
+	case m.state.found && x.n > 0 && f.status().Source == "" && m.config.Policy == Availability:
+		c := Verdict{Epoch: m.topology.Epoch, From: f.ID, To: d.leader.ID, Began: time.Now(), Loss: LossAtLeast, Lost: x.n,
+			Reason: "it took writes when the Manager began to look, and what the other one has it lacks"}
+		if x.exact {
+			c.Loss = LossExact
+		}
+		m.state.verdict, m.state.former[x.member] = &c, true
 		m.judge(c)
 	}
 }

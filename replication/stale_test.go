@@ -128,3 +128,38 @@ func TestAReplicaDoesNotWaitForWhatIsLost(t *testing.T) {
 		require.NotContains(t, w.rows("db-3"), "x")
 	})
 }
+
+// A Manager that finds the primary of before awake, and the one after it dead, takes on what is there. What that costs is told when the
+// other one is back: all the memory of its recovery is on that one.
+func TestTheLossOfAPrimaryThatNobodyRemembers(t *testing.T) {
+	bubble(t, 2, replication.Config{Policy: replication.Availability, Unfenced: replication.UnfencedGoOn}, func(t *testing.T, w *world) {
+		w.start()
+		w.whole()
+		w.write("db-1", "w")
+		w.settled()
+		w.db.Hang(addr(1))
+		require.Equal(t, "db-2", w.primary("db-1").Primary)
+		w.write("db-2", "x")
+		w.db.Crash(addr(2))
+		w.stop()
+		w.db.Resume(addr(1))
+		w.start()
+		w.until("the other one is taken on", time.Minute, func(t replication.Topology) bool { return t.Primary == "db-1" })
+		told := len(w.seen(replication.KindVerdict))
+		w.db.Start(addr(2))
+		top := w.settled()
+		require.NotContains(t, w.rows("db-1"), "x")
+		require.Len(t, w.seen(replication.KindVerdict), told+1)
+		require.Equal(t, "db-2", top.Verdict.From)
+		require.Equal(t, "db-1", top.Verdict.To)
+		require.Equal(t, replication.LossExact, top.Verdict.Loss)
+		require.EqualValues(t, 1, top.Verdict.Lost)
+		require.False(t, top.Verdict.Began.IsZero())
+
+		w.stop()
+		w.start()
+		top = w.settled()
+		require.Equal(t, "db-2", top.Verdict.From, "the next Manager learns of it")
+		require.Len(t, w.seen(replication.KindVerdict), told+1)
+	})
+}

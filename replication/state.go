@@ -94,6 +94,7 @@ type state struct {
 	soon     bool     // writers wait for the next looks
 
 	primary  key      // the server that was known to be primary last
+	found    bool     // it took writes when it was looked at, and no recovery of this Manager made it to the primary
 	position Position // how far it was at the last look
 	trail    []mark   // how far it was when, for as long as fits
 	data     bool     // the set has had data
