@@ -7,7 +7,6 @@ import (
 	"encoding/base32"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +20,8 @@ import (
 )
 
 // A balancer is three things to AWS: the load balancer, a target group of the same name, and a listener that joins them.
-// The load balancer comes first and goes last, so that whoever dies in between leaves something that is listed.
+// The load balancer comes first and goes last, so that whoever dies in between leaves something that is listed. It bears all that the
+// others are made from: the first RegisterTarget makes what is missing.
 
 // mostDrain is how long a target group may drain at most.
 const mostDrain = time.Hour
@@ -54,6 +54,9 @@ func (c *Cloud) CreateBalancer(ctx context.Context, s provider.BalancerSpec) (pr
 	if s.Drain > mostDrain {
 		return provider.Balancer{}, invalid(op, s.Token, "Drain is %s, want at most %s", s.Drain, mostDrain)
 	}
+	if len(frontOf(s).String()) > 255 {
+		return provider.Balancer{}, invalid(op, s.Token, "HealthPath has %d bytes, want fewer: it is kept in a tag", len(s.HealthPath))
+	}
 	if err := ended(ctx, op, s.Token); err != nil {
 		return provider.Balancer{}, err
 	}
@@ -68,11 +71,8 @@ func (c *Cloud) CreateBalancer(ctx context.Context, s provider.BalancerSpec) (pr
 
 func (c *Cloud) createBalancer(ctx context.Context, s provider.BalancerSpec) (provider.Balancer, error) {
 	name := balancerName(s.Token)
-	var tags []types.Tag
-	for _, t := range mark(s.Token, s.Name, s.Tags, s) {
-		tags = append(tags, types.Tag{Key: aws.String(t[0]), Value: aws.String(t[1])})
-	}
-	made, err := c.loadBalancer(ctx, s, name, tags)
+	list := append(mark(s.Token, s.Name, s.Tags, s), [2]string{tagFront, frontOf(s).String()})
+	made, err := c.loadBalancer(ctx, s, name, tagged(list))
 	if err != nil {
 		return provider.Balancer{}, err
 	}
@@ -85,26 +85,17 @@ func (c *Cloud) createBalancer(ctx context.Context, s provider.BalancerSpec) (pr
 	if err := check("CreateBalancer", s.Token, marks[arn], s); err != nil {
 		return provider.Balancer{}, err
 	}
-	group, err := c.targetGroup(ctx, s, name, made.VpcId, tags)
-	if err != nil {
-		return provider.Balancer{}, err
-	}
-	drain := strconv.FormatInt(int64((s.Drain+time.Second-1)/time.Second), 10)
-	_, err = c.elb.ModifyTargetGroupAttributes(ctx, &elb.ModifyTargetGroupAttributesInput{TargetGroupArn: aws.String(group),
-		Attributes: []types.TargetGroupAttribute{{Key: aws.String("deregistration_delay.timeout_seconds"), Value: aws.String(drain)}}})
-	if err != nil {
-		return provider.Balancer{}, err
-	}
-	protocol := types.ProtocolEnumTcp
-	if s.Protocol == "http" {
-		protocol = types.ProtocolEnumHttp
-	}
-	_, err = c.elb.CreateListener(ctx, &elb.CreateListenerInput{LoadBalancerArn: aws.String(arn), Port: aws.Int32(int32(s.Port)), Protocol: protocol,
-		DefaultActions: []types.Action{{Type: types.ActionTypeEnumForward, TargetGroupArn: aws.String(group)}}})
-	if err != nil && codeOf(err) != "DuplicateListener" {
+	if _, err := c.join(ctx, made, frontOf(s), list); err != nil {
 		return provider.Balancer{}, err
 	}
 	return provider.Balancer{ID: arn, Name: s.Name, Host: aws.ToString(made.DNSName), Port: s.Port, Ready: active(made), Tags: copied(s.Tags)}, nil
+}
+
+func tagged(list [][2]string) (tags []types.Tag) {
+	for _, t := range list {
+		tags = append(tags, types.Tag{Key: aws.String(t[0]), Value: aws.String(t[1])})
+	}
+	return tags
 }
 
 func active(b *types.LoadBalancer) bool {
@@ -149,45 +140,6 @@ func (c *Cloud) loadBalancer(ctx context.Context, s provider.BalancerSpec, name 
 		return nil, provider.Errorf("CreateBalancer", s.Token, nil, "there is a load balancer named %s, which is not shown yet", name)
 	}
 	return &there.LoadBalancers[0], nil
-}
-
-// targetGroup makes the target group, or finds it.
-func (c *Cloud) targetGroup(ctx context.Context, s provider.BalancerSpec, name string, vpc *string, tags []types.Tag) (string, error) {
-	port := s.TargetPort
-	if port == 0 {
-		port = s.Port
-	}
-	in := &elb.CreateTargetGroupInput{Name: aws.String(name), VpcId: vpc, TargetType: types.TargetTypeEnumInstance, Port: aws.Int32(int32(port)),
-		Protocol: types.ProtocolEnumTcp, HealthCheckProtocol: types.ProtocolEnumTcp, Tags: tags}
-	if s.Protocol == "http" {
-		// An answer to a path below 500 is the nearest to a port that accepts a connection.
-		in.Protocol, in.HealthCheckProtocol, in.HealthCheckPath = types.ProtocolEnumHttp, types.ProtocolEnumHttp, aws.String("/")
-		in.Matcher = &types.Matcher{HttpCode: aws.String("200-499")}
-	}
-	if s.HealthPath != "" {
-		in.HealthCheckProtocol, in.HealthCheckPath = types.ProtocolEnumHttp, aws.String(s.HealthPath)
-		in.Matcher = &types.Matcher{HttpCode: aws.String("200-399")}
-	}
-	out, err := c.elb.CreateTargetGroup(ctx, in)
-	if err == nil && len(out.TargetGroups) == 1 {
-		return aws.ToString(out.TargetGroups[0].TargetGroupArn), nil
-	}
-	if err != nil && codeOf(err) != "DuplicateTargetGroupName" {
-		return "", err
-	}
-	return c.groupNamed(ctx, name)
-}
-
-// groupNamed finds a target group by its name; the error is the API's own if there is none.
-func (c *Cloud) groupNamed(ctx context.Context, name string) (string, error) {
-	out, err := c.elb.DescribeTargetGroups(ctx, &elb.DescribeTargetGroupsInput{Names: []string{name}})
-	if err != nil {
-		return "", err
-	}
-	if len(out.TargetGroups) == 0 {
-		return "", &types.TargetGroupNotFoundException{Message: aws.String("there is no target group named " + name)}
-	}
-	return aws.ToString(out.TargetGroups[0].TargetGroupArn), nil
 }
 
 // balancerTags reads the tags of load balancers, twenty a call.
@@ -255,7 +207,10 @@ func (c *Cloud) balancers(ctx context.Context, tags map[string]string) ([]provid
 			continue
 		}
 		x := provider.Balancer{ID: arn, Name: l.name, Host: aws.ToString(b.DNSName), Tags: l.tags}
-		if err := c.complete(ctx, &x, active(b)); err != nil {
+		if f, ok := readFront(l.front); ok {
+			x.Port, x.Ready = f.port, active(b)
+		}
+		if err := c.show(ctx, &x, active(b)); err != nil {
 			return nil, err
 		}
 		list = append(list, x)
@@ -264,14 +219,14 @@ func (c *Cloud) balancers(ctx context.Context, tags map[string]string) ([]provid
 	return list, nil
 }
 
-// complete adds the listener's port and the targets.
-func (c *Cloud) complete(ctx context.Context, b *provider.Balancer, active bool) error {
+// show adds the listener's port and the targets.
+func (c *Cloud) show(ctx context.Context, b *provider.Balancer, active bool) error {
 	out, err := c.elb.DescribeListeners(ctx, &elb.DescribeListenersInput{LoadBalancerArn: aws.String(b.ID)})
 	if err != nil {
 		return err
 	}
 	if len(out.Listeners) == 0 || len(out.Listeners[0].DefaultActions) == 0 {
-		return nil // its creation goes on, or its end
+		return nil // it is being made, or has been left so, or is being deleted
 	}
 	listener := out.Listeners[0]
 	b.Port, b.Ready = int(aws.ToInt32(listener.Port)), active
@@ -292,97 +247,12 @@ func (c *Cloud) complete(ctx context.Context, b *provider.Balancer, active bool)
 	return nil
 }
 
-// target is how a target is seen; not ok if it is none any more.
-func target(h types.TargetHealthDescription) (provider.Target, bool) {
-	if h.Target == nil || h.TargetHealth == nil {
-		return provider.Target{}, false
-	}
-	t := provider.Target{Instance: aws.ToString(h.Target.Id), State: provider.TargetUnhealthy, Reason: aws.ToString(h.TargetHealth.Description)}
-	if t.Reason == "" {
-		t.Reason = string(h.TargetHealth.Reason)
-	}
-	switch h.TargetHealth.State {
-	case types.TargetHealthStateEnumHealthy:
-		t.State, t.Reason = provider.TargetHealthy, ""
-	case types.TargetHealthStateEnumInitial:
-		t.State = provider.TargetInitial
-	case types.TargetHealthStateEnumDraining:
-		t.State = provider.TargetDraining
-	case types.TargetHealthStateEnumUnused:
-		switch h.TargetHealth.Reason {
-		case types.TargetHealthReasonEnumNotRegistered:
-			return provider.Target{}, false
-		case types.TargetHealthReasonEnumNotInUse:
-			t.State = provider.TargetInitial // the listener has not taken the group up yet
-		}
-	}
-	return t, true
-}
-
-// groupOf is the target group of a balancer.
-func (c *Cloud) groupOf(ctx context.Context, balancer string) (string, error) {
-	c.mu.Lock()
-	group := c.groups[balancer]
-	c.mu.Unlock()
-	if group != "" {
-		return group, nil
-	}
-	group, err := c.groupNamed(ctx, nameOf(balancer))
-	if err == nil {
-		c.mu.Lock()
-		c.groups[balancer] = group
-		c.mu.Unlock()
-	}
-	return group, err
-}
-
-// RegisterTarget implements provider.Balancers.
-func (c *Cloud) RegisterTarget(ctx context.Context, balancer, instance string) error {
-	const op = "RegisterTarget"
-	if err := c.checkBalancer(ctx, op, balancer); err != nil {
-		return err
-	}
-	group, err := c.groupOf(ctx, balancer)
-	if err == nil {
-		_, err = c.elb.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: aws.String(group), Targets: []types.TargetDescription{{Id: aws.String(instance)}}})
-	}
-	switch {
-	case codeOf(err) == "InvalidTarget":
-		i, why := c.usable(ctx, op, balancer, instance)
-		if why != nil {
-			return why
-		}
-		if s := state(i); s != provider.Running {
-			return provider.Errorf(op, balancer, nil, "instance %s is %s, want it running", instance, s)
-		}
-	case isGone(err):
-		return provider.Errorf(op, balancer, provider.ErrNotFound, "the balancer does not exist")
-	}
-	return c.fail(ctx, op, balancer, changes, err)
-}
-
 // checkBalancer checks the ID of a balancer, and the context.
 func (c *Cloud) checkBalancer(ctx context.Context, op, balancer string) error {
 	if nameOf(balancer) == "" {
 		return invalid(op, balancer, "the balancer is %q, want the ARN of a load balancer", balancer)
 	}
 	return ended(ctx, op, balancer)
-}
-
-// DeregisterTarget implements provider.Balancers.
-func (c *Cloud) DeregisterTarget(ctx context.Context, balancer, instance string) error {
-	const op = "DeregisterTarget"
-	if err := c.checkBalancer(ctx, op, balancer); err != nil {
-		return err
-	}
-	group, err := c.groupOf(ctx, balancer)
-	if err == nil {
-		_, err = c.elb.DeregisterTargets(ctx, &elb.DeregisterTargetsInput{TargetGroupArn: aws.String(group), Targets: []types.TargetDescription{{Id: aws.String(instance)}}})
-	}
-	if codeOf(err) == "InvalidTarget" || isGone(err) {
-		return nil // it is not there
-	}
-	return c.fail(ctx, op, balancer, changes, err)
 }
 
 // DeleteBalancer implements provider.Balancers.

@@ -1,7 +1,9 @@
 package ec2
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -75,6 +77,24 @@ func TestFingerprintFits(t *testing.T) {
 	require.NotContains(t, fingerprint(l), "UserData")
 	b := provider.BalancerSpec{Name: "a", Protocol: "a", Port: 1, TargetPort: 1, HealthPath: "/", Drain: 1, Networks: []string{"a"}, Tags: l.Tags}
 	require.LessOrEqual(t, len(fingerprint(b)), 256)
+}
+
+// Load balancers take tags of few characters; moto takes any.
+func TestTagsOfABalancer(t *testing.T) {
+	b := provider.BalancerSpec{Token: "a", Name: "shop web", Protocol: "http", Port: 80, TargetPort: 8080, HealthPath: "/health?all=1&x=~,;", Drain: time.Second,
+		Networks: []string{"a"}, Tags: map[string]string{"scalr:farm": "shop"}}
+	for _, tag := range append(mark("a", b.Name, b.Tags, b), [2]string{tagFront, frontOf(b).String()}) {
+		require.Regexp(t, `^[\p{L}\p{Z}\p{N}_.:/=+\-@]{1,128}$`, tag[0])
+		require.Regexp(t, `^[\p{L}\p{Z}\p{N}_.:/=+\-@]{0,255}$`, tag[1])
+	}
+	f, ok := readFront(frontOf(b).String())
+	require.True(t, ok)
+	require.Equal(t, frontOf(b), f)
+	for _, bad := range []string{"", "80:80:1", "x:80:1:", "80:80:1:?"} {
+		_, ok := readFront(bad)
+		require.False(t, ok, bad)
+	}
+	require.NoError(t, check("CreateBalancer", "a", labels{request: strings.ReplaceAll(fingerprint(b), ":", ",")}, b))
 }
 
 // How ELBv2's states are seen; moto knows only healthy targets.

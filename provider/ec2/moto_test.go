@@ -1,6 +1,7 @@
 package ec2_test
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -8,8 +9,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/scalr-go/scalr/internal/faultproxy"
 	"github.com/scalr-go/scalr/internal/testenv"
 	"github.com/scalr-go/scalr/provider"
 	"github.com/scalr-go/scalr/provider/ec2"
@@ -113,4 +116,85 @@ func TestWrongCredentials(t *testing.T) {
 	_, err = cloud.Balancers(t.Context(), nil)
 	require.ErrorIs(t, err, provider.ErrAuth)
 	require.Equal(t, 3, a.Proxy.Count("", ""), "none of them was tried again")
+}
+
+// A balancer whose maker died at any of its parts is listed, and whole with its first target, whoever registers that.
+func TestBalancerThatWasBrokenOff(t *testing.T) {
+	a := testenv.Moto(t, testenv.MotoOptions{})
+	ctx := t.Context()
+	maker := newCloud(t, a.URL(), ec2.Options{})
+	i, err := maker.Launch(ctx, provider.Launch{Token: "i", Image: testenv.MotoImage})
+	require.NoError(t, err)
+	for _, at := range []string{"CreateTargetGroup", "ModifyTargetGroupAttributes", "CreateListener"} {
+		for _, spec := range []provider.BalancerSpec{
+			{Token: "a" + at, Protocol: "http", Port: 80, TargetPort: 8080, HealthPath: "/health?all=1", Drain: 90 * time.Second, Name: "web", Tags: map[string]string{"for": at}},
+			{Token: "b" + at, Protocol: "tcp", Port: 3306, Tags: map[string]string{"for": at}},
+		} {
+			dead := false // under the proxy's lock
+			a.Proxy.SetFault(func(r faultproxy.Request) faultproxy.Fault {
+				if dead = dead || r.Operation == at; dead {
+					return faultproxy.Refuse
+				}
+				return faultproxy.Fault{}
+			})
+			_, err := maker.CreateBalancer(ctx, spec)
+			require.Error(t, err)
+			a.Proxy.SetFault(nil)
+			cloud := newCloud(t, a.URL(), ec2.Options{})
+			list, err := cloud.Balancers(ctx, spec.Tags)
+			require.NoError(t, err)
+			list = slices.DeleteFunc(list, func(b provider.Balancer) bool { return b.Port != spec.Port })
+			require.Len(t, list, 1)
+			b := list[0]
+			require.True(t, b.Ready)
+			require.Equal(t, spec.Name, b.Name)
+			require.NoError(t, cloud.DeregisterTarget(ctx, b.ID, i.ID))
+			require.NoError(t, cloud.RegisterTarget(ctx, b.ID, i.ID))
+			list, err = cloud.Balancers(ctx, spec.Tags)
+			require.NoError(t, err)
+			list = slices.DeleteFunc(list, func(b provider.Balancer) bool { return b.Port != spec.Port })
+			require.Equal(t, []provider.Target{{Instance: i.ID, State: provider.TargetHealthy}}, list[0].Targets)
+			again, err := maker.CreateBalancer(ctx, spec)
+			require.NoError(t, err)
+			require.Equal(t, b.ID, again.ID)
+			parts(t, a.URL(), b.ID, spec)
+			require.NoError(t, cloud.DeleteBalancer(ctx, b.ID))
+		}
+	}
+}
+
+// parts looks with the SDK itself at what a balancer is made of.
+func parts(t *testing.T, url, balancer string, spec provider.BalancerSpec) {
+	t.Helper()
+	raw := elb.NewFromConfig(*config(url))
+	groups, err := raw.DescribeTargetGroups(t.Context(), &elb.DescribeTargetGroupsInput{LoadBalancerArn: aws.String(balancer)})
+	require.NoError(t, err)
+	require.Len(t, groups.TargetGroups, 1)
+	g := groups.TargetGroups[0]
+	target, drain, protocol := spec.TargetPort, "0", "TCP"
+	if target == 0 {
+		target = spec.Port
+	}
+	if spec.Protocol == "http" {
+		drain, protocol = "90", "HTTP"
+		require.Equal(t, spec.HealthPath, aws.ToString(g.HealthCheckPath))
+	}
+	require.EqualValues(t, target, aws.ToInt32(g.Port))
+	require.EqualValues(t, protocol, g.Protocol)
+	attributes, err := raw.DescribeTargetGroupAttributes(t.Context(), &elb.DescribeTargetGroupAttributesInput{TargetGroupArn: g.TargetGroupArn})
+	require.NoError(t, err)
+	shown := map[string]string{}
+	for _, x := range attributes.Attributes {
+		shown[aws.ToString(x.Key)] = aws.ToString(x.Value)
+	}
+	require.Equal(t, drain, shown["deregistration_delay.timeout_seconds"])
+	listeners, err := raw.DescribeListeners(t.Context(), &elb.DescribeListenersInput{LoadBalancerArn: aws.String(balancer)})
+	require.NoError(t, err)
+	require.Len(t, listeners.Listeners, 1)
+	require.EqualValues(t, spec.Port, aws.ToInt32(listeners.Listeners[0].Port))
+	require.EqualValues(t, protocol, listeners.Listeners[0].Protocol)
+	tags, err := raw.DescribeTags(t.Context(), &elb.DescribeTagsInput{ResourceArns: []string{balancer, aws.ToString(g.TargetGroupArn)}})
+	require.NoError(t, err)
+	require.Len(t, tags.TagDescriptions, 2)
+	require.ElementsMatch(t, tags.TagDescriptions[0].Tags, tags.TagDescriptions[1].Tags)
 }

@@ -22,6 +22,7 @@ import (
 const (
 	TagToken   = "scalr:token"
 	TagRequest = "scalr:request"
+	tagFront   = "scalr:front" // of a balancer: see front
 	tagName    = "Name"
 )
 
@@ -29,7 +30,7 @@ const (
 func checkTags(op, id string, tags map[string]string) error {
 	for _, k := range slices.Sorted(maps.Keys(tags)) {
 		switch {
-		case k == TagToken, k == TagRequest, k == tagName, strings.HasPrefix(strings.ToLower(k), "aws:"):
+		case k == TagToken, k == TagRequest, k == tagFront, k == tagName, strings.HasPrefix(strings.ToLower(k), "aws:"):
 			return invalid(op, id, "Tags has the key %q, which is reserved", k)
 		}
 	}
@@ -64,8 +65,9 @@ func specification(kind types.ResourceType, list [][2]string) []types.TagSpecifi
 
 // labels is the tags of a thing as EC2 lists them, taken apart.
 type labels struct {
-	name, token, request string
-	tags                 map[string]string
+	name, token, request, front string
+
+	tags map[string]string
 }
 
 func read(list []types.Tag) labels {
@@ -84,6 +86,8 @@ func (l *labels) add(key, value string) {
 		l.token = value
 	case TagRequest:
 		l.request = value
+	case tagFront:
+		l.front = value
 	default:
 		l.tags[key] = value
 	}
@@ -104,8 +108,9 @@ func filter(name string, values ...string) types.Filter {
 	return types.Filter{Name: aws.String(name), Values: values}
 }
 
-// fingerprint tells requests with one token apart, field by field: "1,Image=Zm9vYg,Name=YmFyYm", the first the version. Fields that are zero are
-// left out, so that a field that comes to be later changes nothing. User data, which may be secret, has none.
+// fingerprint tells requests with one token apart, field by field: "1:Image=Zm9vYg:Name=YmFyYm", the first the version. Fields that are zero are
+// left out, so that a field that comes to be later changes nothing. User data, which may be secret, has none. Load balancers take no tags with
+// other characters than letters, digits, spaces and +-=._:/@.
 func fingerprint[T any](spec T) string {
 	parts := []string{"1"}
 	v := reflect.ValueOf(spec)
@@ -125,7 +130,7 @@ func fingerprint[T any](spec T) string {
 		sum := sha256.Sum256(text)
 		parts = append(parts, name+"="+base64.RawURLEncoding.EncodeToString(sum[:])[:6])
 	}
-	return strings.Join(parts, ",")
+	return strings.Join(parts, ":")
 }
 
 // check compares the request of a thing that there is with the one that has met it by its token.
@@ -135,7 +140,7 @@ func check[T any](op, token string, there labels, spec T) error {
 	}
 	was, is := map[string]string{}, map[string]string{}
 	split := func(into map[string]string, text string) {
-		for part := range strings.SplitSeq(text, ",") {
+		for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ':' || r == ',' }) { // the latter is older
 			name, sum, _ := strings.Cut(part, "=")
 			into[name] = sum
 		}
