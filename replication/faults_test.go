@@ -84,6 +84,24 @@ func TestErrant(t *testing.T) {
 	})
 }
 
+// Another Manager counts what somebody wrote to a replica, and calls it no loss: no primary has acknowledged it.
+func TestErrantThatAnotherManagerFinds(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 3, c, func(t *testing.T, w *world) {
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			w.settled()
+			w.stop()
+			w.db.Inject(addr(2), "errant", "1")
+			w.start()
+			w.until("it is found", time.Minute, func(replication.Topology) bool { return len(w.seen(replication.KindSurplus)) > 0 })
+			w.settled()
+			require.Empty(t, w.seen(replication.KindVerdict))
+		})
+	})
+}
+
 // One to which somebody wrote is the primary where there is nobody else, and what it has is the set's then: it is not given up for
 // one that has less.
 func TestErrantPrimary(t *testing.T) {
