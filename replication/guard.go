@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -16,6 +17,8 @@ type Guard interface {
 	// Claim makes the member refuse, as ErrOvertaken, whatever is to change it with a Member.Token that is lower than this
 	// one's and not 0, for ever: the member keeps the token on its disk, and hands it on to nobody. It is ErrOvertaken if the
 	// member has been claimed with a higher token, and then changes nothing. Engine.Promote claims too.
+	//
+	// A member that has nothing in common with the others is not claimed.
 	Claim(ctx context.Context, m Member) error
 }
 
@@ -41,6 +44,34 @@ func (m *Manager) claim(ctx context.Context, g Guard, member Member) (done bool)
 	}
 	m.ring()
 	return done
+}
+
+// mayClaim reports whether a member is to be claimed now, or else whether that shows when all that answer have been looked at. One that
+// may be of another set is not: that set's Manager would be overtaken.
+func (m *Manager) mayClaim(member Member) (may, open bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, g := range m.state.members {
+		if g.misses == 0 && g.fault == nil && g.good.ended == 0 {
+			return false, true
+		}
+	}
+	f := m.state.find(keyOf(member))
+	return f != nil && !m.strange(f), false
+}
+
+// strange reports whether a member has nothing in common with another one, and neither is nor follows the primary that is known: it is
+// not promoted as it is.
+func (m *Manager) strange(f *fact) bool {
+	d := &decider{state: m.state, c: &m.config}
+	mine := f.status()
+	if f.good.ended == 0 || mine.Empty || d.kin[keyOf(f.Member)] {
+		return false
+	}
+	return slices.ContainsFunc(d.members, func(g *fact) bool {
+		data := !g.status().Empty || keyOf(g.Member) == d.primary
+		return g != f && g.good.ended > 0 && data && !d.related(mine.Received, g.status().Received)
+	})
 }
 
 // refusing gives the members that answer and have not let themselves be claimed.

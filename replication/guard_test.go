@@ -105,6 +105,40 @@ func TestUnclaimedUntilThePromotion(t *testing.T) {
 	})
 }
 
+// A server of another set, which was named by mistake, is not claimed: its own set's Manager would be overtaken.
+func TestForeignServerIsNotClaimed(t *testing.T) {
+	policies(t, func(t *testing.T, c replication.Config) {
+		bubble(t, 2, c, func(t *testing.T, w *world) {
+			var theirs, ours atomic.Int64
+			w.hook = func(_ context.Context, c memdb.Call) error {
+				switch {
+				case c.Op == "Claim" && c.Addr == addr(3):
+					theirs.Add(1)
+				case c.Op == "Claim" && c.Done:
+					ours.Add(1)
+				}
+				return nil
+			}
+			w.start()
+			w.whole()
+			w.write("db-1", "x")
+			w.settled()
+			w.stop()
+			w.db.Start(addr(3))
+			w.db.Inject(addr(3), "theirs", "1")
+			w.members = append(w.members, replication.Member{ID: "db-3", Addr: addr(3), Machine: "i-3"})
+			ours.Store(0)
+			w.start()
+			w.until("it is told", time.Minute, func(t replication.Topology) bool { return t.Members[2].Role == replication.RoleQuarantined })
+			require.Empty(t, w.seen(replication.KindVerdict))
+			w.db.Crash(addr(1))
+			require.Equal(t, "db-2", w.primary("db-1").Primary)
+			require.EqualValues(t, 2, ours.Load())
+			require.Zero(t, theirs.Load())
+		})
+	})
+}
+
 // A replica whose disk is full lets itself not be claimed, and delays the others for a moment only.
 func TestUnclaimed(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {

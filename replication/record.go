@@ -136,18 +136,23 @@ func (d *decider) lose(l lost) {
 	}
 }
 
-// ask claims a member and reads what it keeps, again and again until both succeed.
+// ask claims a member and reads what it keeps, again and again until both succeed. A claim waits for the first looks.
 func (m *Manager) ask(ctx context.Context, member Member) {
 	guard, _ := m.config.Engine.(Guard)
 	recorder, _ := m.config.Engine.(Recorder)
 	claimed, recalled := guard == nil || m.token == 0, recorder == nil
 	for ctx.Err() == nil {
-		claimed = claimed || m.claim(ctx, guard, member)
 		recalled = recalled || m.recall(ctx, recorder, member)
+		may, open := m.mayClaim(member)
+		claimed = claimed || may && m.claim(ctx, guard, member)
 		if claimed && recalled {
 			return
 		}
-		t := time.NewTimer(m.config.Interval)
+		pause := m.config.Interval
+		if open {
+			pause /= 16
+		}
+		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -161,7 +166,7 @@ func (m *Manager) unasked() bool {
 	_, guarded := m.config.Engine.(Guard)
 	_, records := m.config.Engine.(Recorder)
 	return slices.ContainsFunc(m.state.members, func(f *fact) bool {
-		return f.misses == 0 && (guarded && m.token > 0 && !f.claimed || records && !f.recalled)
+		return f.misses == 0 && (guarded && m.token > 0 && !f.claimed && !m.strange(f) || records && !f.recalled)
 	})
 }
 

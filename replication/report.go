@@ -110,6 +110,9 @@ func (m *Manager) count(d decision, x surplus) {
 		m.state.verdict = &c
 		m.judge(c)
 	case m.state.found && x.n > 0 && f.status().Source == "" && m.config.Policy == Availability:
+		if all, _ := m.config.Engine.Count(x.at, ""); all == x.n {
+			return // it is of another set
+		}
 		c := Verdict{Epoch: m.topology.Epoch, From: f.ID, To: d.leader.ID, Began: time.Now(), Loss: LossAtLeast, Lost: x.n,
 			Reason: "it took writes when the Manager began to look, and what the other one has it lacks"}
 		if x.exact {

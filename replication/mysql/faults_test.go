@@ -17,12 +17,18 @@ import (
 // watch runs a Manager over servers until the function is called, or the end of the test.
 func watch(t *testing.T, c mysql.Config, nodes ...*node) (m *replication.Manager, stop func()) {
 	t.Helper()
+	return watchUnder(t, 0, c, nodes...)
+}
+
+// watchUnder makes it run under a lease with that token.
+func watchUnder(t *testing.T, token uint64, c mysql.Config, nodes ...*node) (m *replication.Manager, stop func()) {
+	t.Helper()
 	m, err := replication.New(replication.Config{Name: "test/db", Engine: engine(t, c, nodes...), Interval: 50 * time.Millisecond})
 	require.NoError(t, err)
 	m.SetMembers(membersOf(nodes), len(nodes))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- m.Run(ctx) }()
+	go func() { done <- m.RunUnder(ctx, token) }()
 	stop = sync.OnceFunc(func() { cancel(); <-done })
 	t.Cleanup(stop)
 	return m, stop

@@ -28,7 +28,8 @@ func TestManagerExcusesAReplicaThatHungAndDied(t *testing.T) {
 	require.Zero(t, s.lost(t))
 }
 
-// A server of another set, which was named by mistake, keeps its own set's record, and that set's verdict is not this one's.
+// A server of another set, which was named by mistake, keeps its own set's record, and that set's verdict is not this one's; its
+// Manager is not overtaken.
 func TestManagerLeavesAForeignRecordAlone(t *testing.T) {
 	nodes := start(t, 2)
 	theirs := nodes[1]
@@ -36,7 +37,9 @@ func TestManagerLeavesAForeignRecordAlone(t *testing.T) {
 	const record = `{"number":99,"verdict":{"epoch":7,"from":"their-1","to":"their-2","reason":"theirs","loss":"none"}}`
 	e := engine(t, config, nodes...)
 	require.NoError(t, e.Record(t.Context(), theirs.Member, record))
-	m, stop := watch(t, config, nodes[0])
+	theirs.Member.Token = 3
+	require.NoError(t, e.Claim(t.Context(), theirs.Member))
+	m, stop := watchUnder(t, 8, config, nodes[0])
 	within(t, "there is a primary", func() bool { top, _ := m.Topology(); return top.Primary == "db-1" })
 	exec(t, nodes[0].app(t), "CREATE SCHEMA app", "CREATE TABLE app.t (i INT PRIMARY KEY)")
 	m.SetMembers(membersOf(nodes), 2)
@@ -47,8 +50,12 @@ func TestManagerLeavesAForeignRecordAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, record, text)
 
-	again, _ := watch(t, config, nodes...)
+	again, _ := watchUnder(t, 9, config, nodes...)
 	says(t, again, "db-2", "it holds data that is not of this set")
 	top, _ := again.Topology()
 	require.Nil(t, top.Verdict)
+	require.NoError(t, e.Claim(t.Context(), theirs.Member))
+	ours := nodes[0].Member
+	ours.Token = 3
+	require.ErrorIs(t, e.Claim(t.Context(), ours), replication.ErrOvertaken)
 }
