@@ -76,6 +76,11 @@ func (d *decision) update(r *Role, held []*machine) {
 	}
 	switch {
 	case mem.bad == build:
+		for _, m := range held {
+			if m.updating && m.draining.IsZero() && m.build != build { // it has waited for a successor, which would be as it is
+				m.updating, m.leaving = false, ""
+			}
+		}
 		d.wait(r.Name, 0, "%d machines are outdated and stay so: %s", mem.outdated, mem.why(build))
 		return
 	case r.Update.Pause:

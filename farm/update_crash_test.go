@@ -3,6 +3,8 @@ package farm
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +94,72 @@ func updateKilled(t *testing.T, change func(*Role), lag time.Duration, kill int,
 	require.Len(t, w.Addresses, len(before.Addresses))
 	require.Equal(t, 6, launches(cloud), "killed at %d", kill)
 	require.Equal(t, others, foreign(cloud))
+	return killed
+}
+
+// A host that dies at any change of an update to a bad image leaves one that the next host takes back: one machine of those that
+// served is replaced, or none if successors come first, each host tries one of the bad image, and nothing of it is left.
+func TestBadUpdateIsKilledAtEachChange(t *testing.T) {
+	for _, surge := range []bool{false, true} {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprint(surge, ",", after), func(t *testing.T) {
+				kills := 0
+				for done := false; !done && !t.Failed(); {
+					synctest.Test(t, func(t *testing.T) { done = !badUpdateKilled(t, surge, kills+1, after) })
+					kills++
+				}
+				require.Greater(t, kills, 2)
+			})
+		}
+	}
+}
+
+func badUpdateKilled(t *testing.T, surge bool, kill int, after bool) (killed bool) {
+	r := newRolling(t, memcloud.Options{BootTime: 10 * time.Second, TerminateTime: time.Second})
+	role, before := &r.spec.Roles[0], world(r.cloud)
+	good := r.cloud.World(map[string]string{TagFarm: "shop"}).Instances[0].Tags[TagBuild]
+	role.Image, role.Update = "broken-web", &Update{AtOnce: 3, Surge: surge}
+	stay := len(before)
+	if !surge {
+		stay--
+	}
+	back := func() bool {
+		kept := 0
+		for _, id := range world(r.cloud) {
+			if slices.Contains(before, id) {
+				kept++
+			}
+		}
+		require.GreaterOrEqual(t, kept, stay, "killed at %d", kill)
+		return slices.Contains(r.events.kinds(), string(UpdateFailed)) && maps.Equal(r.images(), map[string]int{"web": 6}) &&
+			maps.Equal(images(r.cloud.World(map[string]string{TagFarm: "shop"}).Instances), map[string]int{"web": 6})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h := &host{kill: kill, after: after, steps: true, killed: cancel}
+	r.cloud.SetFault(h.fault)
+	r.start(t)
+	for end := time.Now().Add(time.Hour); ctx.Err() == nil && !back() && time.Now().Before(end); time.Sleep(5 * time.Second) {
+		_, _ = r.farm.Reconcile(ctx)
+	}
+	killed = ctx.Err() != nil
+	r.cloud.SetFault(nil)
+	r.events = record(&r.config)
+	r.start(t)
+	turns(t, r.farm, 1000, back)
+	for range 100 {
+		p, err := r.farm.Reconcile(t.Context())
+		require.NoError(t, err)
+		require.True(t, p.Empty() && back(), "killed at %d: %s", kill, p)
+		time.Sleep(5 * time.Second)
+	}
+	bad := 0
+	for _, x := range r.cloud.Changes() {
+		if x.Method == "Launch" && x.Tags[TagFarm] == "shop" && x.Tags[TagBuild] != good {
+			bad++
+		}
+	}
+	require.LessOrEqual(t, bad, 2, "killed at %d", kill)
 	return killed
 }
 
