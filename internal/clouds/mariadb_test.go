@@ -41,7 +41,7 @@ func onMariaDB(t *testing.T) marias {
 		return mysql.ServerConf(mysql.Server{Bind: m.Addr.String(), Port: 3306, BufferPool: 16 << 20})
 	}}.Image()
 	require.NoError(t, err)
-	images := map[string]local.Image{"mariadb": image, "twin": twin}
+	images := map[string]local.Image{"mariadb": image, "mariadb-2": image, "twin": twin}
 	return marias{t: t, cloud: testenv.Cloud(t, images), images: images}
 }
 

@@ -49,12 +49,13 @@ func (h *mortal) step(step string, do func() error) error {
 	return h.at(step, true)
 }
 
-// notes are what all hosts have done to the database: who takes writes.
+// notes are what all hosts have done: who takes writes at the database, and what has been launched.
 type notes struct {
 	mu       sync.Mutex
 	changes  int    // begun and ended
 	under    int    // are under way
 	writable string // the server that was promoted last, and has not been fenced since
+	launched map[string]bool
 }
 
 // change makes a change of who takes writes.
@@ -73,6 +74,23 @@ func (n *notes) change(do func() error, promoted string) error {
 		n.writable = promoted
 	}
 	return err
+}
+
+// launch notes that there is an instance.
+func (n *notes) launch(id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.launched == nil {
+		n.launched = map[string]bool{}
+	}
+	n.launched[id] = true
+}
+
+// launches gives how many instances there have been.
+func (n *notes) launches() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.launched)
 }
 
 // see gives what is so now. Calm is false while it changes, and what has been seen between two calls counts if both gave one number.
@@ -112,7 +130,12 @@ func (c *cloudOf) volume(ctx context.Context, id string) string {
 }
 
 func (c *cloudOf) Launch(ctx context.Context, l provider.Launch) (in provider.Instance, err error) {
-	err = c.h.step("Launch "+slotOf(l.Tags), func() error { in, err = c.Cloud.Launch(ctx, l); return err })
+	err = c.h.step("Launch "+slotOf(l.Tags), func() error {
+		if in, err = c.Cloud.Launch(ctx, l); err == nil {
+			c.h.note.launch(in.ID)
+		}
+		return err
+	})
 	return in, err
 }
 

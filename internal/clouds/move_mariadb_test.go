@@ -25,13 +25,15 @@ import (
 	"github.com/scalr-go/scalr/replication/pool"
 )
 
-// crossing is a farm whose database moves between two clouds on this machine, the host programs that run it one after another, and its
-// clients, which know nothing but its zone.
+// crossing is a farm whose database changes its machines on this machine, or moves between two clouds on it, the host programs that run it
+// one after another, and its clients, which know nothing but its zone.
 type crossing struct {
 	t      *testing.T
 	clouds map[string]*local.Cloud
 	zone   *dnsreg.Memory
 	note   notes
+	died   map[string]bool // hosts, by way and step
+	spec   farm.Spec       // the latest
 	farm   *farm.Farm
 	stop   func() // ends the run under way
 
@@ -53,16 +55,61 @@ type crossing struct {
 // set, it is taken back from more steps, and hosts die at each on the way back.
 func TestMoveWithMariaDB(t *testing.T) {
 	m := onMariaDB(t)
-	c := &crossing{t: t, clouds: map[string]*local.Cloud{"a": m.cloud, "b": testenv.Cloud(t, m.images)},
-		zone: &dnsreg.Memory{Zones: []string{"shop.example."}}, stop: func() {}}
-	spec := databases("shop", 2, farm.Volume{})
-	spec.Zone, spec.TTL, spec.Roles[0].Pools = "shop.example.", time.Second, []string{"a"}
+	c := &crossing{t: t, clouds: map[string]*local.Cloud{"a": m.cloud, "b": testenv.Cloud(t, m.images)}}
+	spec := c.begin(2)
 	to := func(pool string) farm.Spec {
 		moved, err := spec.Move(farm.MoveOptions{Pools: []string{pool}, Move: farm.Move{DeleteVolumes: true}})
 		require.NoError(t, err)
 		return moved
 	}
 	defer func() { c.stop() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	wait := c.use(ctx)
+	defer wait()
+	defer cancel()
+
+	long := os.Getenv("CLOUD_LONG") != ""
+	back := c.fresh("back")
+	if !long {
+		back = c.fresh("back", "by kind")
+	}
+	began := time.Now()
+	points := []string{"Launch ", "Fence ", "Promote "}
+	if long {
+		points = append(points, "AttachVolume ", "Seed ", "Follow ", "Drain ", "Apply db db-primary ")
+	}
+	for _, point := range points {
+		killed := c.run(to("b"), func(step string, after bool) bool { return after && strings.HasPrefix(step, point) })
+		select {
+		case <-killed.Done():
+		case <-time.After(patience):
+			c.explain("no host has come to " + point)
+		}
+		c.become(to("a"), "a", back)
+		t.Logf("%v: taken back from %s, %d hosts have died", time.Since(began), point, len(c.died))
+		require.True(t, left(t, c.clouds["b"], "shop"))
+	}
+	c.become(to("b"), "b", c.fresh("there"))
+	t.Logf("%v: it has moved, %d hosts have died", time.Since(began), len(c.died))
+	require.True(t, left(t, c.clouds["a"], "shop"))
+	cancel()
+	wait()
+	t.Log("died at: ", strings.Join(slices.Sorted(maps.Keys(c.died)), "; "))
+	require.Greater(t, len(c.died), 30)
+	c.run(to("b"), nil) // one that lives
+	c.settle("b")
+	c.check()
+	c.stop()
+	require.NoError(t, c.farm.Terminate(t.Context(), farm.TerminateOptions{DeleteVolumes: true}))
+	require.True(t, left(t, c.clouds["b"], "shop"))
+}
+
+// begin makes a farm with n databases in pool a, and what the application needs in them.
+func (c *crossing) begin(n int) farm.Spec {
+	t := c.t
+	c.zone, c.stop, c.died = &dnsreg.Memory{Zones: []string{"shop.example."}}, func() {}, map[string]bool{}
+	spec := databases("shop", n, farm.Volume{})
+	spec.Zone, spec.TTL, spec.Roles[0].Pools = "shop.example.", time.Second, []string{"a"}
 	c.run(spec, nil)
 	c.settle("a")
 	db, err := open(c.primary())
@@ -81,61 +128,28 @@ func TestMoveWithMariaDB(t *testing.T) {
 		}
 		return true
 	}, patience, 20*time.Millisecond)
-	ctx, cancel := context.WithCancel(t.Context())
-	wait := c.use(ctx)
-	defer wait()
-	defer cancel()
+	return spec
+}
 
-	died := map[string]bool{}
-	long := os.Getenv("CLOUD_LONG") != ""
-	// fresh dies where no host has died that went this way, every other time after the effect.
-	fresh := func(way string) func(string, bool) bool {
-		return func(step string, after bool) bool {
-			key := way + " " + step
-			if kind, _, _ := strings.Cut(step, " "); way == "back" && !long {
-				key = way + " " + kind
-			}
-			if died[key] || after != (len(died)%2 == 0) {
-				return false
-			}
-			died[key] = true
-			return true
+// fresh dies at a step, or at a kind of step, at which no host has died that went this way, every other time after the effect.
+func (c *crossing) fresh(way string, byKind ...string) func(string, bool) bool {
+	return func(step string, after bool) bool {
+		key := way + " " + step
+		if kind, _, _ := strings.Cut(step, " "); len(byKind) > 0 {
+			key = way + " " + kind
 		}
-	}
-	began := time.Now()
-	points := []string{"Launch ", "Fence ", "Promote "}
-	if long {
-		points = append(points, "AttachVolume ", "Seed ", "Follow ", "Drain ", "Apply db db-primary ")
-	}
-	for _, point := range points {
-		killed := c.run(to("b"), func(step string, after bool) bool { return after && strings.HasPrefix(step, point) })
-		select {
-		case <-killed.Done():
-		case <-time.After(patience):
-			c.explain("no host has come to " + point)
+		if c.died[key] || after != (len(c.died)%2 == 0) {
+			return false
 		}
-		c.become(to("a"), "a", fresh("back"))
-		t.Logf("%v: taken back from %s, %d hosts have died", time.Since(began), point, len(died))
-		require.True(t, left(t, c.clouds["b"], "shop"))
+		c.died[key] = true
+		return true
 	}
-	c.become(to("b"), "b", fresh("there"))
-	t.Logf("%v: it has moved, %d hosts have died", time.Since(began), len(died))
-	require.True(t, left(t, c.clouds["a"], "shop"))
-	cancel()
-	wait()
-	t.Log("died at: ", strings.Join(slices.Sorted(maps.Keys(died)), "; "))
-	require.Greater(t, len(died), 30)
-	c.run(to("b"), nil) // one that lives
-	c.settle("b")
-	c.check()
-	c.stop()
-	require.NoError(t, c.farm.Terminate(t.Context(), farm.TerminateOptions{DeleteVolumes: true}))
-	require.True(t, left(t, c.clouds["b"], "shop"))
 }
 
 // run runs the farm by a new host program.
 func (c *crossing) run(spec farm.Spec, dies func(string, bool) bool) (killed context.Context) {
 	c.stop()
+	c.spec = spec
 	ctx, cancel := context.WithCancel(c.t.Context())
 	killed, kill := context.WithCancel(context.Background())
 	h := &mortal{dies: dies, note: &c.note, kill: func() { cancel(); kill() }}
@@ -143,7 +157,11 @@ func (c *crossing) run(spec farm.Spec, dies func(string, bool) bool) (killed con
 	require.NoError(c.t, err)
 	manager, err := replication.New(replication.Config{Name: "shop/db", Engine: engineOf{engine, h}, Policy: replication.Durability})
 	require.NoError(c.t, err)
-	config := quick(farm.Pool{Name: "a", Provider: &cloudOf{c.clouds["a"], h}}, farm.Pool{Name: "b", Provider: &cloudOf{c.clouds["b"], h}})
+	var pools []farm.Pool
+	for _, name := range slices.Sorted(maps.Keys(c.clouds)) {
+		pools = append(pools, farm.Pool{Name: name, Provider: &cloudOf{c.clouds[name], h}})
+	}
+	config := quick(pools...)
 	config.Databases, config.Interval, config.DNS = map[string]*replication.Manager{"db": manager}, 100*time.Millisecond, zoneOf{c.zone, h}
 	config.ListLag = time.Millisecond
 	f, err := farm.New(spec, config)
@@ -184,7 +202,7 @@ func (c *crossing) explain(what string) {
 
 // atHome reports whether the farm is in the pool, whole, with its names, and nothing of it anywhere else.
 func (c *crossing) atHome(pool string) bool {
-	ready := 0
+	ready, all := 0, c.spec.Roles[0].Min
 	for _, s := range c.farm.Servers("db") {
 		if s.Ready && s.Pool == pool {
 			ready++
@@ -197,12 +215,18 @@ func (c *crossing) atHome(pool string) bool {
 		volumes, err := cloud.Volumes(c.t.Context(), tags)
 		require.NoError(c.t, err)
 		instances = slices.DeleteFunc(instances, func(i provider.Instance) bool { return i.State.Gone() })
-		if want := map[bool]int{true: 2}[name == pool]; len(instances) != want || len(volumes) != want {
+		if want := map[bool]int{true: all}[name == pool]; len(instances) != want || len(volumes) != want {
 			return false
+		}
+		for _, i := range instances {
+			if i.Image != c.spec.Roles[0].Image {
+				return false
+			}
 		}
 	}
 	primary := c.primary()
-	return ready == 2 && primary.ID != "" && slices.Equal(c.lookup("db-primary"), []string{primary.Private.String()}) && len(c.lookup("db-replicas")) == 1
+	return ready == all && primary.ID != "" && slices.Equal(c.lookup("db-primary"), []string{primary.Private.String()}) &&
+		len(c.lookup("db-replicas")) == all-1
 }
 
 func (c *crossing) primary() (primary farm.Server) {
