@@ -185,6 +185,34 @@ func TestSessionsThatEndBeforeTheirStatement(t *testing.T) {
 	})
 }
 
+// So may the end of one replica after another.
+func TestReplicasThatEndBeforeTheStatement(t *testing.T) {
+	bubble(t, pool.Config{}, func(t *testing.T, w *world, f *follower, db *pool.DB) {
+		prepared, err := db.Reader.PrepareContext(t.Context(), "read")
+		require.NoError(t, err)
+		defer prepared.Close()
+		for name, do := range map[string]func() error{
+			"read":     func() error { _, _, err := read(t.Context(), db); return err },
+			"prepared": func() error { var server, n string; return prepared.QueryRowContext(t.Context()).Scan(&server, &n) },
+			"transaction": func() error {
+				tx, err := db.Reader.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
+				if err == nil {
+					err = tx.Commit()
+				}
+				return err
+			},
+		} {
+			for _, addr := range []string{b, c} {
+				w.change(addr, func(s *server) { s.cuts = 2 })
+			}
+			require.NoError(t, do(), name)
+			for _, addr := range []string{b, c} {
+				w.change(addr, func(s *server) { s.cuts = 0 })
+			}
+		}
+	})
+}
+
 // Two servers that take writes are one too many: nobody is written to until that is settled.
 func TestTwoPrimariesAreNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,24 +23,26 @@ var (
 
 // PrepareContext prepares a statement.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	on := c
-	if c.tx != nil {
-		on = c.tx.on
-	}
-	s := &stmt{c: c, query: query}
-	if on.inner == nil {
+	return elsewhere(ctx, c, func() (driver.Stmt, error) {
+		on := c
+		if c.tx != nil {
+			on = c.tx.on
+		}
+		s := &stmt{c: c, query: query}
+		if on.inner == nil {
+			return s, nil
+		}
+		stop, err := on.run(ctx, true, func(ctx context.Context) (err error) {
+			s.inner, err = on.prepare(ctx, query)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		stop()
+		s.c, s.at = on, on.inner
 		return s, nil
-	}
-	stop, err := on.run(ctx, true, func(ctx context.Context) (err error) {
-		s.inner, err = on.prepare(ctx, query)
-		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	stop()
-	s.c, s.at = on, on.inner
-	return s, nil
 }
 
 // Prepare is not called: there is PrepareContext.
@@ -92,40 +94,44 @@ func (s *stmt) prepared(ctx context.Context, on *conn) (inner driver.Stmt, done 
 }
 
 func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	on, release, err := s.c.route(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	return on.exec(ctx, func(ctx context.Context) (driver.Result, error) {
-		inner, done, err := s.prepared(ctx, on)
+	return elsewhere(ctx, s.c, func() (driver.Result, error) {
+		on, release, err := s.c.route(ctx)
 		if err != nil {
 			return nil, err
 		}
-		defer done()
-		if e, ok := inner.(driver.StmtExecContext); ok {
-			return e.ExecContext(ctx, args)
-		}
-		return inner.Exec(values(args)) //lint:ignore SA1019 a driver's statements may have no more than this
+		defer release()
+		return on.exec(ctx, func(ctx context.Context) (driver.Result, error) {
+			inner, done, err := s.prepared(ctx, on)
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			if e, ok := inner.(driver.StmtExecContext); ok {
+				return e.ExecContext(ctx, args)
+			}
+			return inner.Exec(values(args)) //lint:ignore SA1019 a driver's statements may have no more than this
+		})
 	})
 }
 
 func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	on, give, err := s.c.route(ctx)
-	if err != nil {
-		return nil, err
-	}
-	done := func() {}
-	return on.query(ctx, func() { done(); give() }, func(ctx context.Context) (driver.Rows, error) {
-		var inner driver.Stmt
-		if inner, done, err = s.prepared(ctx, on); err != nil {
-			done = func() {}
+	return elsewhere(ctx, s.c, func() (driver.Rows, error) {
+		on, give, err := s.c.route(ctx)
+		if err != nil {
 			return nil, err
 		}
-		if q, ok := inner.(driver.StmtQueryContext); ok {
-			return q.QueryContext(ctx, args)
-		}
-		return inner.Query(values(args)) //lint:ignore SA1019 a driver's statements may have no more than this
+		done := func() {}
+		return on.query(ctx, func() { done(); give() }, func(ctx context.Context) (driver.Rows, error) {
+			var inner driver.Stmt
+			if inner, done, err = s.prepared(ctx, on); err != nil {
+				done = func() {}
+				return nil, err
+			}
+			if q, ok := inner.(driver.StmtQueryContext); ok {
+				return q.QueryContext(ctx, args)
+			}
+			return inner.Query(values(args)) //lint:ignore SA1019 a driver's statements may have no more than this
+		})
 	})
 }
 

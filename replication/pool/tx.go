@@ -9,26 +9,28 @@ import (
 
 // BeginTx begins a transaction where it belongs: all of its statements go there.
 func (c *conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
-	on, release, err := c.route(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if on.kind != writer {
-		o.ReadOnly = true
-	}
-	if on.kind != writer || on.used || on.fits(on.db.view.now()) || !on.moves(ctx, o) {
-		stop, err := on.run(ctx, true, func(ctx context.Context) error { return on.db.config.Driver.Begin(ctx, on.inner, o) })
+	return elsewhere(ctx, c, func() (driver.Tx, error) {
+		on, release, err := c.route(ctx)
 		if err != nil {
-			release()
 			return nil, err
 		}
-		stop()
-	}
-	t := &tx{ctx: ctx, c: c, on: on, release: release, options: o, writes: on.kind == writer && !o.ReadOnly,
-		sessions: []*Session{sessionOf(ctx)}}
-	t.fresh = t.writes && !on.used
-	c.tx, on.tx = t, t
-	return t, nil
+		if on.kind != writer {
+			o.ReadOnly = true
+		}
+		if on.kind != writer || on.used || on.fits(on.db.view.now()) || !on.moves(ctx, o) {
+			stop, err := on.run(ctx, true, func(ctx context.Context) error { return on.db.config.Driver.Begin(ctx, on.inner, o) })
+			if err != nil {
+				release()
+				return nil, err
+			}
+			stop()
+		}
+		t := &tx{ctx: ctx, c: c, on: on, release: release, options: o, writes: on.kind == writer && !o.ReadOnly,
+			sessions: []*Session{sessionOf(ctx)}}
+		t.fresh = t.writes && !on.used
+		c.tx, on.tx = t, t
+		return t, nil
+	})
 }
 
 // Begin is not called: there is BeginTx.
