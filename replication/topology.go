@@ -103,7 +103,8 @@ const (
 	LossExact Loss = "exact"
 )
 
-// Verdict says how a recovery ended.
+// Verdict says how a recovery ended. Under Availability there may be one without a recovery: a Manager takes on the primary that it finds
+// when it begins, and should another member have been the primary meanwhile, that shows when it is back.
 type Verdict struct {
 	Epoch  uint64        `json:"epoch"`  // the epoch that it began, as counted by the Manager that told it
 	From   string        `json:"from"`   // the ID of the primary that was lost, its address where it is no member
