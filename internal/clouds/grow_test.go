@@ -39,44 +39,12 @@ func TestReplicaFromASnapshotWithMariaDB(t *testing.T) {
 		go func() { ran <- shop.Run(ctx) }()
 		return shop, func() { cancel(); <-ran }
 	}
-	has := func(shop *farm.Farm, servers, want int) {
-		t.Helper()
-		require.Eventually(t, func() bool {
-			all := shop.Servers("db")
-			for _, s := range all {
-				if n, err := rows(t.Context(), s); !s.Ready || err != nil || n < want {
-					return false
-				}
-			}
-			return len(all) == servers
-		}, patience, 50*time.Millisecond)
-	}
-	on := func(shop *farm.Farm, statements ...string) {
-		t.Helper()
-		require.Eventually(t, func() bool {
-			for _, s := range shop.Servers("db") {
-				if s.Ready && s.Primary {
-					db, err := open(s)
-					require.NoError(t, err)
-					defer db.Close()
-					for _, q := range statements {
-						if _, err := db.ExecContext(t.Context(), q); err != nil {
-							return false
-						}
-					}
-					return true
-				}
-			}
-			return false
-		}, patience, 50*time.Millisecond)
-	}
-
 	shop, stop := run(2)
-	on(shop, "CREATE DATABASE IF NOT EXISTS shop", "CREATE TABLE IF NOT EXISTS shop.orders (id INT PRIMARY KEY) ENGINE=InnoDB")
+	on(t, shop, "CREATE DATABASE IF NOT EXISTS shop", "CREATE TABLE IF NOT EXISTS shop.orders (id INT PRIMARY KEY) ENGINE=InnoDB")
 	for i := range 50 {
-		on(shop, fmt.Sprintf("INSERT IGNORE INTO shop.orders VALUES (%d)", i))
+		on(t, shop, fmt.Sprintf("INSERT IGNORE INTO shop.orders VALUES (%d)", i))
 	}
-	has(shop, 2, 50)
+	has(t, shop, 2, 50)
 	since := time.Now()
 	require.Eventually(t, func() bool {
 		for _, list := range copies(t, m.cloud, "shop") {
@@ -89,12 +57,12 @@ func TestReplicaFromASnapshotWithMariaDB(t *testing.T) {
 		return false
 	}, patience, 50*time.Millisecond)
 	for i := range 50 {
-		on(shop, fmt.Sprintf("INSERT IGNORE INTO shop.orders VALUES (%d)", 50+i))
+		on(t, shop, fmt.Sprintf("INSERT IGNORE INTO shop.orders VALUES (%d)", 50+i))
 	}
 	stop()
 
 	shop, stop = run(3)
-	has(shop, 3, 100)
+	has(t, shop, 3, 100)
 	stop()
 	mu.Lock()
 	defer mu.Unlock()

@@ -74,6 +74,41 @@ func rows(ctx context.Context, s farm.Server) (n int, err error) {
 	return n, nil
 }
 
+// has waits until a farm has so many databases, all of which serve and have at least so many rows.
+func has(t *testing.T, shop *farm.Farm, servers, want int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		all := shop.Servers("db")
+		for _, s := range all {
+			if n, err := rows(t.Context(), s); !s.Ready || err != nil || n < want {
+				return false
+			}
+		}
+		return len(all) == servers
+	}, patience, 50*time.Millisecond)
+}
+
+// on runs statements on the primary, again and again until it takes them all.
+func on(t *testing.T, shop *farm.Farm, statements ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for _, s := range shop.Servers("db") {
+			if s.Ready && s.Primary {
+				db, err := open(s)
+				require.NoError(t, err)
+				defer db.Close()
+				for _, q := range statements {
+					if _, err := db.ExecContext(t.Context(), q); err != nil {
+						return false
+					}
+				}
+				return true
+			}
+		}
+		return false
+	}, patience, 50*time.Millisecond)
+}
+
 func open(s farm.Server) (*sql.DB, error) { return openAs(s, "scalr", "secret") }
 
 func openAs(s farm.Server, user, password string) (*sql.DB, error) {
