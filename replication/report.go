@@ -109,7 +109,7 @@ func (m *Manager) count(d decision, x surplus) {
 		c.Lost = max(c.Lost, x.n)
 		m.state.verdict = &c
 		m.judge(c)
-	case m.state.found && x.n > 0 && f.status().Source == "" && m.config.Policy == Availability:
+	case m.state.found && x.n > 0 && f.status().Source == "" && m.config.Policy == Availability && !m.state.former[x.member]:
 		if all, _ := m.config.Engine.Count(x.at, ""); all == x.n {
 			return // it is of another set
 		}

@@ -164,31 +164,43 @@ func TestTheLossOfAPrimaryThatNobodyRemembers(t *testing.T) {
 	})
 }
 
-// What the primary before the last one had too much the verdict of its own recovery has told.
+// What the primary before the last one had too much the verdict of its own recovery has told, also where another Manager finds it.
 func TestTheLossOfTwoPrimaries(t *testing.T) {
-	bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) {
-		w.members[0].Prefer, w.members[1].Prefer = 2, 1
+	for _, another := range []bool{false, true} {
+		t.Run(fmt.Sprint(another), func(t *testing.T) {
+			bubble(t, 3, replication.Config{}, func(t *testing.T, w *world) { lossOfTwo(t, w, another) })
+		})
+	}
+}
+
+func lossOfTwo(t *testing.T, w *world, another bool) {
+	w.members[0].Prefer, w.members[1].Prefer = 2, 1
+	w.start()
+	w.whole()
+	w.write("db-1", "w")
+	w.settled()
+	for i, p := range []string{"db-1", "db-2"} {
+		w.db.Cut(addr(i+1), addr(2))
+		w.db.Cut(addr(i+1), addr(3))
+		w.write(p, "x"+p)
+		w.db.Crash(addr(i + 1))
+		w.primary(p)
+	}
+	require.Len(t, w.seen(replication.KindVerdict), 2)
+	if another {
+		time.Sleep(2 * time.Second)
+		w.stop()
 		w.start()
-		w.whole()
-		w.write("db-1", "w")
-		w.settled()
-		for i, p := range []string{"db-1", "db-2"} {
-			w.db.Cut(addr(i+1), addr(2))
-			w.db.Cut(addr(i+1), addr(3))
-			w.write(p, "x"+p)
-			w.db.Crash(addr(i + 1))
-			w.primary(p)
+		w.until("db-3 is taken on", time.Minute, func(t replication.Topology) bool { return t.Primary == "db-3" })
+	}
+	for _, from := range []int{1, 2} {
+		for _, to := range []int{1, 2, 3} {
+			w.db.Heal(addr(from), addr(to))
 		}
-		require.Len(t, w.seen(replication.KindVerdict), 2)
-		for _, from := range []int{1, 2} {
-			for _, to := range []int{1, 2, 3} {
-				w.db.Heal(addr(from), addr(to))
-			}
-			w.db.Start(addr(from))
-			w.until("it is back", time.Minute, func(t replication.Topology) bool { return t.Members[from-1].Role == replication.RoleReplica })
-			require.Len(t, w.seen(replication.KindSurplus), from)
-			require.Len(t, w.seen(replication.KindVerdict), 1+from, "the second time it is corrected")
-		}
-		require.Equal(t, "db-2", w.settled().Verdict.From)
-	})
+		w.db.Start(addr(from))
+		w.until("it is back", time.Minute, func(t replication.Topology) bool { return t.Members[from-1].Role == replication.RoleReplica })
+		require.Len(t, w.seen(replication.KindSurplus), from)
+		require.Len(t, w.seen(replication.KindVerdict), 1+from, "the second time it is corrected")
+	}
+	require.Equal(t, "db-2", w.settled().Verdict.From)
 }
