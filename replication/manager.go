@@ -84,8 +84,9 @@ func (m *Manager) Run(ctx context.Context) error { return m.RunUnder(ctx, 0) }
 
 // RunUnder is Run under a lease: token is its fencing token, greater than that of every earlier lease for this set, such as a
 // cronlock.Lease has. It ends with ErrOvertaken when a member has been claimed under a later one. The members are claimed
-// before any is promoted, except for those that answer and do not let themselves be claimed (a disk that stalls, say), which is tried
-// once more just before. One of these may still be promoted by a Manager that wakes then: two take writes until the next look.
+// before any is promoted, except for those that have nothing in common with the others, and those that answer and do not let themselves be
+// claimed (a disk that stalls, say), which is tried once more just before. One of these may still be promoted by a Manager that wakes
+// then: two take writes until the next look.
 func (m *Manager) RunUnder(ctx context.Context, token uint64) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
