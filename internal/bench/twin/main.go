@@ -15,6 +15,9 @@
 // there was at that moment is known. Isolated says that nothing of the twin could reach the parent, and nothing of the
 // parent the twin.
 //
+// The servers of a set share one disk, and a replica applies one transaction after another: where the disk is busy with their commits
+// before the processors are, replicas fall behind four writers for good, and the move waits for them; -writers 2 leaves them room.
+//
 // Move_pause_ms is the same as clone_pause_ms, for writers that go through replication/pool, while the farm moves to another
 // cloud (which is this machine too) with all of its database, and switch_pause_ms the part of it around the change of primary;
 // lost are rows that they were told are there, and that the primary at the end has not. Failed_reads are errors of readers: some
