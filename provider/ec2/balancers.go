@@ -42,7 +42,7 @@ func nameOf(arn string) string {
 }
 
 // CreateBalancer implements provider.Balancers. It is idempotent by the load balancer's name. Drain is rounded up to seconds,
-// and is at most an hour. Without Networks it stands in Options.Subnets, or in the default subnets of all zones.
+// and is at most an hour. HealthPath has at most some 170 bytes, since a tag keeps it. Without Networks it stands in Options.Subnets, or in the default subnets of all zones.
 func (c *Cloud) CreateBalancer(ctx context.Context, s provider.BalancerSpec) (provider.Balancer, error) {
 	const op = "CreateBalancer"
 	if err := s.Check(); err != nil {

@@ -373,13 +373,15 @@ func TestBadInput(t *testing.T) {
 		return err
 	}
 	_, drain := cloud.CreateBalancer(t.Context(), provider.BalancerSpec{Token: "a", Protocol: "http", Port: 80, Drain: 2 * time.Hour})
+	_, path := cloud.CreateBalancer(t.Context(), provider.BalancerSpec{Token: "a", Protocol: "http", Port: 80, HealthPath: "/" + strings.Repeat("x", 200)})
 	for field, err := range map[string]error{
-		"UserData":      launch(func(l *provider.Launch) { l.UserData = make([]byte, 16385) }),
-		"Tags":          launch(func(l *provider.Launch) { l.Tags = map[string]string{"Name": "x"} }),
-		"Tags has":      launch(func(l *provider.Launch) { l.Tags = map[string]string{"aws:x": "x"} }),
-		"Drain is 2h":   drain,
-		"balancer is":   cloud.RegisterTarget(t.Context(), "web", "i-1"),
-		"the balancer ": cloud.DeleteBalancer(t.Context(), "web"),
+		"HealthPath has 201 bytes": path,
+		"UserData":                 launch(func(l *provider.Launch) { l.UserData = make([]byte, 16385) }),
+		"Tags":                     launch(func(l *provider.Launch) { l.Tags = map[string]string{"Name": "x"} }),
+		"Tags has":                 launch(func(l *provider.Launch) { l.Tags = map[string]string{"aws:x": "x"} }),
+		"Drain is 2h":              drain,
+		"balancer is":              cloud.RegisterTarget(t.Context(), "web", "i-1"),
+		"the balancer ":            cloud.DeleteBalancer(t.Context(), "web"),
 	} {
 		require.ErrorIs(t, err, provider.ErrInvalid, field)
 		require.ErrorContains(t, err, field)
