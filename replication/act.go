@@ -170,6 +170,9 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 		f.settled, f.trouble = m.state.tick(), ""
 	}
 	defer func() { f.withdrew = false }()
+	if s.Kind == StepFence && errors.Is(err, ErrUnsafe) { // also if it was withdrawn meanwhile
+		f.leaks = err
+	}
 	if errors.Is(err, ErrOvertaken) {
 		m.stop(fmt.Errorf("%s: %w", s, err))
 	}
@@ -194,9 +197,6 @@ func (m *Manager) finish(f *fact, s Step, err error) {
 	case err != nil && !f.withdrew:
 		relay := m.config.Relays && f.against != m.state.primary && f.against != m.state.heir // what it lacks the primary may have
 		f.diverged = f.diverged || s.Kind == StepFollow && errors.Is(err, ErrDiverged) && !relay
-		if s.Kind == StepFence && errors.Is(err, ErrUnsafe) {
-			f.leaks = err
-		}
 		if s.Kind == StepFollow && silent(err) {
 			f.fell, f.fellAt = f.fell+1, time.Now()
 		}

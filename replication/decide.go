@@ -306,6 +306,8 @@ func (d *decider) keep() {
 		planned := slices.IndexFunc(d.out.steps, func(s Step) bool { return s.Member == f.ID })
 		switch {
 		case planned >= 0 && d.underWay(f, d.out.steps[planned]):
+		case planned >= 0 && r.Kind == StepFence && d.out.steps[planned].Kind != StepStop && d.sensible(f, *r):
+			d.out.steps[planned] = *r // read-only is not all: its end says whether somebody may write all the same
 		case planned >= 0 && !r.Kind.refills() && r.Kind != StepImport:
 		case d.sensible(f, *r):
 			d.out.steps = slices.DeleteFunc(d.out.steps, func(s Step) bool { return s.Member == f.ID })

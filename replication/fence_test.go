@@ -14,7 +14,8 @@ import (
 	"github.com/scalr-go/scalr/replication/memdb"
 )
 
-// leaky is an engine whose Fence says that an account may write all the same, until that is closed.
+// leaky is an engine whose Fence says that an account may write all the same, until that is closed. As on a real server, the
+// member is read-only for a moment before it can say so.
 type leaky struct {
 	*memdb.Cluster
 	closed *atomic.Bool
@@ -23,6 +24,11 @@ type leaky struct {
 func (e leaky) Fence(ctx context.Context, m replication.Member) error {
 	if err := e.Cluster.Fence(ctx, m); err != nil || e.closed.Load() {
 		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(100 * time.Millisecond):
 	}
 	return fmt.Errorf("%w: it is read-only, but 'boss' may write all the same", replication.ErrUnsafe)
 }
@@ -69,10 +75,13 @@ func TestOldPrimaryWhoseFenceDoesNotHold(t *testing.T) {
 		time.Sleep(time.Second)
 		w.db.Hang(addr(1))
 		top := w.primary("db-1")
-		works.Store(true)
 		w.db.Resume(addr(1))
-		w.await("it is stopped", stopped)
+		time.Sleep(time.Second)
 		require.True(t, w.step("stop-machine db-1: refused as unsafe"))
+		require.False(t, w.step("follow db-1"))
+		works.Store(true)
+		w.await("it is stopped", stopped)
+		time.Sleep(time.Second)
 		w.db.Start(addr(1))
 		require.Equal(t, top.Primary, w.settled().Primary)
 	})
