@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -153,4 +154,18 @@ func standsStill(pid int) bool {
 		return false
 	}
 	return true
+}
+
+// awaitStop waits until the processes that a SIGSTOP was sent to stand still, for a second at most. Other signals it does not
+// wait for.
+func awaitStop(ctx context.Context, pids []int, sig os.Signal) error {
+	for deadline := time.Now().Add(time.Second); sig == syscall.SIGSTOP && time.Now().Before(deadline); {
+		if !slices.ContainsFunc(pids, func(pid int) bool { return !supervises(pid) && !standsStill(pid) }) {
+			return nil
+		}
+		if err := sleep(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -132,7 +132,8 @@ func (c *Cloud) restart(ctx context.Context, op, id string, force bool) error {
 
 // Signal sends a signal to every process of the instance or the balancer but the supervisor, waiting for the first one of an instance that
 // has just been started: SIGKILL is a crash, SIGSTOP a machine that hangs, SIGCONT one that goes on. It is meant for
-// drills, and is no part of a cloud.
+// drills, and is no part of a cloud. After SIGSTOP it waits until they stand still, for a second at most: one that waits within the
+// kernel is stopped when it comes back.
 func (c *Cloud) Signal(ctx context.Context, id string, sig os.Signal) error {
 	const op = "Signal"
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -161,7 +162,7 @@ func (c *Cloud) Signal(ctx context.Context, id string, sig os.Signal) error {
 			}
 		}
 		if sent {
-			return nil
+			return fail(op, id, awaitStop(ctx, pids, sig))
 		}
 		if !alive {
 			return provider.Errorf(op, id, nil, "it has no process that could be signalled")

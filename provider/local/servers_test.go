@@ -294,6 +294,7 @@ func TestMemcached(t *testing.T) {
 func TestHungServer(t *testing.T) {
 	s := testenv.Memcached(t, 1)[0]
 	require.NoError(t, s.Hang(t.Context()))
+	require.Contains(t, states(s.ID), "T", "it stands still when Hang returns")
 	conn, err := net.Dial("tcp", s.Addr)
 	require.NoError(t, err, "it takes connections")
 	defer conn.Close()
@@ -305,7 +306,6 @@ func TestHungServer(t *testing.T) {
 		n, _ := conn.Read(b)
 		answered <- string(b[:n])
 	}()
-	until(t, "it stands still", func() bool { return strings.Contains(states(s.ID), "T") })
 	assert.Equal(t, provider.Running, find(t, s.Cloud, s.ID).State, "to its cloud a hung machine runs")
 	require.NoError(t, s.Resume(t.Context()))
 	assert.Contains(t, <-answered, "VERSION")

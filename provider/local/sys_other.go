@@ -33,6 +33,7 @@ func listening() map[netip.Addr]bool                       { return nil }
 func groupLeader() *syscall.SysProcAttr                    { return nil }
 func userOf(mark, string) (string, error)                  { return "", errors.ErrUnsupported }
 func freeze(context.Context, mark) (func(), error)         { return nil, errors.ErrUnsupported }
+func awaitStop(context.Context, []int, os.Signal) error    { return nil }
 func cloneFile(_, _ *os.File) error                        { return errors.ErrUnsupported }
 func nextData(*os.File, int64) (data, hole int64, _ error) { return 0, 0, errors.ErrUnsupported }
 func maxFiles() int                                        { return 0 }

@@ -58,6 +58,10 @@ func TestManagerWatchesSemiSync(t *testing.T) {
 				return s.said(replication.KindHeld, words) > before && observe(t, s.engine, primary).SemiSync
 			})
 			s.whole(t)
+			within(t, "nothing is held any more", func() bool { // so that it is said anew, when it happens again
+				top, _ := s.manager.Topology()
+				return len(top.Held) == 0
+			})
 		})
 	}
 	for row, c := range []struct{ name, fault string }{{"off", "hang"}, {"time-out", "kill"}} {

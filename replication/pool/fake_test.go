@@ -33,7 +33,8 @@ type server struct {
 	applied            int
 	behind             int // this many writes are not applied
 	sessions           int // those of an older number are lost
-	cuts               int // this many sessions are lost before the statement that is to be sent
+	cuts               int // this many sessions are lost before the statement that is to be sent,
+	slowly             time.Duration
 	took               int // writes that were acknowledged here
 }
 
@@ -182,13 +183,16 @@ func (c *fakeConn) at(ctx context.Context, f func(s *server) error) error {
 }
 
 func (c *fakeConn) statement(ctx context.Context, f func(s *server) error) error {
-	return c.at(ctx, func(s *server) error {
+	var wait time.Duration
+	err := c.at(ctx, func(s *server) error {
 		if s.cuts > 0 {
-			s.cuts--
+			s.cuts, wait = s.cuts-1, s.slowly
 			return driver.ErrBadConn
 		}
 		return f(s)
 	})
+	time.Sleep(wait)
+	return err
 }
 
 func (c *fakeConn) IsValid() bool                         { return !c.dead }

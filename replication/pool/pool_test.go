@@ -169,9 +169,11 @@ func TestSessionsThatEndBeforeTheirStatement(t *testing.T) {
 				return err
 			},
 		} {
-			w.change(a, func(s *server) { s.cuts = 4 })
-			require.NoError(t, do(), name)
-			w.change(a, func(s *server) { require.Zero(t, s.cuts) })
+			for _, slowly := range []time.Duration{0, 150 * time.Millisecond} { // the second while a watch looks at the connection
+				w.change(a, func(s *server) { s.cuts, s.slowly = 4, slowly })
+				require.NoError(t, do(), name)
+				w.change(a, func(s *server) { require.Zero(t, s.cuts) })
+			}
 		}
 		held, err := db.Writer.Conn(t.Context())
 		require.NoError(t, err)
@@ -181,7 +183,7 @@ func TestSessionsThatEndBeforeTheirStatement(t *testing.T) {
 		w.change(a, func(s *server) { s.cuts = 1 })
 		_, err = held.ExecContext(t.Context(), "write")
 		require.ErrorIs(t, err, driver.ErrBadConn)
-		w.change(a, func(s *server) { require.Equal(t, 3, s.took) })
+		w.change(a, func(s *server) { require.Equal(t, 5, s.took) })
 	})
 }
 

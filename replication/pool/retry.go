@@ -38,13 +38,11 @@ func (c *conn) watch(ctx context.Context) (watched context.Context, stop func() 
 	})
 	return watched, func() bool {
 		cut := context.Cause(watched) == errCut
-		if !timer.Stop() {
-			cancel(nil)
-			mu.Lock()
-			timer.Stop()
-			mu.Unlock()
-		}
+		timer.Stop()
 		cancel(nil)
+		mu.Lock()
+		defer mu.Unlock()
+		timer.Stop()
 		return cut
 	}
 }
