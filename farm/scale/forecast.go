@@ -9,16 +9,21 @@ import (
 
 // Forecast provides for the load of the moment when an instance that is launched now will serve, and aims at no more than the
 // share Budget of the load meeting too little capacity; where a load is harder to foretell than it was in the last week, more
-// does. It makes five simple forecasts of that load: from the last three minutes and their trend, from the mean of the last
-// minutes, from that of the last hours, from what the load did at this minute of the last hours, and at this time of day on each
-// of the last days. Of each it knows how far the load has been from it of late, and so how much of the time each instance would be
-// used: one is wanted if it would be for at least a certain share, the same at every time of day, which is the least cost for a
-// given load that meets too little. What that share has to be the past says: it is the highest at which the budget would have been
-// kept over the last week or so. The forecast decides that would have been the cheapest over the last day or two, an
-// instance-minute counted at that share and one that was lacking at 1.
+// does. It makes six simple forecasts of that load: from the last three minutes and their trend, from the mean of the last
+// minutes, from that of the last hours, from that of the last days, from what the load did at this minute of the last hours, and at
+// this time of day on each of the last days. Of each it knows how far the load has been from it of late, and so how much of the time
+// each instance would be used. What they say is averaged: the cheaper a forecast would have been over the last day or two, an
+// instance-minute counted at its share and one that was lacking at 1, the more it counts. One that has not seen the like of what is
+// there now does not count until the load is again what it knows.
+//
+// An instance is wanted if it would be used for at least a certain share of the time, the same at every time of day, which is the
+// least cost for a given load that meets too little. What that share has to be the past says: it is the highest at which the budget
+// would have been kept over the last week or so, but not more than a half. If more was lacking than that, less of the budget is aimed
+// at, down to a half of it.
 //
 // An instance goes if no decision of the last three minutes wanted it and it would be used for less than that share, or than a
-// twentieth, of the next quarter of an hour. A role that has to grow within a quarter of an hour after it shrank leaves a little
+// twentieth, of the next quarter of an hour; but none for a quarter of an hour after the role grew, or for five minutes where the load
+// has fallen far and shrinkings are seldom undone. A role that has to grow within a quarter of an hour after it shrank leaves a little
 // more when it shrinks again. This is forgiven once a day, or where launches are slow once a day for every two minutes beyond the
 // first: the longer a launch, the less well what follows is foretold, and never to undo anything would keep too much.
 //
@@ -46,7 +51,8 @@ const (
 	forecastWindow  = 3 * time.Minute  // a lull must last so long
 	forecastHold    = 15 * time.Minute // and what was launched is kept so long,
 	forecastDrop    = 5 * time.Minute  // or so long if the load has fallen below
-	forecastLow     = 0.6              // this share of the role
+	forecastLow     = 0.6              // this share of the role, and what shrinkings leave beyond what is wanted is
+	forecastTorn    = 0.1              // less than this
 	forecastRegret  = 0.02             // of the load: what each shrinking that had to be undone adds to what the next ones leave,
 	forecastForgive = 2                // minutes of a launch, beyond the first, for which one of them a day is forgiven; but one in any case
 	forecastCap     = 0.25             // at most
@@ -89,9 +95,10 @@ func (f Forecast) Desired(in Input) Decision {
 	boot := min(defaultTo(in.Boot, defaultTo(f.Boot, 3*time.Minute)), 6*time.Hour)
 	m := remembered(in.Memory).learn(in, load, int(math.Ceil(boot.Minutes()))+1, defaultTo(f.Budget, 0.001))
 
-	up, by := m.best(in, grow, 0)
+	expected, by := m.mixed(grow, 0)
+	up := expected.most(m.use, in)
 	d := Decision{Desired: in.Count, Raw: up, Memory: m}
-	why := fmt.Sprintf("%s is worth %.1f instances; over the %v of a launch, judged by %v,", f.Metric, load, boot.Round(time.Second), by)
+	why := fmt.Sprintf("%s is worth %.1f instances; over the %v of a launch, judged most of all by %v,", f.Metric, load, boot.Round(time.Second), by)
 	if up > in.Count {
 		if in.LastDown.After(in.LastUp) && in.Now.Sub(in.LastDown) <= forecastHold {
 			m.regret = min(m.regret+forecastRegret, forecastCap)
@@ -99,12 +106,12 @@ func (f Forecast) Desired(in Input) Decision {
 		d.Desired, d.Reason = up, fmt.Sprintf("%s %d would be used: grow from %d", why, up, in.Count)
 		return d
 	}
-	soon, _ := m.best(in, grow, m.regret)
-	rest, _ := m.best(in, stay, m.regret)
-	d.Raw = max(soon, rest)
+	soon, _ := m.mixed(grow, m.regret)
+	rest, _ := m.mixed(stay, m.regret)
+	d.Raw = max(soon.most(m.use, in), rest.most(max(m.use, forecastKeep), in))
 	needed := max(in.highest(forecastWindow, d.Raw), in.Min)
 	hold := forecastHold
-	if float64(needed) < forecastLow*float64(in.Count) {
+	if float64(needed) < m.low()*float64(in.Count) {
 		hold = forecastDrop
 	}
 	watched := in.Now.Sub(in.Since)
@@ -119,4 +126,13 @@ func (f Forecast) Desired(in Input) Decision {
 		d.Desired, d.Reason = needed, fmt.Sprintf("%s %d would be used: shrink from %d", why, needed, in.Count)
 	}
 	return d
+}
+
+// low is the share of the role below which the load has to fall for what was launched to be kept for a short time only. Who has had
+// to undo shrinkings, or knows less than an hour, keeps all of it longer.
+func (m *memory) low() float64 {
+	if m.ladder.minutes < ladderUnseen || m.regret >= forecastTorn {
+		return 0
+	}
+	return forecastLow
 }

@@ -112,7 +112,7 @@ func TestForecastRegrets(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	at := 0.0
 	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, 4*1440, time.Minute, func(int) float64 {
-		at = 0.9*at + random.NormFloat64()
+		at = 0.98*at + random.NormFloat64()
 		return max(30+at, 0)
 	}, nil)
 	var undone [4]int
@@ -134,21 +134,42 @@ func TestForecastRegrets(t *testing.T) {
 // TestForecastLetsGoOfAPeak has a load that falls to a third within the hold: what is needed no more goes before it is over, and
 // a small fall does not hurry anybody.
 func TestForecastLetsGoOfAPeak(t *testing.T) {
+	const at = 1440
 	peak := func(after float64) []Decision {
-		d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, 400, time.Minute, func(i int) float64 {
+		d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, at+40, time.Minute, func(i int) float64 {
 			switch {
-			case i < 360:
+			case i < at:
 				return 10
-			case i < 364:
+			case i < at+4:
 				return 30
 			}
 			return after
 		}, nil)
 		return d
 	}
-	require.GreaterOrEqual(t, peak(10)[363].Desired, 28)
-	require.Less(t, peak(10)[374].Desired, 20, peak(10)[374].Reason)
-	require.GreaterOrEqual(t, peak(27)[374].Desired, 28, peak(27)[374].Reason)
+	require.GreaterOrEqual(t, peak(10)[at+3].Desired, 28)
+	require.Less(t, peak(10)[at+14].Desired, 20, peak(10)[at+14].Reason)
+	require.GreaterOrEqual(t, peak(27)[at+14].Desired, 28, peak(27)[at+14].Reason)
+}
+
+// TestForecastIsNotMisledByAPeak has a load that is the same for days, so that hardly anything was ever lacking and much of the budget
+// is left, and a peak that nobody could foretell: it is followed at once, and after it what is used all the time stays.
+func TestForecastIsNotMisledByAPeak(t *testing.T) {
+	for _, budget := range []float64{0.001, 0.01, 0.1} {
+		for _, days := range []int{1, 3, 10} {
+			at := days * 1440
+			d, _ := play(Forecast{Metric: "m", Value: 100, Budget: budget}, noon, at+240, time.Minute, func(i int) float64 {
+				if i >= at && i < at+4 {
+					return 30
+				}
+				return 9.7
+			}, nil)
+			require.GreaterOrEqual(t, d[at+2].Desired, 28, d[at+2].Reason)
+			for _, d := range d[at:] {
+				require.GreaterOrEqual(t, d.Desired, 10, d.Reason)
+			}
+		}
+	}
 }
 
 // TestForecastFollowsATrend has a load that grows steadily: the instances run ahead of it.

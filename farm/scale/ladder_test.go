@@ -3,6 +3,7 @@ package scale
 import (
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
 
@@ -22,7 +23,7 @@ func TestLadder(t *testing.T) {
 		last := 0.0
 		for _, budget := range []float64{1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.9} {
 			use := l.highest(budget)
-			if use < last || use < share(steps-1) || use > 1 {
+			if use < last || use < share(steps-1) || use > share(0) {
 				t.Fatalf("budget %v: %v after %v", budget, use, last)
 			}
 			last = use
@@ -33,4 +34,23 @@ func TestLadder(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLadderAims loses more than was thought, and gets back to its budget when nothing is lacking for long.
+func TestLadderAims(t *testing.T) {
+	var l ladder
+	minutes := func(n int, ready float64) {
+		for range n {
+			l.compare(0.01, 10, ready, 1)
+			l.count(10, [steps]uint16{10, 10, 10, 10, 10, 10, 10, 10})
+		}
+	}
+	minutes(1440, 10)
+	require.Equal(t, 0.01, l.aim(0.01), "what was left of the budget is not made up for")
+	minutes(20, 0)
+	require.InDelta(t, 0.0084, l.aim(0.01), 0.0001)
+	minutes(600, 5)
+	require.Equal(t, 0.005, l.aim(0.01), "and no less than that")
+	minutes(8*7*1440, 10)
+	require.Equal(t, 0.01, l.aim(0.01))
 }

@@ -12,14 +12,15 @@ type expert int
 const (
 	trend  expert = iota // the mean of the last three minutes, and their trend
 	short                // a mean that forgets within minutes
-	long                 // and one within hours
+	long                 // one within hours
+	slow                 // and one within days
 	hourly               // as it went on after this minute of the last hours
 	daily                // as it went on after this time of the last days: each of them, and the trend
 	experts
 )
 
 func (e expert) String() string {
-	return [experts]string{"the trend", "the last minutes", "the last hours", "the minute of the hour", "the time of day"}[e]
+	return [experts]string{"the trend", "the last minutes", "the last hours", "the last days", "the minute of the hour", "the time of day"}[e]
 }
 
 // What the load is foretold for.
@@ -37,18 +38,20 @@ const (
 	forecastAhead = 5  // minutes beyond a launch, whichever is more: the time to stay
 	forecastLags  = 4  // moments of it that are foretold
 
+	// forecastKept is for how many minutes whatever has been wanted counts as there, when it is worked out what it would have cost.
+	forecastKept = int(forecastHold / time.Minute)
+
 	// forecastKeep is the share of that time for which an instance must be expected to be used to be kept, if nothing else asks for it.
 	// It may be more than what growing asks for: what goes can be launched again before it is lacking.
 	forecastKeep = 0.05
 
 	perDay         = 1. / 1440   // what is learned of a minute fades like this: of trends and of what forecasts cost,
 	perWeek        = perDay / 7  // and of how far they were off
-	forecastBetter = 0.99        // share of the cost of the one that is chosen to which another must come to be chosen instead
-	forecastJudged = 60 * perDay // how much a forecast must have been judged to be chosen
+	forecastJudged = 60 * perDay // how much a forecast must have been judged to count
 )
 
 // smoothing is the time in minutes within which the means forget.
-var smoothing = [...]float64{short: 20, long: 240}
+var smoothing = [...]float64{short: 20, long: 240, slow: 3 * 1440}
 
 // minute is what is kept of one.
 type minute struct {
@@ -78,10 +81,9 @@ type memory struct {
 	noise   float64
 	gain    [2]float64 // of trends: their product with what came, and with themselves
 	spreads [daily][purposes]spread
-	cost    [experts]float64 // what each would have cost a minute, times
+	cost    [experts]float64 // what each would have cost a minute beyond what was needed, times
 	judged  [experts]float64 // how much of the time it could tell
-	chosen  expert
-	regret  float64 // the logarithm of what is left beyond what is wanted when the role shrinks
+	regret  float64          // the logarithm of what is left beyond what is wanted when the role shrinks
 }
 
 func remembered(v any) *memory {
@@ -117,7 +119,7 @@ func (m *memory) learn(in Input, load float64, ahead int, budget float64) *memor
 		next.sum, next.passes = 0, 0
 		if next.at < at { // nothing is known of this one
 			nan := float32(math.NaN())
-			next.now = minute{load: nan, bases: [hourly]float32{nan, nan, nan}}
+			next.now = minute{load: nan, bases: [hourly]float32{nan, nan, nan, nan}}
 		}
 	}
 	next.sum += load
@@ -125,6 +127,9 @@ func (m *memory) learn(in Input, load float64, ahead int, budget float64) *memor
 	next.open()
 	passed := max(0, min(in.Now.Sub(m.last).Minutes(), 1))
 	next.last = in.Now
+	if next.count > ahead {
+		next.ladder.compare(budget, load, float64(in.Ready), passed)
+	}
 	if before := next.count - ahead; before >= 0 {
 		for e := range daily {
 			next.spreads[e][grow].add(math.Log(load+forecastFloor)-next.foretell(e, before, ahead), passed)
@@ -137,8 +142,8 @@ func (m *memory) learn(in Input, load float64, ahead int, budget float64) *memor
 func (m *memory) close(in Input) {
 	for e := range experts {
 		m.now.wants[e] = 0
-		if n, ok := m.wanted(e, grow, 0, in); ok {
-			m.now.wants[e] = uint16(min(n+1, math.MaxUint16))
+		if f := m.foreseen(e, grow, 0); f != nil {
+			m.now.wants[e] = uint16(min(f.most(m.use, in)+1, math.MaxUint16))
 		}
 	}
 	m.now.wished = m.wished(in)
@@ -198,15 +203,12 @@ func (m *memory) judge() {
 	m.ladder.count(load, m.had(before))
 	for e := range experts {
 		if was.wants[e] > 0 {
-			n := float64(was.wants[e] - 1)
+			n := 0.0
+			for i := max(0, before-forecastKept); i <= before; i++ {
+				n = max(n, float64(m.minute(i).wants[e])-1)
+			}
 			m.judged[e] += perDay * (1 - m.judged[e])
-			m.cost[e] += perDay * (m.use*n + max(0, load-n) - m.cost[e])
-		}
-	}
-	least := forecastBetter * m.cost[m.chosen] / m.judged[m.chosen]
-	for e := range experts {
-		if cost := m.cost[e] / m.judged[e]; m.judged[e] > forecastJudged && cost < least {
-			m.chosen, least = e, cost
+			m.cost[e] += perDay * (m.use*max(0, n-load) + max(0, load-n) - m.cost[e])
 		}
 	}
 }
@@ -216,7 +218,7 @@ func (m *memory) open() {
 	l := math.Log(m.sum/float64(m.passes) + forecastFloor)
 	t := m.count
 	m.now = minute{load: float32(l)}
-	for e := short; e <= long; e++ {
+	for e := short; e <= slow; e++ {
 		minutes := smoothing[e]
 		v := l
 		if t > 0 {
@@ -250,102 +252,4 @@ func (m *memory) open() {
 		worth := max(0, min(1, (m.gain[0]+prior)/(m.gain[1]+prior)))
 		m.now.bases[trend] = float32(mean + worth*float64(m.now.slope)*(1+1/float64(m.ahead)))
 	}
-}
-
-// foretell gives the logarithm of the load that was foretold in the i-th minute for so many minutes later; NaN where nothing was.
-func (m *memory) foretell(e expert, i, lag int) float64 {
-	if e < hourly {
-		return float64(m.minute(i).bases[e])
-	}
-	sum, n := 0.0, 0.0
-	for h := 1; h <= forecastHours; h++ {
-		if from := i - h*60; from >= 0 && from+lag+around <= i {
-			if v := m.around(from+lag) - float64(m.minute(from).bases[long]); !math.IsNaN(v) {
-				sum += v
-				n++
-			}
-		}
-	}
-	return float64(m.minute(i).bases[long]) + sum/n
-}
-
-const around = 2
-
-// around is the mean about the i-th minute.
-func (m *memory) around(i int) float64 {
-	sum := 0.0
-	for j := i - around; j <= i+around; j++ {
-		sum += float64(m.minute(max(j, 0)).load)
-	}
-	return sum / (2*around + 1)
-}
-
-// best is how many instances are wanted by the expert that is chosen, or by the trend where that one cannot tell, with so much to
-// spare in the logarithm of the load.
-func (m *memory) best(in Input, purpose int, spare float64) (n int, by expert) {
-	if n, ok := m.wanted(m.chosen, purpose, spare, in); ok {
-		return n, m.chosen
-	}
-	n, _ = m.wanted(trend, purpose, spare, in)
-	return n, trend
-}
-
-// wanted is the most instances of which the last would be used for the share of the time that makes it worth its price; not ok if
-// the expert cannot tell.
-func (m *memory) wanted(e expert, purpose int, spare float64, in Input) (n int, ok bool) {
-	lags, use := []int{m.ahead}, m.use
-	if purpose == stay {
-		lags, use = []int{m.lag(1), m.lag(2), m.lag(3), m.lag(4)}, max(m.use, forecastKeep)
-	}
-	var room [forecastDays * forecastLags]float64
-	days := room[:0] // what came after this time of each of the last days
-	level := func(l float64) float64 { return math.Exp(l + spare) }
-	if e == daily {
-		for d := 1; d <= forecastDays; d++ {
-			for _, lag := range lags {
-				from := m.count - d*1440
-				if from < 0 || from+lag+around > m.count {
-					continue
-				}
-				if v := level(float64(m.now.bases[trend]) + m.around(from+lag) - m.around(from)); !math.IsNaN(v) {
-					days = append(days, v-forecastFloor)
-				}
-			}
-		}
-		if len(days) == 0 {
-			return 0, false
-		}
-		e = trend
-	}
-	levels := make([]float64, 0, forecastLags)
-	for _, lag := range lags {
-		v := level(m.foretell(e, m.count, lag))
-		if math.IsNaN(v) {
-			return 0, false
-		}
-		levels = append(levels, v)
-		if e < hourly {
-			break // it is the same for each
-		}
-	}
-	s := &m.spreads[e][purpose]
-	weight := float64(len(days)) / float64(len(lags))
-	low, high := 0, in.Max
-	for low < high {
-		n := (low + high + 1) / 2
-		a := float64(n - 1)
-		used, seen := 0.0, 0.0
-		for _, v := range levels {
-			used += s.used(v, a)
-		}
-		for _, load := range days {
-			seen += max(0, min(1, load-a))
-		}
-		if used/float64(len(levels))+seen/float64(len(lags)) >= use*(1+weight) {
-			low = n
-		} else {
-			high = n - 1
-		}
-	}
-	return max(low, in.Min), true
 }

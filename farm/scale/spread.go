@@ -47,15 +47,23 @@ const (
 // used is the share of the time in which the load is expected to use the instance that takes it from a to a+1, where the load
 // is foretold to be level (with the floor of its logarithm).
 func (s *spread) used(level, a float64) float64 {
-	seen := 0.0
+	return (s.minutes(level, a) + spreadUnseen*beyond(level, spreadTail, a)) / (float64(s.total) + spreadUnseen)
+}
+
+// seen is the share of the time in which it has been so.
+func (s *spread) seen(level, a float64) float64 {
+	return s.minutes(level, a) / max(float64(s.total), 1)
+}
+
+func (s *spread) minutes(level, a float64) (sum float64) {
 	for i := len(s.weight) - 1; i >= 0; i-- {
 		load := factors[i]*level - forecastFloor - a
 		if load <= 0 {
 			break
 		}
-		seen += float64(s.weight[i]) * min(1, load)
+		sum += float64(s.weight[i]) * min(1, load)
 	}
-	return (seen + spreadUnseen*beyond(level, spreadTail, a)) / (float64(s.total) + spreadUnseen)
+	return sum
 }
 
 // beyond is the share of the instance that takes the load from a to a+1 that is used by a load of b·e^X, X exponential with
