@@ -81,6 +81,27 @@ func TestForecastKnowsNoise(t *testing.T) {
 	}
 }
 
+// TestForecastIgnoresBursts has a quiet load with bursts of five minutes that come at random, hours of them and hours of none: the role
+// has what the bursts are worth all the time, and changes hardly.
+func TestForecastIgnoresBursts(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	loads := make([]float64, 10*288)
+	for i := range loads {
+		loads[i] = 5 + random.Float64()
+		if i/60%3 == 0 && random.Float64() < 0.3 {
+			loads[i] *= 4 + 2*random.Float64()
+		}
+	}
+	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, 10*1440, time.Minute, func(i int) float64 { return loads[i/5] }, nil)
+	changes := 0
+	for i := 7 * 1440; i < len(d); i++ {
+		if d[i].Desired != d[i-1].Desired {
+			changes++
+		}
+	}
+	require.Less(t, changes, 30, "in three days")
+}
+
 // TestForecastKeepsItsBudget has a load that is as hard to foretell on one day as on another: what is lacking stays within the
 // budget, whichever it is, without anybody having tuned anything, and a smaller one is dearer.
 func TestForecastKeepsItsBudget(t *testing.T) {

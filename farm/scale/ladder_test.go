@@ -48,7 +48,7 @@ func TestLadderAims(t *testing.T) {
 	minutes(1440, 10)
 	require.Equal(t, 0.01, l.aim(0.01), "what was left of the budget is not made up for")
 	minutes(20, 0)
-	require.InDelta(t, 0.0084, l.aim(0.01), 0.0001)
+	require.InDelta(t, 0.0081, l.aim(0.01), 0.0002)
 	minutes(600, 5)
 	require.Equal(t, 0.005, l.aim(0.01), "and no less than that")
 	minutes(8*7*1440, 10)
