@@ -30,7 +30,7 @@ import (
 // A jump that nobody could foretell may take the budget of days: it makes the policy careful for as long.
 //
 // What it has learned it keeps in memory for two weeks. It begins anew after a restart, with the trend and a wide margin: with the
-// default Budget more than twice the load at first, nearly twice an hour later and hardly any of it after some hours.
+// default Budget more than twice the load at first, two thirds more than it an hour later and hardly more after some hours.
 type Forecast struct {
 	// Metric is the name of a sensor in the farm's Config.
 	Metric string `json:"metric"`

@@ -85,16 +85,16 @@ func TestForecastKnowsNoise(t *testing.T) {
 // time, and changes hardly.
 func TestForecastIgnoresBursts(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
-	loads := make([]float64, 6*288)
+	loads := make([]float64, 10*288)
 	for i := range loads {
 		loads[i] = 5 + random.Float64()
 		if random.Float64() < 0.1 {
 			loads[i] *= 4 + 2*random.Float64()
 		}
 	}
-	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, 6*1440, time.Minute, func(i int) float64 { return loads[i/5] }, nil)
+	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, 10*1440, time.Minute, func(i int) float64 { return loads[i/5] }, nil)
 	changes := 0
-	for i := 3 * 1440; i < len(d); i++ {
+	for i := 7 * 1440; i < len(d); i++ {
 		if d[i].Desired != d[i-1].Desired {
 			changes++
 		}
