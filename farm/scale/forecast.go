@@ -13,8 +13,8 @@ import (
 // minutes, from that of the last hours, from that of the last days, from what the load did at this minute of the last hours, and at
 // this time of day on each of the last days. Of each it knows how far the load has been from it of late, and so how much of the time
 // each instance would be used. What they say is averaged: the cheaper a forecast would have been over the last day or two, an
-// instance-minute counted at its share and one that was lacking at 1, the more it counts. One that has not seen the like of what is
-// there now does not count until the load is again what it knows.
+// instance-minute too many counted at the share below and one that was lacking at 1, the more it counts. One that has not seen the
+// like of what is there now does not count until the load is again what it knows.
 //
 // An instance is wanted if it would be used for at least a certain share of the time, the same at every time of day, which is the
 // least cost for a given load that meets too little. What that share has to be the past says: it is the highest at which the budget
