@@ -17,8 +17,8 @@ const (
 	ladderCareful  = 0.5    // the least of the budget that is aimed at when more has been lacking
 )
 
-// ladder is what would have been lacking, had instances been wanted from each share on. What was lacking in fact would say
-// little of any other share, and comes too seldom to go by.
+// ladder is what would have been lacking, had instances been wanted from each share on. What was lacking in fact says little of any
+// other share, and comes too seldom to go by alone: it lowers the aim.
 type ladder struct {
 	minutes float64
 	carried float64        // the load, in instance-minutes

@@ -57,7 +57,7 @@ const (
 	mixtureSlack = 0.01 // of what the load costs: who is as close as this to what was needed is as good as the best
 )
 
-// mixed is what the experts expect together, and the best of them: of late, the cheaper an expert would have been, the more it
+// mixed is what the experts expect together, and which counts most: of late, the cheaper an expert would have been, the more it
 // counts; but who did not expect at all what is there already has nothing to say about what follows. With so much to spare in the
 // logarithm of the load. Nil where even the trend is not known.
 func (m *memory) mixed(purpose int, spare float64) (f foreseen, best expert) {
@@ -65,20 +65,22 @@ func (m *memory) mixed(purpose int, spare float64) (f foreseen, best expert) {
 	least := math.Inf(1)
 	for e := range experts {
 		if m.judged[e] > forecastJudged {
-			if cost[e] = m.cost[e] / m.judged[e]; cost[e] < least {
-				best, least = e, cost[e]
-			}
+			cost[e] = m.cost[e] / m.judged[e]
+			least = min(least, cost[e])
 		}
 	}
 	var all []foreseen
 	var weights []float64
-	total, slack := 0.0, mixtureSlack*m.use*m.ladder.mean()
+	total, most, slack := 0.0, 0.0, mixtureSlack*m.use*m.ladder.mean()
 	for e := range experts {
 		weight := math.Exp(-mixtureSharp * (cost[e] - least) / (least + slack))
 		if m.judged[e] > forecastJudged && weight >= mixtureLeast && m.expected(e) {
 			if f := m.foreseen(e, purpose, spare); f != nil {
 				all, weights = append(all, f), append(weights, weight)
 				total += weight
+				if weight > most {
+					best, most = e, weight
+				}
 			}
 		}
 	}

@@ -32,8 +32,9 @@ func TestMixed(t *testing.T) {
 	m.now.bases[trend] += 2
 	require.False(t, m.expected(long), "who has never seen such a load")
 	require.True(t, m.expected(trend))
-	f, _ = m.mixed(grow, 0)
+	f, best = m.mixed(grow, 0)
 	require.Equal(t, say(trend, 12), f(12))
+	require.Equal(t, trend, best)
 }
 
 // TestMostIsTheLast asks any curve that falls.
