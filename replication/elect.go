@@ -400,7 +400,8 @@ func reason(l lost) string {
 // patient reports whether members that do not answer are to be waited for.
 //
 // If somebody was there all the time while the primary was lost, nobody is: who can be reached now decides. But if all have
-// been away themselves, as after a power cut, the others are probably starting too, and one of them may have more.
+// been away themselves, as after a power cut, the others are probably starting too, and one of them may have more. So it is
+// taken to be if it is not known how long they have been there.
 func (d *decider) patient(l lost) bool {
 	witness := false
 	began := d.started
@@ -411,8 +412,8 @@ func (d *decider) patient(l lost) bool {
 		if l.warm {
 			witness = witness || l.fact == nil || f.back < l.fact.missing
 		} else {
-			up := f.status().Uptime
-			witness = witness || l.addr != "" && (up == 0 || up > d.c.Patience)
+			said := l.fact != nil && (l.fact.stalled || l.fact.stopped) // so that it was there, not about to start
+			witness = witness || l.addr != "" && (said || f.status().Uptime > d.c.Patience)
 		}
 	}
 	if l.warm && l.fact != nil {

@@ -107,6 +107,32 @@ func TestStalled(t *testing.T) {
 	})
 }
 
+// A Manager that begins when the disk is full already waits for nobody: the primary is there and says so, and so are all others,
+// however short the time is that they have been there. That no more is known of the one that it has then stopped itself is no
+// reason to wait either.
+func TestStalledBeforeTheManagerBegins(t *testing.T) {
+	for _, age := range []time.Duration{time.Second, 10 * time.Second} {
+		policies(t, func(t *testing.T, c replication.Config) {
+			bubble(t, 3, c, func(t *testing.T, w *world) {
+				w.stoppable(300*time.Millisecond, nil)
+				w.start()
+				w.whole()
+				w.write("db-1", "x")
+				time.Sleep(age)
+				w.stop()
+				w.db.Stall(addr(1))
+				begin := time.Now()
+				w.start()
+				top := w.primary("db-1")
+				require.Less(t, time.Since(begin), 2*time.Second, "%v", w.seen(""))
+				require.Contains(t, w.rows(top.Primary), "x")
+				w.db.Start(addr(1))
+				w.settled()
+			})
+		})
+	}
+}
+
 // A replica whose disk is full says what it has, but cannot be promoted: another one is.
 func TestStalledReplicaIsNoHeir(t *testing.T) {
 	policies(t, func(t *testing.T, c replication.Config) {
