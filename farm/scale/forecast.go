@@ -24,8 +24,9 @@ import (
 // An instance goes if no decision of the last three minutes wanted it and it would be used for less than that share, or than a
 // twentieth, of the next quarter of an hour; but none for a quarter of an hour after the role grew, or for five minutes where the load
 // has fallen far and shrinkings are seldom undone. A role that has to grow within a quarter of an hour after it shrank leaves a little
-// more when it shrinks again. This is forgiven once a day, or where launches are slow once a day for every two minutes beyond the
-// first: the longer a launch, the less well what follows is foretold, and never to undo anything would keep too much.
+// more when it shrinks again, and does not shrink by little, and so it is for the first hour. This is forgiven once a day, or where
+// launches are slow once a day for every two minutes beyond the first: the longer a launch, the less well what follows is foretold,
+// and never to undo anything would keep too much.
 //
 // A jump that nobody could foretell may take the budget of days: it makes the policy careful for as long.
 //
@@ -55,8 +56,10 @@ const (
 	forecastTorn    = 0.1              // less than this
 	forecastRegret  = 0.02             // of the load: what each shrinking that had to be undone adds to what the next ones leave,
 	forecastForgive = 2                // minutes of a launch, beyond the first, for which one of them a day is forgiven; but one in any case
-	forecastCap     = 0.25             // at most
-	forecastFirst   = 0.06             // and at first
+	forecastCap     = 0.35             // at most
+	forecastFirst   = 0.06             // and at first,
+	forecastNew     = 0.15             // and more while less than an hour is known
+	forecastLeast   = 0.8              // of what is left, as a share of the role: the least by which it shrinks
 )
 
 // Check reports every fault of the policy's fields.
@@ -106,8 +109,9 @@ func (f Forecast) Desired(in Input) Decision {
 		d.Desired, d.Reason = up, fmt.Sprintf("%s %d would be used: grow from %d", why, up, in.Count)
 		return d
 	}
-	soon, _ := m.mixed(grow, m.regret)
-	rest, _ := m.mixed(stay, m.regret)
+	spare := m.spare()
+	soon, _ := m.mixed(grow, spare)
+	rest, _ := m.mixed(stay, spare)
 	d.Raw = max(soon.most(m.use, in), rest.most(max(m.use, forecastKeep), in))
 	needed := max(in.highest(forecastWindow, d.Raw), in.Min)
 	hold := forecastHold
@@ -115,9 +119,12 @@ func (f Forecast) Desired(in Input) Decision {
 		hold = forecastDrop
 	}
 	watched := in.Now.Sub(in.Since)
+	least := int(math.Ceil(forecastLeast * spare * float64(in.Count)))
 	switch {
 	case needed >= in.Count:
 		d.Reason = fmt.Sprintf("%s %d would be used: stay at %d", why, needed, in.Count)
+	case in.Count-needed < least:
+		d.Reason = fmt.Sprintf("%s %d would be used, but the role shrinks by no less than %d: stay at %d", why, needed, least, in.Count)
 	case !in.LastUp.IsZero() && in.Now.Sub(in.LastUp) <= hold:
 		d.Reason = fmt.Sprintf("%s %d would be used, but the role grew less than %v ago: stay at %d", why, needed, hold, in.Count)
 	case !in.Since.IsZero() && watched < forecastWindow:
@@ -126,6 +133,11 @@ func (f Forecast) Desired(in Input) Decision {
 		d.Desired, d.Reason = needed, fmt.Sprintf("%s %d would be used: shrink from %d", why, needed, in.Count)
 	}
 	return d
+}
+
+// spare is what is left beyond what is wanted when the role shrinks, in the logarithm of the load.
+func (m *memory) spare() float64 {
+	return m.regret + forecastNew*max(0, 1-m.ladder.minutes/ladderUnseen)
 }
 
 // low is the share of the role below which the load has to fall for what was launched to be kept for a short time only. Who has had

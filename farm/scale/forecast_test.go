@@ -3,6 +3,7 @@ package scale
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,7 +129,8 @@ func TestForecastKeepsItsBudget(t *testing.T) {
 	require.Greater(t, paid[0.01], paid[0.05])
 }
 
-// TestForecastRegrets has a load that wanders, so that every shrinking is undone soon: it learns to leave more.
+// TestForecastRegrets has a load that wanders, so that every shrinking is undone soon: it learns to leave more, and not to shrink by
+// little.
 func TestForecastRegrets(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	at := 0.0
@@ -137,8 +139,15 @@ func TestForecastRegrets(t *testing.T) {
 		return max(30+at, 0)
 	}, nil)
 	var undone [4]int
+	declined := 0
 	count, down := 5, -1000
 	for i, d := range d {
+		if shrinks := count - d.Desired; shrinks > 0 && i > 3*1440 {
+			require.Greater(t, shrinks, 1, "minute %d: %s", i, d.Reason)
+		}
+		if strings.Contains(d.Reason, "shrinks by no less than") {
+			declined++
+		}
 		switch {
 		case d.Desired < count:
 			down = i
@@ -150,6 +159,22 @@ func TestForecastRegrets(t *testing.T) {
 	}
 	require.Greater(t, undone[0], 3, "%v", undone)
 	require.LessOrEqual(t, undone[3], 3, "%v", undone)
+	require.Positive(t, declined)
+}
+
+// TestForecastBeginsCareful: what a shrinking leaves is most at first, and after an hour what undone ones have made it.
+func TestForecastBeginsCareful(t *testing.T) {
+	m := remembered(nil)
+	var spares []float64
+	for i := range 120 {
+		spares = append(spares, m.spare()-m.regret)
+		_, last := play(Forecast{Metric: "m", Value: 100}, noon.Add(time.Duration(i)*time.Minute), 1, 0, func(int) float64 { return 5 }, m)
+		m = last.(*memory)
+	}
+	require.InDelta(t, forecastNew, spares[0], 1e-9)
+	require.InDelta(t, forecastNew/2, spares[32], 0.01)
+	require.InDelta(t, 0, spares[70], 1e-3)
+	require.Positive(t, forecastNew)
 }
 
 // TestForecastLetsGoOfAPeak has a load that falls to a third within the hold: what is needed no more goes before it is over, and
