@@ -100,8 +100,10 @@ func (c *Client) Claim(ctx context.Context, claim cronlock.Claim) (cronlock.Clai
 	path, data := c.runPath(claim.Key), encode(claim, 0)
 	control, err := c.cached(ctx, claim.Job, false)
 	for {
-		if err == nil && claim.Status == cronlock.Running && control.Paused {
-			control, err = c.cached(ctx, claim.Job, true)
+		if err == nil && claim.Status == cronlock.Running && control.Paused { // another client may have ended it
+			if err = c.catchUp(ctx, path); err == nil {
+				control, err = c.cached(ctx, claim.Job, true)
+			}
 		}
 		switch {
 		case err != nil:

@@ -134,3 +134,33 @@ func TestPruneRace(t *testing.T) {
 	require.NotZero(t, pruned.Load())
 	require.Greater(t, len(granted), runs/4)
 }
+
+// A pause that another client has ended is over, though the server that is asked has not heard of its end yet: what a server tells
+// may be old, so that who is told of a pause asks again when the server has caught up.
+func TestClaimAfterAPause(t *testing.T) {
+	e := calm.ensemble(t)
+	w := newWorld(t, e)
+	ctx := t.Context()
+	var clients []*zookeeper.Client
+	for _, server := range e.Servers {
+		clients = append(clients, w.open(func(o *zookeeper.Options) { o.Servers = []string{server.Addr} }))
+	}
+	for n := range 300 {
+		a, b := clients[1+n%2], clients[0]
+		run := cronlock.Claim{
+			Key: cronlock.Key{Job: "j", At: time.Unix(1e9+int64(n), 0)}, Status: cronlock.Running, Runner: "r", Attempt: 1,
+		}
+		for _, paused := range []bool{true, false} {
+			s, err := b.Control(ctx, "j")
+			require.NoError(t, err)
+			s.Paused = paused
+			require.NoError(t, b.SetControl(ctx, "j", s))
+			_, err = a.Claim(ctx, run)
+			if paused {
+				require.ErrorIs(t, err, cronlock.ErrPaused, "run %d", n)
+			} else {
+				require.NoError(t, err, "run %d", n)
+			}
+		}
+	}
+}

@@ -156,6 +156,14 @@ func (c *Client) enqueue(ctx context.Context, dir, guid string) (string, error) 
 	}
 }
 
+// catchUp waits until the server has heard of all that the leader had accepted: what it tells may be old otherwise (ZooKeeper's sync).
+func (c *Client) catchUp(ctx context.Context, path string) error {
+	return c.retry(ctx, func() error {
+		_, err := do(ctx, c, func() (string, error) { return c.conn.Sync(path) })
+		return err
+	})
+}
+
 func (c *Client) pause(ctx context.Context) error {
 	if c.quit.Err() != nil {
 		return errClosed
@@ -163,14 +171,10 @@ func (c *Client) pause(ctx context.Context) error {
 	return sleep(ctx, 20*time.Millisecond)
 }
 
-// find lists the nodes that bear the GUID. The server must first have caught up with the leader: a write that went through another server
-// before a connection broke may not have reached this one.
+// find lists the nodes that bear the GUID. A write that went through another server before a connection broke may not have reached this
+// one.
 func (c *Client) find(ctx context.Context, dir, guid string) (found []string, err error) {
-	err = c.retry(ctx, func() error {
-		_, err := do(ctx, c, func() (string, error) { return c.conn.Sync(dir) })
-		return err
-	})
-	if err != nil {
+	if err := c.catchUp(ctx, dir); err != nil {
 		return nil, err
 	}
 	all, err := c.children(ctx, dir)
