@@ -28,7 +28,8 @@ var (
 // Implementations pass cronlocktest.RunClaimer and are safe for concurrent use. Instants have a resolution of
 // microseconds. A call whose outcome is unknown is resolved by the implementation: it repeats the call, and knows its own
 // record by runner and attempt. An error other than those above says that nothing is known yet, and the call can be
-// repeated. What a Claimer has read never gets older by the next read.
+// repeated. What a Claimer has read never gets older by the next read. It may lack what others have done a moment ago, which Claim and
+// Update do not overlook.
 type Claimer interface {
 	// Join runs work as a runner: Lease.Name is a name that no runner had before, and work's context ends with cause
 	// ErrLost before Fleet can leave the name out. Otherwise it is as Locker.Hold.

@@ -188,7 +188,7 @@ func claimID(h *claimHarness) {
 }
 
 func claimInstants(h *claimHarness) {
-	a, b := h.Open(), h.Open()
+	a := h.Open()
 	var want []time.Time
 	for _, n := range []int{3, 1, 2, 0} {
 		c := running("instants/a", 0, "r")
@@ -200,6 +200,7 @@ func claimInstants(h *claimHarness) {
 		want = append(want, noon.Add(time.Duration(n)*time.Microsecond))
 	}
 	h.claim(a, running("instants", 0, "r"))
+	b := h.Open() // so that it lacks nothing that was there before
 	slices.SortFunc(want, time.Time.Compare)
 	for _, c := range []struct{ from, to, first, last int }{{0, 4, 0, 4}, {1, 3, 1, 3}, {-5, 1, 0, 1}, {4, 9, 4, 4}} {
 		got, err := b.Instants(h.ctx, "instants/a", noon.Add(time.Duration(c.from)*time.Microsecond), noon.Add(time.Duration(c.to)*time.Microsecond))
@@ -226,9 +227,9 @@ func claimTokens(h *claimHarness) {
 		token = c.Token
 		return c
 	}
-	keeps := func(c cronlock.Claim) cronlock.Claim {
+	keeps := func(by cronlock.Claimer, c cronlock.Claim) cronlock.Claim {
 		h.Helper()
-		read, err := a.Get(h.ctx, c.Key)
+		read, err := by.Get(h.ctx, c.Key)
 		h.must("Get", err)
 		if c.Token != token || read.Token != token {
 			h.broken("%s that is %s has token %d, and %d when read, want %d", c.Key, c.Status, c.Token, read.Token, token)
@@ -237,11 +238,11 @@ func claimTokens(h *claimHarness) {
 	}
 	for n := range 4 {
 		c := rises(h.claim(a, running("tokens", n, "a")))
-		keeps(c)
+		keeps(a, c)
 		c = rises(h.update(b, c, func(c *cronlock.Claim) { c.Attempt = 2 }))
 		c = rises(h.update(b, c, func(c *cronlock.Claim) { c.Runner = "b" }))
-		c = keeps(h.update(a, c, func(c *cronlock.Claim) { c.Status = cronlock.Stopping }))
-		keeps(h.update(b, c, func(c *cronlock.Claim) { c.Status = cronlock.Failed }))
+		c = keeps(a, h.update(a, c, func(c *cronlock.Claim) { c.Status = cronlock.Stopping }))
+		keeps(b, h.update(b, c, func(c *cronlock.Claim) { c.Status = cronlock.Failed }))
 	}
 	requested := running("tokens", 9, "")
 	requested.Status, requested.Attempt = cronlock.Requested, 0
