@@ -17,7 +17,7 @@ LONGEST = ./replication/mysql
 test: servers
 	go test -shuffle=on -p 2 -timeout 30m $(VIRTUAL)
 	go test -race -shuffle=on -p 2 -timeout 30m -skip '^TestMoveIsKilledAtEveryStep$$' $(VIRTUAL) -rapid.checks 20
-	go test -race -shuffle=on -p 2 -timeout 30m $(LONGEST) $$(go list ./... | grep -vxF "$$(go list $(VIRTUAL) $(LONGEST))")
+	go test -race -shuffle=on -p 2 -timeout 45m $(LONGEST) $$(go list ./... | grep -vxF "$$(go list $(VIRTUAL) $(LONGEST))")
 
 # test-openstack runs the tests that need an OpenStack, against a real one: as root on Debian 12 it installs the packages (once,
 # some minutes), starts them on 127.0.0.1, runs farms there and examples/hybrid over it and EC2 too, and stops what it has started.
