@@ -123,7 +123,7 @@ func (f Forecast) Desired(in Input) Decision {
 	switch {
 	case needed >= in.Count:
 		d.Reason = fmt.Sprintf("%s %d would be used: stay at %d", why, needed, in.Count)
-	case in.Count-needed < least:
+	case in.Count-needed < least && needed > in.Min:
 		d.Reason = fmt.Sprintf("%s %d would be used, but the role shrinks by no less than %d: stay at %d", why, needed, least, in.Count)
 	case !in.LastUp.IsZero() && in.Now.Sub(in.LastUp) <= hold:
 		d.Reason = fmt.Sprintf("%s %d would be used, but the role grew less than %v ago: stay at %d", why, needed, hold, in.Count)

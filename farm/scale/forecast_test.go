@@ -177,6 +177,22 @@ func TestForecastBeginsCareful(t *testing.T) {
 	require.Positive(t, forecastNew)
 }
 
+// TestForecastShrinksToMin: however much undone shrinkings have taught, a role without a load goes down to its Min.
+func TestForecastShrinksToMin(t *testing.T) {
+	m := remembered(nil)
+	m.regret = forecastCap
+	in := Input{Min: 10, Max: 100, Count: 12, Ready: 12, Boot: time.Minute, Memory: m, Now: noon}
+	var d Decision
+	for range 120 {
+		in.Now = in.Now.Add(time.Minute)
+		in.Samples = []Sample{{Value: 0.1, At: in.Now}}
+		d = Forecast{Metric: "m", Value: 100}.Desired(in)
+		in.Past = append(in.Past, Advice{in.Now, d.Raw})
+		in.Count, in.Ready, in.Memory = d.Desired, d.Desired, d.Memory
+	}
+	require.Equal(t, in.Min, d.Desired, d.Reason)
+}
+
 // TestForecastLetsGoOfAPeak has a load that falls to a third within the hold: what is needed no more goes before it is over, and
 // a small fall does not hurry anybody.
 func TestForecastLetsGoOfAPeak(t *testing.T) {
