@@ -9,29 +9,31 @@ import (
 
 // Forecast provides for the load of the moment when an instance that is launched now will serve, and aims at no more than the
 // share Budget of the load meeting too little capacity; where a load is harder to foretell than it was in the last week, more
-// does. It makes six simple forecasts of that load: from the last three minutes and their trend, from the mean of the last
-// minutes, from that of the last hours, from that of the last days, from what the load did at this minute of the last hours, and at
-// this time of day on each of the last days. Of each it knows how far the load has been from it of late, and so how much of the time
-// each instance would be used. What they say is averaged: the cheaper a forecast would have been over the last day or two, an
-// instance-minute too many counted at the share below and one that was lacking at 1, the more it counts. One that has not seen the
-// like of what is there now does not count until the load is again what it knows.
+// does. It makes eight simple forecasts of that load: from what is there now, from the last three minutes and their trend, from the mean
+// of the last minutes, from that of the last hours, from that of the last days, from what the load did at this minute of the last
+// hours, and, from what is there now and from the trend, at this time of day on each of the last days. Of each it knows how far the
+// load has been from it of late, and so how much of the time each instance would be used. What they say is averaged: the cheaper a
+// forecast would have been over the last days, an instance-minute too many counted at the share below and one that was lacking at 1,
+// the more it counts. One that has not seen the like of what is there now does not count until the load is again what it knows.
 //
 // An instance is wanted if it would be used for at least a certain share of the time, the same at every time of day, which is the
 // least cost for a given load that meets too little. What that share has to be the past says: it is the highest at which the budget
-// would have been kept over the last week or so, but not more than a half. If more was lacking than that, less of the budget is aimed
-// at, down to a half of it.
+// would have been kept over the last two weeks or so, but not more than a half. If more was lacking than that, less of the budget is
+// aimed at, down to a half of it; if less was, up to a quarter more. Once a day is known, never more is wanted than a fifth beyond the
+// highest load of the last weeks, or twice the present one.
 //
 // An instance goes if no decision of the last three minutes wanted it and it would be used for less than that share, or than a
-// twentieth, of the next quarter of an hour; but none for a quarter of an hour after the role grew, or for five minutes where the load
-// has fallen far and shrinkings are seldom undone. A role that has to grow within a quarter of an hour after it shrank leaves a little
-// more when it shrinks again, and does not shrink by little, and so it is for the first hour. This is forgiven once a day, or where
-// launches are slow once a day for every two minutes beyond the first: the longer a launch, the less well what follows is foretold,
-// and never to undo anything would keep too much.
+// twentieth, of the next quarter of an hour; but none for a quarter of an hour after the role grew, or for five minutes where many go at
+// once, two fifths of the role and more or, where launches are slow, a smaller part, and shrinkings are seldom undone. A role that has
+// to grow within a quarter of an hour after it shrank leaves a little more when it shrinks again, and does not shrink by little, and so
+// it is for the first hour. This is forgiven once a day, or where launches are slow once a day for every two minutes beyond the first:
+// the longer a launch, the less well what follows is foretold, and never to undo anything would keep too much.
 //
 // A jump that nobody could foretell may take the budget of days: it makes the policy careful for as long.
 //
 // What it has learned it keeps in memory for two weeks. It begins anew after a restart, with the trend and a wide margin: with the
-// default Budget more than twice the load at first, two thirds more than it an hour later and hardly more after some hours.
+// default Budget more than twice the load at first, two thirds more than it or a little over that an hour later and hardly more after
+// some hours.
 type Forecast struct {
 	// Metric is the name of a sensor in the farm's Config.
 	Metric string `json:"metric"`
@@ -51,15 +53,18 @@ type Forecast struct {
 const (
 	forecastWindow  = 3 * time.Minute  // a lull must last so long
 	forecastHold    = 15 * time.Minute // and what was launched is kept so long,
-	forecastDrop    = 5 * time.Minute  // or so long if the load has fallen below
-	forecastLow     = 0.6              // this share of the role, and what shrinkings leave beyond what is wanted is
-	forecastTorn    = 0.1              // less than this
+	forecastDrop    = 5 * time.Minute  // or so long if more goes than
+	forecastFew     = 3                // so many beyond
+	forecastLow     = 0.4              // this share of the role, and what shrinkings leave beyond what is wanted is
+	forecastTorn    = 0.1              // less than this; both for quick launches
 	forecastRegret  = 0.02             // of the load: what each shrinking that had to be undone adds to what the next ones leave,
 	forecastForgive = 2                // minutes of a launch, beyond the first, for which one of them a day is forgiven; but one in any case
 	forecastCap     = 0.35             // at most
 	forecastFirst   = 0.06             // and at first,
 	forecastNew     = 0.15             // and more while less than an hour is known
 	forecastLeast   = 0.8              // of what is left, as a share of the role: the least by which it shrinks
+	forecastSeen    = 1.2              // of the highest load of the last weeks, or
+	forecastJump    = 2                // of the present one: more is never wanted once a day is known
 )
 
 // Check reports every fault of the policy's fields.
@@ -98,6 +103,7 @@ func (f Forecast) Desired(in Input) Decision {
 	boot := min(defaultTo(in.Boot, defaultTo(f.Boot, 3*time.Minute)), 6*time.Hour)
 	m := remembered(in.Memory).learn(in, load, int(math.Ceil(boot.Minutes()))+1, defaultTo(f.Budget, 0.001))
 
+	in.Max = m.limit(in.Max)
 	expected, by := m.mixed(grow, 0)
 	up := expected.most(m.use, in)
 	d := Decision{Desired: in.Count, Raw: up, Memory: m}
@@ -115,7 +121,7 @@ func (f Forecast) Desired(in Input) Decision {
 	d.Raw = max(soon.most(m.use, in), rest.most(max(m.use, forecastKeep), in))
 	needed := max(in.highest(forecastWindow, d.Raw), in.Min)
 	hold := forecastHold
-	if float64(needed) < m.low()*float64(in.Count) {
+	if float64(needed+forecastFew) < m.low()*float64(in.Count) {
 		hold = forecastDrop
 	}
 	watched := in.Now.Sub(in.Since)
@@ -140,11 +146,29 @@ func (m *memory) spare() float64 {
 	return m.regret + forecastNew*max(0, 1-m.ladder.minutes/ladderUnseen)
 }
 
-// low is the share of the role below which the load has to fall for what was launched to be kept for a short time only. Who has had
-// to undo shrinkings, or knows less than an hour, keeps all of it longer.
+// patience is how many undone shrinkings a day are put up with.
+func (m *memory) patience() float64 {
+	return max(1, float64(m.ahead-2)/forecastForgive)
+}
+
+// low is the share of the role below which the load has to fall for what was launched to be kept for a short time only: the longer a
+// launch, the more is launched for what does not come. Who has had to undo shrinkings, or knows less than an hour, keeps all of it
+// longer.
 func (m *memory) low() float64 {
-	if m.ladder.minutes < ladderUnseen || m.regret >= forecastTorn {
+	if m.ladder.minutes < ladderUnseen || m.regret >= forecastTorn*m.patience() {
 		return 0
 	}
-	return forecastLow
+	return 1 - forecastLow/m.patience()
+}
+
+// limit is the most instances that are wanted: what is far beyond anything seen is the tail of a distribution, which is only guessed.
+func (m *memory) limit(most int) int {
+	if m.ladder.minutes < 1440 {
+		return most
+	}
+	limit := forecastSeen * m.highest
+	if now := math.Exp(float64(m.now.bases[present])) - forecastFloor; now > 0 { // not where nothing is known of this minute
+		limit = max(limit, forecastJump*now)
+	}
+	return min(most, int(math.Ceil(limit))+1)
 }

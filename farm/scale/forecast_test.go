@@ -214,6 +214,72 @@ func TestForecastLetsGoOfAPeak(t *testing.T) {
 	require.GreaterOrEqual(t, peak(27)[at+14].Desired, 28, peak(27)[at+14].Reason)
 }
 
+// TestForecastKeepsWhatIsLittle: where no more than a few would go, they stay for as long as anything that was launched.
+func TestForecastKeepsWhatIsLittle(t *testing.T) {
+	const at = 1440
+	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, at+40, time.Minute, func(i int) float64 {
+		if i >= at && i < at+4 {
+			return 3.9
+		}
+		return 0.9
+	}, nil)
+	require.Equal(t, 1, d[at-1].Desired)
+	require.GreaterOrEqual(t, d[at+2].Desired, 4)
+	require.GreaterOrEqual(t, d[at+14].Desired, 4, d[at+14].Reason)
+	require.Less(t, d[at+39].Desired, 4, d[at+39].Reason)
+}
+
+// TestForecastFollowsSteps has a load that is measured every five minutes and wanders: what it is now says most.
+func TestForecastFollowsSteps(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	loads := make([]float64, 4*288)
+	at := 30.0
+	for i := range loads {
+		at = max(10, min(50, at+2*random.NormFloat64()))
+		loads[i] = at
+	}
+	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, 4*1440, time.Minute, func(i int) float64 { return loads[i/5] }, nil)
+	said := 0
+	for _, d := range d[2*1440:] {
+		if strings.Contains(d.Reason, "judged most of all by the present") {
+			said++
+		}
+	}
+	require.Greater(t, said, 1440, "of %d", 2*1440)
+}
+
+// TestForecastHasALimit: a tail that is only guessed wants no more than a fifth beyond the highest load that was seen, or twice the
+// present one.
+func TestForecastHasALimit(t *testing.T) {
+	loads := func(i int) float64 {
+		if i == 1400 {
+			return 40
+		}
+		return 3
+	}
+	_, last := play(Forecast{Metric: "m", Value: 100}, noon, 1430, time.Minute, loads, nil)
+	require.Equal(t, 1000, last.(*memory).limit(1000), "less than a day is known")
+	d, last := play(Forecast{Metric: "m", Value: 100}, noon, 1500, time.Minute, loads, nil)
+	m := last.(*memory)
+	require.Equal(t, 49, m.limit(1000), d[len(d)-1].Reason)
+	require.Equal(t, 5, m.limit(5))
+	m.now.bases[present] = float32(math.Log(100 + forecastFloor))
+	require.InDelta(t, 201, m.limit(1000), 1)
+	m.now.bases[present] = float32(math.NaN())
+	require.Equal(t, 49, m.limit(1000), "nothing is known of this minute")
+
+	careful := Forecast{Metric: "m", Value: 100, Budget: 1e-6}
+	_, last = play(careful, noon, 1500, time.Minute, loads, nil)
+	m = last.(*memory)
+	next := func() Decision {
+		d, _ := play(careful, noon.Add(1500*time.Minute), 1, time.Minute, func(int) float64 { return 3 }, m)
+		return d[0]
+	}
+	require.Greater(t, next().Raw, 8)
+	m.highest = 0
+	require.LessOrEqual(t, next().Raw, 8)
+}
+
 // TestForecastIsNotMisledByAPeak has a load that is the same for days, so that hardly anything was ever lacking and much of the budget
 // is left, and a peak that nobody could foretell: it is followed at once, and after it what is used all the time stays.
 func TestForecastIsNotMisledByAPeak(t *testing.T) {

@@ -14,7 +14,8 @@ const (
 	ladderLacked = 0.04 // of which this part of its share was lacking at each step
 
 	ladderUnproved = 1440.0 // minutes: as if so much load of the mean had come with as much lacking as was thought
-	ladderCareful  = 0.5    // the least of the budget that is aimed at when more has been lacking
+	ladderCareful  = 0.5    // the least of the budget that is aimed at when more has been lacking,
+	ladderBold     = 1.25   // and the most when less has been: the steps do not know what is kept for other reasons
 )
 
 // ladder is what would have been lacking, had instances been wanted from each share on. What was lacking in fact says little of any
@@ -34,23 +35,21 @@ func (l *ladder) compare(budget, load, ready, minutes float64) {
 	l.missed += minutes * max(0, load-ready)
 }
 
-// aim is the budget, or less of it if more has been lacking than was thought: loads become harder to foretell, launches fail.
+// aim is the budget, or less of it if more has been lacking than was thought, since loads become harder to foretell or launches fail,
+// or a little more than it if less has been.
 func (l *ladder) aim(budget float64) float64 {
 	unproved := ladderUnproved * budget * l.mean()
-	if l.missed <= l.thought {
-		return budget
-	}
-	return budget * max(ladderCareful, (l.thought+unproved)/(l.missed+unproved))
+	return budget * max(ladderCareful, min((l.thought+unproved)/(l.missed+unproved), ladderBold))
 }
 
 // count counts the load of a minute, for which so many would have been there at each step.
 func (l *ladder) count(load float64, had [steps]uint16) {
-	l.minutes += 1 - l.minutes*perWeek
-	l.carried += load - l.carried*perWeek
+	l.minutes += 1 - l.minutes*perFortnight
+	l.carried += load - l.carried*perFortnight
 	l.thought -= l.thought * perWeek
 	l.missed -= l.missed * perWeek
 	for i, n := range had {
-		l.lacked[i] += max(0, load-float64(n)) - l.lacked[i]*perWeek
+		l.lacked[i] += max(0, load-float64(n)) - l.lacked[i]*perFortnight
 	}
 }
 

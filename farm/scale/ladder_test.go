@@ -36,7 +36,7 @@ func TestLadder(t *testing.T) {
 	})
 }
 
-// TestLadderAims loses more than was thought, and gets back to its budget when nothing is lacking for long.
+// TestLadderAims loses less than was thought, then more, and aims at as much as before when nothing is lacking for long.
 func TestLadderAims(t *testing.T) {
 	var l ladder
 	minutes := func(n int, ready float64) {
@@ -46,11 +46,11 @@ func TestLadderAims(t *testing.T) {
 		}
 	}
 	minutes(1440, 10)
-	require.Equal(t, 0.01, l.aim(0.01), "what was left of the budget is not made up for")
+	require.Equal(t, 0.0125, l.aim(0.01), "less was lacking than was thought, but no more is aimed at than that")
 	minutes(20, 0)
-	require.InDelta(t, 0.0081, l.aim(0.01), 0.0002)
+	require.InDelta(t, 0.0090, l.aim(0.01), 0.0002)
 	minutes(600, 5)
 	require.Equal(t, 0.005, l.aim(0.01), "and no less than that")
-	minutes(8*7*1440, 10)
-	require.Equal(t, 0.01, l.aim(0.01))
+	minutes(16*7*1440, 10)
+	require.Equal(t, 0.0125, l.aim(0.01))
 }

@@ -10,17 +10,20 @@ import (
 type expert int
 
 const (
-	trend  expert = iota // the mean of the last three minutes, and their trend
-	short                // a mean that forgets within minutes
-	long                 // one within hours
-	slow                 // and one within days
-	hourly               // as it went on after this minute of the last hours
-	daily                // as it went on after this time of the last days: each of them, and the trend
+	present    expert = iota // as it is now
+	trend                    // the mean of the last three minutes, and their trend
+	short                    // a mean that forgets within minutes
+	long                     // one within hours
+	slow                     // and one within days
+	hourly                   // as it went on after this minute of the last hours
+	daily                    // as it went on after this time of the last days: each of them, from the present
+	dailyTrend               // and from the trend
 	experts
 )
 
 func (e expert) String() string {
-	return [experts]string{"the trend", "the last minutes", "the last hours", "the last days", "the minute of the hour", "the time of day"}[e]
+	return [experts]string{"the present", "the trend", "the last minutes", "the last hours", "the last days", "the minute of the hour",
+		"the time of day", "the trend and the time of day"}[e]
 }
 
 // What the load is foretold for.
@@ -31,7 +34,7 @@ const (
 )
 
 const (
-	forecastFloor = 0.1 // instances: added to the load before its logarithm is taken
+	forecastFloor = 1.0 // instances: added to the load before its logarithm is taken; what comes and goes below one is no jump
 	forecastDays  = 14
 	forecastHours = 12
 	forecastStay  = 18 // minutes from now, or
@@ -45,9 +48,12 @@ const (
 	// It may be more than what growing asks for: what goes can be launched again before it is lacking.
 	forecastKeep = 0.05
 
-	perDay         = 1. / 1440   // what is learned of a minute fades like this: of trends and of what forecasts cost,
-	perWeek        = perDay / 7  // and of how far they were off
-	forecastJudged = 60 * perDay // how much a forecast must have been judged to count
+	perDay         = 1. / 1440        // what is learned of a minute fades like this: of trends,
+	perTwoDays     = perDay / 2       // of what forecasts cost,
+	perWeek        = perDay / 7       // of how far they were off,
+	perFortnight   = perWeek / 2      // and of what was lacking
+	perMonth       = perFortnight / 2 // and of the highest load
+	forecastJudged = 120 * perTwoDays // how much a forecast must have been judged to count
 )
 
 // smoothing is the time in minutes within which the means forget.
@@ -78,6 +84,7 @@ type memory struct {
 	ahead   int     // minutes of a launch
 	use     float64 // the share of the time for which an instance that is wanted is used
 	ladder  ladder
+	highest float64 // the highest load
 	noise   float64
 	gain    [2]float64 // of trends: their product with what came, and with themselves
 	spreads [daily][purposes]spread
@@ -119,10 +126,11 @@ func (m *memory) learn(in Input, load float64, ahead int, budget float64) *memor
 		next.sum, next.passes = 0, 0
 		if next.at < at { // nothing is known of this one
 			nan := float32(math.NaN())
-			next.now = minute{load: nan, bases: [hourly]float32{nan, nan, nan, nan}}
+			next.now = minute{load: nan, bases: [hourly]float32{nan, nan, nan, nan, nan}}
 		}
 	}
 	next.sum += load
+	next.highest = max(next.highest, load)
 	next.passes++
 	next.open()
 	passed := max(0, min(in.Now.Sub(m.last).Minutes(), 1))
@@ -140,6 +148,7 @@ func (m *memory) learn(in Input, load float64, ahead int, budget float64) *memor
 
 // close keeps the minute under way.
 func (m *memory) close(in Input) {
+	in.Max = m.limit(in.Max)
 	for e := range experts {
 		m.now.wants[e] = 0
 		if f := m.foreseen(e, grow, 0); f != nil {
@@ -173,7 +182,7 @@ func (m *memory) lag(q int) int {
 
 // judge compares what was foretold for the minute that has just been closed with what came.
 func (m *memory) judge() {
-	m.regret = max(0, m.regret-forecastRegret*perDay*max(1, float64(m.ahead-2)/forecastForgive))
+	m.regret = max(0, m.regret-forecastRegret*perDay*m.patience())
 	t := m.count - 1
 	l := float64(m.minute(t).load)
 	for e := range daily {
@@ -200,6 +209,7 @@ func (m *memory) judge() {
 	m.gain[1] += perDay * (slope*slope - m.gain[1])
 
 	load := math.Exp(l) - forecastFloor
+	m.highest -= m.highest * perMonth
 	m.ladder.count(load, m.had(before))
 	for e := range experts {
 		if was.wants[e] > 0 {
@@ -207,8 +217,8 @@ func (m *memory) judge() {
 			for i := max(0, before-forecastKept); i <= before; i++ {
 				n = max(n, float64(m.minute(i).wants[e])-1)
 			}
-			m.judged[e] += perDay * (1 - m.judged[e])
-			m.cost[e] += perDay * (m.use*max(0, n-load) + max(0, load-n) - m.cost[e])
+			m.judged[e] += perTwoDays * (1 - m.judged[e])
+			m.cost[e] += perTwoDays * (m.use*max(0, n-load) + max(0, load-n) - m.cost[e])
 		}
 	}
 }
@@ -228,7 +238,7 @@ func (m *memory) open() {
 		}
 		m.now.bases[e] = float32(v)
 	}
-	m.now.bases[trend] = float32(l)
+	m.now.bases[present], m.now.bases[trend] = float32(l), float32(l)
 	const width = 10
 	if t < width {
 		return

@@ -52,8 +52,8 @@ func (f foreseen) most(share float64, in Input) int {
 }
 
 const (
-	mixtureSharp = 8.0  // an expert that would have cost 9 % more than the best one, beyond what was needed, counts half, and one that
-	mixtureLeast = 0.05 // would have cost 37 % more, which counts as much as this of the best one, does not
+	mixtureSharp = 7.0  // an expert that would have cost 10 % more than the best one, beyond what was needed, counts half, and one that
+	mixtureLeast = 0.05 // would have cost 43 % more, which counts as much as this of the best one, does not
 	mixtureSlack = 0.01 // of what the load costs: who is as close as this to what was needed is as good as the best
 )
 
@@ -99,7 +99,7 @@ func (m *memory) mixed(purpose int, spare float64) (f foreseen, best expert) {
 // expected reports whether the load has been as far above what an expert foretold as it is now, or further, for a minute a day at
 // least.
 func (m *memory) expected(e expert) bool {
-	if e == trend || e == daily {
+	if e == present || e == trend || e >= daily {
 		return true // they begin from what is there now
 	}
 	now := math.Exp(float64(m.now.bases[trend])) - forecastFloor
@@ -114,14 +114,19 @@ func (m *memory) foreseen(e expert, purpose int, spare float64) foreseen {
 	}
 	var days []float64 // what came after this time of each of the last days
 	level := func(l float64) float64 { return math.Exp(l + spare) }
-	if e == daily {
+	if e >= daily {
+		if e == daily {
+			e = present
+		} else {
+			e = trend
+		}
 		for d := 1; d <= forecastDays; d++ {
 			for _, lag := range lags {
-				from := m.count - d*1440
-				if from < 0 || from+lag+around > m.count {
+				then := m.count - d*1440
+				if then < 0 || then+lag+around > m.count {
 					continue
 				}
-				if v := level(float64(m.now.bases[trend]) + m.around(from+lag) - m.around(from)); !math.IsNaN(v) {
+				if v := level(float64(m.now.bases[e]) + m.around(then+lag) - m.around(then)); !math.IsNaN(v) {
 					days = append(days, v-forecastFloor)
 				}
 			}
@@ -129,7 +134,6 @@ func (m *memory) foreseen(e expert, purpose int, spare float64) foreseen {
 		if len(days) == 0 {
 			return nil
 		}
-		e = trend
 	}
 	levels := make([]float64, 0, forecastLags)
 	for _, lag := range lags {
