@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Forecast provides for the load of the moment when an instance that is launched now will serve, and aims at no more than the
-// share Budget of the load meeting too little capacity; where a load is harder to foretell than it was in the last week, more
+// Forecast provides for the load of the moment when an instance that is launched now will serve, and aims at the share
+// Budget of the load, and no more, meeting too little capacity; where a load is harder to foretell than it was in the last week, more
 // does. It makes eight simple forecasts of that load: from what is there now, from the last three minutes and their trend, from the mean
 // of the last minutes, from that of the last hours, from that of the last days, from what the load did at this minute of the last
 // hours, and, from what is there now and from the trend, at this time of day on each of the last days. Of each it knows how far the
@@ -22,8 +22,8 @@ import (
 // aimed at, down to a half of it; if less was, up to a quarter more. Once a day is known, never more is wanted than a fifth beyond the
 // highest load of the last weeks, or twice the present one.
 //
-// An instance goes if no decision of the last three minutes wanted it and it would be used for less than that share, or than a
-// twentieth, of the next quarter of an hour; but none for a quarter of an hour after the role grew, or for five minutes where many go at
+// An instance goes if it is not used now, no decision of the last three minutes wanted it and it would be used for less than that share,
+// or than a twentieth, of the next quarter of an hour; but none for a quarter of an hour after the role grew, or for five minutes where many go at
 // once, two fifths of the role and more or, where launches are slow, a smaller part, and shrinkings are seldom undone. A role that has
 // to grow within a quarter of an hour after it shrank leaves a little more when it shrinks again, and does not shrink by little, and so
 // it is for the first hour. This is forgiven once a day, or where launches are slow once a day for every two minutes beyond the first:
@@ -118,7 +118,8 @@ func (f Forecast) Desired(in Input) Decision {
 	spare := m.spare()
 	soon, _ := m.mixed(grow, spare)
 	rest, _ := m.mixed(stay, spare)
-	d.Raw = max(soon.most(m.use, in), rest.most(max(m.use, forecastKeep), in))
+	used := min(int(load+1-m.use), in.Max) // now: it would be lacking at once, whatever follows
+	d.Raw = max(soon.most(m.use, in), rest.most(max(m.use, forecastKeep), in), used)
 	needed := max(in.highest(forecastWindow, d.Raw), in.Min)
 	hold := forecastHold
 	if float64(needed+forecastFew) < m.low()*float64(in.Count) {

@@ -214,6 +214,19 @@ func TestForecastLetsGoOfAPeak(t *testing.T) {
 	require.GreaterOrEqual(t, peak(27)[at+14].Desired, 28, peak(27)[at+14].Reason)
 }
 
+// TestForecastHurriesWhereLaunchesAreSlow: a smaller fall, and more shrinkings that were undone, let what was launched go early.
+func TestForecastHurriesWhereLaunchesAreSlow(t *testing.T) {
+	low := func(minutes int, regret float64) float64 {
+		return (&memory{ahead: minutes + 1, regret: regret, ladder: ladder{minutes: 1440}}).low()
+	}
+	require.InDelta(t, 0.6, low(1, 0), 1e-9)
+	require.InDelta(t, 0.6, low(3, 0), 1e-9)
+	require.InDelta(t, 0.91, low(10, 0), 0.01)
+	require.Zero(t, low(1, 0.15))
+	require.InDelta(t, 0.91, low(10, 0.3), 0.01)
+	require.Zero(t, low(5, 0.3))
+}
+
 // TestForecastKeepsWhatIsLittle: where no more than a few would go, they stay for as long as anything that was launched.
 func TestForecastKeepsWhatIsLittle(t *testing.T) {
 	const at = 1440
@@ -227,6 +240,24 @@ func TestForecastKeepsWhatIsLittle(t *testing.T) {
 	require.GreaterOrEqual(t, d[at+2].Desired, 4)
 	require.GreaterOrEqual(t, d[at+14].Desired, 4, d[at+14].Reason)
 	require.Less(t, d[at+39].Desired, 4, d[at+39].Reason)
+}
+
+// TestForecastKeepsWhatIsUsed has a load that is the same for a day, so that every forecast is as good as another, then a peak, and
+// after it more than ever before: the forecasts that remember do not take away what is used.
+func TestForecastKeepsWhatIsUsed(t *testing.T) {
+	const at = 1440
+	d, _ := play(Forecast{Metric: "m", Value: 100, Budget: 0.01}, noon, at+60, 10*time.Minute, func(i int) float64 {
+		switch {
+		case i < at:
+			return 10
+		case i < at+4:
+			return 30
+		}
+		return 20
+	}, nil)
+	for i := at + 4; i < len(d); i++ {
+		require.GreaterOrEqual(t, d[i].Desired, 20, "minute %d: %s", i-at, d[i].Reason)
+	}
 }
 
 // TestForecastFollowsSteps has a load that is measured every five minutes and wanders: what it is now says most.

@@ -19,7 +19,7 @@ const (
 )
 
 // ladder is what would have been lacking, had instances been wanted from each share on. What was lacking in fact says little of any
-// other share, and comes too seldom to go by alone: it lowers the aim.
+// other share, and comes too seldom to go by alone: it moves the aim.
 type ladder struct {
 	minutes float64
 	carried float64        // the load, in instance-minutes

@@ -50,8 +50,8 @@ const (
 
 	perDay         = 1. / 1440        // what is learned of a minute fades like this: of trends,
 	perTwoDays     = perDay / 2       // of what forecasts cost,
-	perWeek        = perDay / 7       // of how far they were off,
-	perFortnight   = perWeek / 2      // and of what was lacking
+	perWeek        = perDay / 7       // of how far they were off, and of what was lacking in fact,
+	perFortnight   = perWeek / 2      // of what would have been lacking,
 	perMonth       = perFortnight / 2 // and of the highest load
 	forecastJudged = 120 * perTwoDays // how much a forecast must have been judged to count
 )

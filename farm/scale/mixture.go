@@ -115,7 +115,7 @@ func (m *memory) foreseen(e expert, purpose int, spare float64) foreseen {
 	var days []float64 // what came after this time of each of the last days
 	level := func(l float64) float64 { return math.Exp(l + spare) }
 	if e >= daily {
-		if e == daily {
+		if e == daily { // what it begins from
 			e = present
 		} else {
 			e = trend
