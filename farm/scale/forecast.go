@@ -23,11 +23,11 @@ import (
 // highest load of the last weeks, or twice the present one.
 //
 // An instance goes if it is not used now, no decision of the last three minutes wanted it and it would be used for less than that share,
-// or than a twentieth, of the next quarter of an hour; but none for a quarter of an hour after the role grew, or for five minutes where many go at
-// once, two fifths of the role and more or, where launches are slow, a smaller part, and shrinkings are seldom undone. A role that has
-// to grow within a quarter of an hour after it shrank leaves a little more when it shrinks again, and does not shrink by little, and so
-// it is for the first hour. This is forgiven once a day, or where launches are slow once a day for every two minutes beyond the first:
-// the longer a launch, the less well what follows is foretold, and never to undo anything would keep too much.
+// or than a twentieth, of the next quarter of an hour; but none for a quarter of an hour after the role grew, or for five minutes where
+// many go at once, two fifths of the role and more or, where launches are slow, a smaller part, and shrinkings are seldom undone. A role
+// that has to grow within a quarter of an hour after it shrank leaves a little more when it shrinks again, and does not shrink by
+// little, and so it is for the first hour. This is forgiven once a day, or where launches are slow once a day for every two minutes
+// beyond the first: the longer a launch, the less well what follows is foretold, and never to undo anything would keep too much.
 //
 // A jump that nobody could foretell may take the budget of days: it makes the policy careful for as long.
 //
